@@ -1,7 +1,7 @@
 """Both providers over real HTTP on this machine, for tests, the demo and benchmarks.
 
-    async with Simulator(EtelecomConfig(followers={"2801000000000000001": 1234})) as simulator:
-        simulator.shop_url, simulator.ids("2801000000000000001")
+async with Simulator(EtelecomConfig(followers={"2801000000000000001": 1234})) as simulator:
+    simulator.shop_url, simulator.ids("2801000000000000001")
 """
 
 import asyncio
@@ -50,7 +50,7 @@ def Simulator(config: EtelecomConfig) -> EtelecomSimulator: ...
 @overload
 def Simulator(config: EsmsConfig) -> EsmsSimulator: ...
 def Simulator(config: EtelecomConfig | EsmsConfig) -> EtelecomSimulator | EsmsSimulator:
-    """The simulator for a configuration. Raises ValueError for an eTelecom OA id that is not a decimal int64."""
+    """The simulator for a configuration. Raises ValueError for an eTelecom OA id that is no decimal int64."""
     return EtelecomSimulator(config) if isinstance(config, EtelecomConfig) else EsmsSimulator(config)
 
 

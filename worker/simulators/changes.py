@@ -9,7 +9,7 @@ from worker.simulators.listing import Listing
 
 
 class ListChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happens to the list of one Official Account: first people leave, then people come, then some change."""
+    """What happens to the list of one OA: first people leave, then people come, then some change."""
 
     oa_id: str
     before_request: int = 0
@@ -18,16 +18,16 @@ class ListChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """So many of the newest followers, or these user ids."""
     follow: int | list[str] = 0
     """So many new people, or these user ids again."""
-    update: list[str] = []  # noqa: RUF012  msgspec copies it
+    update: list[str] = []
     """User ids whose `updated_at` moves to now."""
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
     """Who was affected, as user ids; all empty for a change that waits for its request."""
 
-    unfollowed: list[str] = []  # noqa: RUF012  msgspec copies it
-    followed: list[str] = []  # noqa: RUF012  msgspec copies it
-    updated: list[str] = []  # noqa: RUF012  msgspec copies it
+    unfollowed: list[str] = []
+    followed: list[str] = []
+    updated: list[str] = []
 
 
 class Changes:
@@ -41,11 +41,14 @@ class Changes:
         """What scripted changes did, in order."""
 
     def apply(self, change: ListChange) -> Changed:
-        """Now, or keep it for its request. Raises KeyError for an unknown OA or follower, ValueError for a past request."""
+        """Now, or keep it for its request.
+
+        Raises KeyError for an unknown OA or follower, ValueError for a request that has already come.
+        """
         listing = self._listing(change.oa_id)
         if change.before_request:
             if change.before_request <= self._requests[change.oa_id]:
-                raise ValueError(f"list request {change.before_request} of OA {change.oa_id} has already come")
+                raise ValueError(f"list request {change.before_request} of {change.oa_id} has already come")
             self._waiting.append(change)
             return Changed()
         return Changed(

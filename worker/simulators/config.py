@@ -45,9 +45,9 @@ class EtelecomConfig(_Config, frozen=True, kw_only=True, forbid_unknown_fields=T
     require_both_dates: bool = False
     """Refuse one date without the other, as the ancestor does for call logs (PROVIDERS 1.3)."""
     custom_codes: Literal["plain", "xcode"] = "plain"
-    """How `bad_route` and `malformed` are written: by name, or under a standard code with `meta.xcode` (PROVIDERS 1.2)."""
+    """Whether `bad_route` and `malformed` go by name, or in `meta.xcode` of a standard code (PROVIDERS 1.2)."""
     cursor_nonce: bool = False
-    """Put the request's number into each cursor, so that a mixed chain of pages shows. Not the provider's format."""
+    """Put the request's number into each cursor, so that a mixed chain shows. Not the provider's format."""
 
 
 class EsmsConfig(_Config, frozen=True, kw_only=True, forbid_unknown_fields=True):

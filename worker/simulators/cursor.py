@@ -5,13 +5,20 @@ import binascii
 import struct
 from typing import NamedTuple
 
-FIELDS = {"id": 1, "updated_at": 2, "external_created_time": 3, "last_message_at": 4, "created_at": 5, "started_at": 6}
+FIELDS = {
+    "id": 1,
+    "updated_at": 2,
+    "external_created_time": 3,
+    "last_message_at": 4,
+    "created_at": 5,
+    "started_at": 6,
+}
 _NAMES = {tag: name for name, tag in FIELDS.items()}
 _NONCE = 0x70
 
 
 class Cursor(NamedTuple):
-    """A place in a sorted list: the values of one row, the sort field's first, the id's last (once, when sorted by id)."""
+    """A place in a sorted list: one row's value of the sort field, then its id (once, when sorted by id)."""
 
     items: tuple[tuple[str, int], ...]
     """(field, value); times in microseconds since 1970."""
@@ -25,7 +32,8 @@ def encode(cursor: Cursor) -> str:
     tags = [FIELDS[field] for field, _ in cursor.items]
     if cursor.descending:
         tags[0] = -tags[0]
-    packed = b"".join(struct.pack("<bq", tag, value) for tag, (_, value) in zip(tags, cursor.items, strict=True))
+    values = [value for _, value in cursor.items]
+    packed = b"".join(struct.pack("<bq", *item) for item in zip(tags, values, strict=True))
     if cursor.nonce is not None:
         packed += struct.pack("<bq", _NONCE, cursor.nonce)
     return base64.urlsafe_b64encode(packed[::-1]).decode()

@@ -1,6 +1,7 @@
 """Seeded followers of one Official Account, made on demand from (seed, index): a million cost no memory.
 
-Index 0 is the oldest follower. Ids and creation times rise with the index, so a place in the list is found by arithmetic.
+Index 0 is the oldest follower. Ids and creation times rise with the index, so a place in the list is found by
+bisection.
 """
 
 from datetime import UTC, datetime, timedelta, timezone
@@ -18,7 +19,7 @@ _FIRST_DAY = 1_677_603_600 * _SECOND  # 2023-03-01T00:00:00+07:00
 _TWO_YEARS = 63_072_000
 _BLOCK = 64
 _ID_STEP = 100_000_007
-# 17, 18 and 19 digits, all above 2^53: (lowest id, a prime number of ids). A multiplication modulo a prime repeats nothing.
+# 17, 18 and 19 digits, all above 2^53: (lowest id, a prime). Multiplying modulo a prime repeats no id.
 _USER_ID_RANGES = ((10**16, 2**56 - 5), (10**17, 2**59 - 55), (10**18, 2**61 - 1))
 _AGENTS = ("1149000000000000011", "1149000000000000027", "1149000000000000033")
 
@@ -26,17 +27,26 @@ _AGENTS = ("1149000000000000011", "1149000000000000027", "1149000000000000033")
 class People:
     """The followers an account would have, whether in its list yet or not.
 
-    `spacing` is derived from `count` so that any list spans at most two years: 30 s to 10 min between followers.
+    They come 30 s to 10 min apart, by `count`, so that a list spans two years at most.
     """
 
-    def __init__(self, seed: int, oa_id: str, count: int, *, notes_padding: int = 0, unknown_state_every: int = 0,
-                 unfollowed_every: int = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        oa_id: str,
+        count: int,
+        *,
+        notes_padding: int = 0,
+        unknown_state_every: int = 0,
+        unfollowed_every: int = 0,
+    ) -> None:
         self.oa_id = oa_id
         self._key = _hash(f"{seed}/{oa_id}")
         self._spacing = max(30, min(600, _TWO_YEARS // max(count, 1))) * _SECOND
         self._first_id = 1_150_000_000_000_000_000 + self._key % 7000 * 10**15
         self._offset = self._key % 1000
-        self._padding = ("Dòng ghi chú được thêm cho trang lớn. " * (notes_padding // 40 + 1)).encode()[:notes_padding]
+        filler = "Dòng ghi chú được thêm cho trang lớn. ".encode()
+        self._padding = (filler * (notes_padding // len(filler) + 1))[:notes_padding].decode(errors="ignore")
         self._unknown_state_every = unknown_state_every
         self._unfollowed_every = unfollowed_every
 
@@ -99,9 +109,9 @@ class People:
         return person.tags(index + self._offset, self._dice(index, 4))
 
     def row(self, index: int, state: str, updated: int | None) -> dict[str, object]:
-        """One follower as eTelecom sends it (PROVIDERS 1.3). `updated` replaces the seeded time of the last change."""
+        """One follower as eTelecom sends it (PROVIDERS 1.3); `updated` replaces the seeded time."""
         turn, dice = index + self._offset, self._dice(index, 4)
-        user_id = self.user_id(index)
+        user_id, changed = self.user_id(index), updated or self.updated(index)
         picture = f"https://avatar.example.invalid/{user_id}"
         row: dict[str, object] = {
             "id": str(self.id(index)),
@@ -118,9 +128,9 @@ class People:
             "state": state,
             "has_conversation": dice >> 40 & 1 == 1,
             "shared_info": person.shared_info(turn, dice),
-            "tags_and_notes_info": person.tags_and_notes(turn, dice, self._padding.decode(errors="ignore")),
+            "tags_and_notes_info": person.tags_and_notes(turn, dice, self._padding),
             "created_at": _wire_time(self.created(index), turn, zero_every=211),
-            "updated_at": _wire_time(updated or self.updated(index), turn + 5, zero_every=0 if updated else 13),
+            "updated_at": _wire_time(changed, turn + 5, zero_every=0 if updated else 13),
         }
         if turn % 3 == 0:
             row["last_conversation"] = {

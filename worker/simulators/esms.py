@@ -39,9 +39,10 @@ class EsmsSimulator(Server):
 
     def __init__(self, config: EsmsConfig | None = None) -> None:
         super().__init__(config or EsmsConfig())
+        self._windows: dict[tuple[object, ...], Sequence[int]] = {}
 
     def ids(self, oa_id: str, *, state: str | None = None) -> list[str]:
-        """User ids in the order served: of followers (`None`, `follow`), of others (`unfollow`), or of `all`."""
+        """User ids in the order served: followers (`None`, `follow`), others (`unfollow`) or `all`."""
         people = self.listing(oa_id).people
         chosen = {None: "1", "follow": "1", "unfollow": "0", "all": ""}[state]
         return [str(people.user_id(index)) for index in self._ordered(self._everybody(oa_id, chosen))]
@@ -51,7 +52,8 @@ class EsmsSimulator(Server):
         return [{self.config.user_key: user_id} for user_id in self.ids(oa_id, state=state)]
 
     def make_listing(self, oa_id: str, count: int) -> Listing:
-        return Listing(People(self.config.seed, oa_id, count, unfollowed_every=self.config.unfollowed_every), count)
+        people = People(self.config.seed, oa_id, count, unfollowed_every=self.config.unfollowed_every)
+        return Listing(people, count)
 
     def identify(self, call: Call) -> None:
         call.endpoint = call.path.rstrip("/").rpartition("/")[2]
@@ -110,7 +112,9 @@ class EsmsSimulator(Server):
     def _get_followers(self, body: Mapping[str, object]) -> Answer:
         offset, count = _whole(body.get("Offset")), _whole(body.get("Count"))
         if offset is None or count is None:
-            return _request_error()  # xs:int in the model (PROVIDERS 2.2): what does not parse never reaches the method
+            return (
+                _request_error()
+            )  # xs:int in the model (PROVIDERS 2.2), so WCF itself refuses what does not parse
         if offset < 0 or count < 1:
             return self.failure("162", f"{'Offset' if offset < 0 else 'Count'} is invalid.")
         oa_id = str(body["OAID"])
@@ -118,7 +122,8 @@ class EsmsSimulator(Server):
         users = self._page(oa_id, everybody, offset, min(count, 50))
         followers = [{self.config.user_key: user} for user in users]
         total = self._total(len(everybody))
-        return self._result("100", {"ErrorMessage": "success", "Followers": followers, "Total": total}, len(users))
+        rest = {"ErrorMessage": "success", "Followers": followers, "Total": total}
+        return self._result("100", rest, len(users))
 
     def _query_list_uid(self, body: Mapping[str, object]) -> Answer:
         window: list[int] = []
@@ -153,6 +158,14 @@ class EsmsSimulator(Server):
         return range(listing.count)
 
     def _window(self, oa_id: str, follower: str, start: int, end: int, tag: str) -> Sequence[int]:
+        key = (oa_id, self.listings[oa_id].version, follower, start, end, tag)
+        if key not in self._windows:
+            if len(self._windows) >= 8:
+                self._windows.clear()
+            self._windows[key] = self._select(oa_id, follower, start, end, tag)
+        return self._windows[key]
+
+    def _select(self, oa_id: str, follower: str, start: int, end: int, tag: str) -> Sequence[int]:
         everybody, people = self._everybody(oa_id, follower), self.listings[oa_id].people
         first = bisect_left(everybody, start, key=people.created)
         chosen = everybody[first : bisect_left(everybody, end, key=people.created)]

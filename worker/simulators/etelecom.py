@@ -1,9 +1,6 @@
 """eTelecom's `Zalo/ListFollowers` for Shop and Partner keys, as PROVIDERS section 1 describes it."""
 
-import asyncio
 import re
-from collections.abc import Iterator
-from heapq import merge
 from typing import Any
 
 import msgspec
@@ -12,8 +9,10 @@ from worker.simulators.config import EtelecomConfig
 from worker.simulators.cursor import Cursor, encode
 from worker.simulators.data import People
 from worker.simulators.exchange import Answer, Call
-from worker.simulators.listing import Listing, Place
-from worker.simulators.query import Filter, Paging, keeps, lowered, read_filter, read_paging
+from worker.simulators.fields import lowered
+from worker.simulators.listing import Listing
+from worker.simulators.query import Paging, read_filter, read_paging
+from worker.simulators.search import Found, find
 from worker.simulators.server import Server
 from worker.simulators.twirp import TwirpError, error_answer
 
@@ -24,11 +23,10 @@ _ROUTES = {
 }
 _KEY = re.compile(r"(shop)?([0-9]+):[A-Za-z0-9]{16,}")
 _CACHED_BYTES = 16_000_000
-_Found = tuple[Listing, int]
 
 
 class EtelecomSimulator(Server):
-    """Answers under `url` + `/v1/shop` and `url` + `/v1/partner`; without `filter.oa_id` all OAs are listed."""
+    """Answers under `/v1/shop` and `/v1/partner`; without `filter.oa_id` all OAs are listed."""
 
     config: EtelecomConfig
     list_path = ("followers",)
@@ -36,8 +34,10 @@ class EtelecomSimulator(Server):
     def __init__(self, config: EtelecomConfig | None = None) -> None:
         """Raises ValueError for an OA id that is not a decimal int64, as eTelecom's are."""
         super().__init__(config or EtelecomConfig())
-        if wrong := [oa_id for oa_id in self.config.followers if not oa_id.isdecimal() or int(oa_id) >= 2**63]:
-            raise ValueError(f"EtelecomConfig.followers: OA ids are decimal numbers below 2^63, not {', '.join(wrong)}")
+        if wrong := [oa for oa in self.config.followers if not oa.isdecimal() or int(oa) >= 2**63]:
+            raise ValueError(
+                f"EtelecomConfig.followers: OA ids are decimal, below 2^63, not {', '.join(wrong)}"
+            )
         self._rows: dict[tuple[str, int, int], bytes] = {}
         self._rows_bytes = 0
 
@@ -52,7 +52,7 @@ class EtelecomSimulator(Server):
         return f"{self.url}/v1/partner"
 
     def ids(self, oa_id: str, *, state: str | None = None) -> list[str]:
-        """Zalo user ids in the default order (newest first), of all rows or those in one state. Raises KeyError."""
+        """Zalo user ids, newest first as by default, of all rows or those in one state. Raises KeyError."""
         listing = self.listing(oa_id)
         return [
             str(listing.people.user_id(index))
@@ -138,7 +138,7 @@ class EtelecomSimulator(Server):
         if chosen.oa_id and str(chosen.oa_id) not in self.listings:
             raise TwirpError("not_found", "Không tìm thấy Zalo OA", reason="oa_id")
         listings = [self.listings[str(chosen.oa_id)]] if chosen.oa_id else list(self.listings.values())
-        found = await _find(listings, chosen, paging)
+        found = await find(listings, chosen, paging)
         nonce = call.number if self.config.cursor_nonce else None
         echo = {
             "before": paging.before,
@@ -166,8 +166,13 @@ class EtelecomSimulator(Server):
     def _list_oas(self) -> Answer:
         # Only `expires_at` and the status letters are known of this answer (PROVIDERS 3).
         oas = [
-            {"id": str(number), "oa_id": oa_id, "name": f"OA {oa_id[-4:]}", "status": "P",
-             "expires_at": "2030-01-01T00:00:00Z"}
+            {
+                "id": str(number),
+                "oa_id": oa_id,
+                "name": f"OA {oa_id[-4:]}",
+                "status": "P",
+                "expires_at": "2030-01-01T00:00:00Z",
+            }
             for number, oa_id in enumerate(self.listings, 1_160_000_000_000_000_001)
         ]
         return Answer(body=msgspec.json.encode({"oas": oas}))
@@ -195,49 +200,7 @@ def _decode(raw: bytes) -> dict[str, object]:
     raise TwirpError("malformed", "the json request could not be decoded", cause=cause)
 
 
-async def _find(listings: list[Listing], chosen: Filter, paging: Paging) -> list[_Found]:
-    descending = paging.descending != bool(paging.before)  # `before` reads away from the cursor, towards the start
-    beyond: Place | None = None
-    if paging.cursor:
-        beyond = paging.cursor.items[0][1], paging.cursor.items[-1][1]
-    found: list[_Found] = []
-    for seen, (listing, index) in enumerate(_walk(listings, chosen, paging.field, descending, beyond), 1):
-        if keeps(chosen, listing, index):
-            found.append((listing, index))
-            if len(found) == paging.limit:
-                break
-        if seen % 500 == 0:
-            await asyncio.sleep(0)  # a filter that few pass must not hold up the event loop
-    return found[::-1] if paging.before else found
-
-
-def _walk(
-    listings: list[Listing], chosen: Filter, field: str, descending: bool, beyond: Place | None
-) -> Iterator[_Found]:
-    def place(found: _Found) -> Place:
-        return found[0].place(field, found[1])
-
-    if chosen.user_ids:
-        named = [(listing, index) for listing in listings for index in _named(listing, chosen.user_ids)]
-        yield from (
-            found
-            for found in sorted(named, key=place, reverse=descending)
-            if beyond is None or (place(found) < beyond if descending else place(found) > beyond)
-        )
-        return
-    walks = [_tagged(listing, listing.walk(field, descending=descending, beyond=beyond)) for listing in listings]
-    yield from walks[0] if len(walks) == 1 else merge(*walks, key=place, reverse=descending)
-
-
-def _named(listing: Listing, user_ids: list[int]) -> set[int]:
-    return {index for user_id in user_ids if (index := listing.find(user_id)) is not None}
-
-
-def _tagged(listing: Listing, walk: Iterator[int]) -> Iterator[_Found]:
-    return ((listing, index) for index in walk)
-
-
-def _cursor(found: _Found, paging: Paging, nonce: int | None) -> str:
+def _cursor(found: Found, paging: Paging, nonce: int | None) -> str:
     listing, index = found
     value, row_id = listing.place(paging.field, index)
     items = (("id", row_id),) if paging.field == "id" else ((paging.field, value), ("id", row_id))

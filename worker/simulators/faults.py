@@ -31,9 +31,9 @@ Kind = Literal[
 ]
 """What happens:
 
-- `latency`: wait `seconds` (or a draw between `seconds` and `seconds_max`), then go on with the next fault or the answer
-- `status`: HTTP `status` with `body` (`html`, `json` or `empty`) and `retry_after`, without asking the provider
-- `error`: the provider's own error `code` and `message`, such as `resource_exhausted` (eTelecom) or `160` (eSMS)
+- `latency`: wait `seconds`, or a draw between `seconds` and `seconds_max`; other faults and the answer follow
+- `status`: HTTP `status` with `body` (`html`, `json` or `empty`) and `retry_after`
+- `error`: the provider's own error `code` and `message`: `resource_exhausted` (eTelecom), `160` (eSMS)
 - `html`, `empty`: HTTP 200 with an HTML page or with nothing
 - `bad_json`: the true answer, cut in the middle of its JSON, with a matching length
 - `content_type`: the true answer as `text/html`
@@ -52,7 +52,7 @@ BEFORE_ANSWER = frozenset({"status", "error", "html", "empty", "hang", "reset", 
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of the plan. The first line that fits a request and fires is taken; `latency` lines add to it."""
+    """One line of the plan. A request takes the first line that fires, besides any number of `latency`."""
 
     kind: Kind
     endpoint: str = ""
@@ -69,12 +69,25 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seconds_max: float = 0.0
     status: int = 503
     retry_after: str = ""
-    """The header's text as it is (`"3"`, `"soon"`); `date+3` becomes the HTTP date three seconds from now; empty: none."""
+    """The header as it is (`"3"`, `"soon"`); `date+3`: the HTTP date three seconds from now; empty: none."""
     body: Literal["html", "json", "empty"] = "html"
     code: str = ""
     message: str = ""
     chunks: int = 10
     per_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that make no sense."""
+        if self.every < 1 or self.skip < 0 or self.times < 0 or self.seconds < 0 or self.chunks < 1:
+            raise ValueError(
+                f"fault {self.kind}: every and chunks are 1 or more, skip, times, seconds not negative"
+            )
+        if self.kind == "rate_limit" and self.per_second <= 0:
+            raise ValueError(
+                "fault rate_limit: per_second says how many requests a second pass, so set it above 0"
+            )
+        if self.kind == "error" and not self.code:
+            raise ValueError("fault error: set code to the provider's error code")
 
 
 class FaultPlan:

@@ -28,7 +28,7 @@ class Entry(msgspec.Struct, kw_only=True):
     """None while unanswered, and for ever when the connection broke before the answer."""
     code: str = ""
     rows: int = 0
-    faults: list[str] = []  # noqa: RUF012  msgspec copies it
+    faults: list[str] = []
     seconds: float = 0.0
 
 
@@ -38,7 +38,7 @@ class Journal:
     def __init__(self, size: int) -> None:
         self.entries: deque[Entry] = deque(maxlen=size)
         self.counters: Counter[str] = Counter()
-        """`requests`, `endpoint:<name>`, `status:<number>`, `fault:<kind>`, `oa:<id>`, `in_flight`, `in_flight_max`."""
+        """`requests`, `endpoint:<name>`, `oa:<id>`, `status:<number|none>`, `fault:<kind>`, `in_flight(_max)`."""
 
     def opened(self, call: Call) -> Entry:
         """Remember a request as it arrives."""
@@ -62,12 +62,12 @@ class Journal:
         """The request is over, answered or not."""
         entry.seconds = time.time() - entry.at
         self.counters["in_flight"] -= 1
-        self.counters[f"status:{entry.status}"] += 1
+        self.counters[f"status:{entry.status or 'none'}"] += 1
         for fault in entry.faults:
             self.counters[f"fault:{fault}"] += 1
 
     def select(self, query: Mapping[str, str]) -> list[Entry]:
-        """Entries whose `endpoint` and `oa_id` equal the query's, numbered above its `after`. Raises ValueError."""
+        """Entries with the query's `endpoint` and `oa_id`, numbered above its `after`. Raises ValueError."""
         after = int(query.get("after", "0"))
         return [
             entry

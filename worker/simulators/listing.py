@@ -1,13 +1,16 @@
-"""The follower list of one Official Account, alive: people follow, leave, come back and change while it is read."""
+"""The follower list of one Official Account, alive: people follow, leave and change while it is read."""
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count as counting
 
 from worker.simulators.data import People
 
+_VERSIONS = counting()
+
 Place = tuple[int, int]
-"""(value of the sort field, id): sorts rows and finds the place of a cursor. Times in microseconds since 1970."""
+"""(value of the sort field, id): sorts rows and finds a cursor's place. Times in microseconds since 1970."""
 
 
 class Listing:
@@ -16,8 +19,8 @@ class Listing:
     def __init__(self, people: People, count: int) -> None:
         self.people = people
         self.count = count
-        self.version = 0
-        """Rises with every change, for caches."""
+        self.version = next(_VERSIONS)
+        """Of this state of the list, among all lists; for caches."""
         self._seeded = count
         self._states: dict[int, str] = {}
         self._touched: dict[int, int] = {}  # in order of time: the newest change stands last
@@ -46,7 +49,8 @@ class Listing:
         return self._touched.get(index) or self.people.updated(index), row_id
 
     def walk(self, field: str, *, descending: bool, beyond: Place | None) -> Iterator[int]:
-        """Indexes in the order of `field`, strictly beyond a place (which needs no row), or from the end of the list."""
+        """Indexes in the order of `field`, strictly beyond a place (no row need be there), or all."""
+
         def place(index: int) -> Place:
             return self.place(field, index)
 
@@ -68,13 +72,14 @@ class Listing:
     def followed(self) -> Sequence[int]:
         """Indexes of those who follow now, oldest first."""
         if self._followed is None:
-            everybody = range(self.count)
-            all_follow = self.people.all_follow and not self._states
-            self._followed = array("q", everybody if all_follow else (i for i in everybody if self.state(i) == "follow"))
+            everybody: Sequence[int] = range(self.count)
+            if not self.people.all_follow or self._states:
+                everybody = [index for index in everybody if self.state(index) == "follow"]
+            self._followed = array("q", everybody)
         return self._followed
 
     def follow(self, who: int | Sequence[str]) -> list[str]:
-        """That many new followers, or these user ids again. Returns their user ids. Raises KeyError for a stranger."""
+        """So many new ones, or these user ids again; returns user ids. Raises KeyError for a stranger."""
         if isinstance(who, int):
             indexes = list(range(self.count, self.count + who))
             self.count += who
@@ -83,7 +88,7 @@ class Listing:
         return self._change(indexes, "follow")
 
     def unfollow(self, who: int | Sequence[str]) -> list[str]:
-        """The newest that many followers leave, or these user ids. Returns their ids. Raises KeyError for a stranger."""
+        """So many of the newest, or these user ids; returns user ids. Raises KeyError for a stranger."""
         if isinstance(who, int):
             indexes = list(self.followed()[-who:])[::-1] if who else []
         else:
@@ -91,7 +96,7 @@ class Listing:
         return self._change(indexes, "unfollow")
 
     def update(self, who: Sequence[str]) -> list[str]:
-        """Something about these user ids changes: only `updated_at` shows it. Raises KeyError for a stranger."""
+        """Something about these user ids changes; `updated_at` shows it. Raises KeyError for a stranger."""
         return self._change([self._index(user_id) for user_id in who], None)
 
     def _change(self, indexes: Sequence[int], state: str | None) -> list[str]:
@@ -101,7 +106,7 @@ class Listing:
             if state is not None:
                 self._states[index] = state
                 self._enrol(index, was, state)
-        self.version += 1
+        self.version = next(_VERSIONS)
         return [str(self.people.user_id(index)) for index in indexes]
 
     def _touch(self, index: int) -> None:

@@ -1,13 +1,27 @@
 """What an invented follower looks like: names, phones, addresses, tags. No real person's data.
 
-Every oddity comes round in a fixed rhythm of the number `turn`, so that any hundred followers in a row show them all.
+Every oddity comes round in a fixed rhythm of the number `turn`, so that a hundred followers show nearly all.
 """
 
 import unicodedata
 
 _FAMILY = ("Nguyễn", "Trần", "Lê", "Phạm", "Hoàng", "Huỳnh", "Võ", "Đặng", "Bùi", "Đỗ", "Ngô", "Dương", "Lý")
 _MIDDLE = ("Văn", "Thị", "Ngọc", "Đức", "Thuỳ", "Minh", "Hữu", "Thanh", "Quốc", "Kim", "Xuân")
-_GIVEN = ("Ánh", "Bảo", "Châu", "Dũng", "Giang", "Hạnh", "Hưởng", "Khánh", "Lễ", "Mỹ", "Nghĩa", "Phượng", "Quỳnh", "Sơn", "Trường", "Uyên", "Yến")
+_GIVEN = (
+    "Ánh",
+    "Bảo",
+    "Châu",
+    "Dũng",
+    "Giang",
+    "Hạnh",
+    "Hưởng",
+    "Khánh",
+    "Lễ",
+    "Mỹ",
+    "Phượng",
+    "Quỳnh",
+    "Yến",
+)
 _EMOJI = ("🌸", "👩‍👧", "🇻🇳", "⭐️", "🧋")
 _STREETS = ("Hẻm Mẫu", "Đường Thử Nghiệm", "Ngõ Giả Định", "Phố Ví Dụ")
 _WARDS = ("Phường Mẫu Một", "Phường Mẫu Hai", "Xã Giả Lập")
@@ -61,7 +75,7 @@ def phone(turn: int, dice: int) -> str:
 
 
 def shared_info(turn: int, dice: int) -> dict[str, object] | None:
-    """What the follower shared: null, an empty object, empty texts, or an address; the phone also as a JSON number."""
+    """What the follower shared: null, an empty object, empty texts, or all; the phone also as a number."""
     match turn % 10:
         case 0 | 1 | 2 | 3:
             return None

@@ -3,19 +3,17 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from worker.simulators.cursor import FIELDS, Cursor, decode
-from worker.simulators.data import micros
+from worker.simulators.fields import Fields
 from worker.simulators.listing import Listing
 from worker.simulators.twirp import TwirpError
 
 GENDERS = ("unknown", "male", "female", "other")
 STATES = ("unknown", "follow", "unfollow")
-_INT64 = 2**63
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +29,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     oa_id: int = 0
     phone: str = ""
     state: str = "unknown"
-    tags: list[str] = []  # noqa: RUF012  msgspec copies it
-    user_ids: list[int] = []  # noqa: RUF012  msgspec copies it
+    tags: list[str] = []
+    user_ids: list[int] = []
     """`zl_user_id` and `zl_user_ids` together."""
 
 
@@ -51,7 +49,7 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_filter(body: Mapping[str, object], *, require_both_dates: bool) -> Filter:
     """The `filter` of a request. Raises TwirpError for a value that Go would not decode."""
-    given = _Fields(body.get("filter"), "Filter")
+    given = Fields(body.get("filter"), "Filter")
     date_from, date_to = given.moment("date_from"), given.moment("date_to")
     if require_both_dates and (date_from is None) != (date_to is None):
         raise TwirpError("invalid_argument", "must provide both DateFrom and DateTo")
@@ -75,7 +73,7 @@ def read_filter(body: Mapping[str, object], *, require_both_dates: bool) -> Filt
 
 def read_paging(body: Mapping[str, object], sorts: tuple[str, ...]) -> Paging:
     """The `paging` of a request, absent or not. Raises TwirpError."""
-    given = _Fields(body.get("paging"), "Paging")
+    given = Fields(body.get("paging"), "Paging")
     after, before, limit, sort = given.text("after"), given.text("before"), given.limit(), given.text("sort")
     if limit < 0:
         raise TwirpError("invalid_argument", "paging is invalid (limit outside of range)")
@@ -126,11 +124,6 @@ def keeps(chosen: Filter, listing: Listing, index: int) -> bool:
     )
 
 
-def lowered(value: Mapping[Any, object]) -> dict[str, object]:
-    """Go matches JSON keys whatever their case."""
-    return {str(key).lower(): item for key, item in value.items()}
-
-
 def _read_sort(sort: str, sorts: tuple[str, ...]) -> tuple[str, bool] | None:
     if not sort:
         return None
@@ -159,95 +152,6 @@ def _read_cursor(text: str) -> Cursor | None:
     if shape[0] not in {"id", "created_at", "updated_at"}:
         raise TwirpError("invalid_argument", f"paging is invalid (sort by {shape[0]} is not allowed)")
     return cursor
-
-
-class _Fields:
-    """The fields of one JSON object, each read as its Go type."""
-
-    def __init__(self, value: object, struct: str) -> None:
-        if value is not None and not isinstance(value, dict):
-            raise _undecodable(f"cannot unmarshal {_kind(value)} into Go value of type {struct}")
-        self._values = lowered(value or {})
-        self._struct = struct
-
-    def text(self, name: str) -> str:
-        value = self._values.get(name)
-        if value is not None and not isinstance(value, str):
-            raise self._wrong(name, value, "string")
-        return value or ""
-
-    def text_list(self, name: str) -> list[str]:
-        return [item if isinstance(item, str) else self._refuse(name, item, "string") for item in self._list(name)]
-
-    def boolean(self, name: str) -> bool | None:
-        value = self._values.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise self._wrong(name, value, "bool")
-        return value
-
-    def limit(self) -> int:
-        value = self._values.get("limit")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise self._wrong("limit", value, "int32")
-        return value or 0
-
-    def int64(self, name: str) -> int:
-        return self._int64(name, self._values.get(name))
-
-    def int64_list(self, name: str) -> list[int]:
-        return [self._int64(name, item) for item in self._list(name)]
-
-    def moment(self, name: str) -> int | None:
-        text = self.text(name)
-        if not text:
-            return None
-        try:
-            moment = datetime.fromisoformat(text) if "T" in text else None
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            raise _undecodable(f'parsing time "{text}" as RFC 3339: cannot parse')
-        return micros(moment)
-
-    def enum(self, name: str, names: tuple[str, ...]) -> str:
-        value = self._values.get(name)
-        if value is None or value == "":
-            return names[0]
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
-            return names[value]
-        if isinstance(value, str) and value in names:
-            return value
-        raise _undecodable(f"invalid value {value!r} for enum {name}")
-
-    def _list(self, name: str) -> list[object]:
-        value = self._values.get(name)
-        if value is not None and not isinstance(value, list):
-            raise self._wrong(name, value, "[]string")
-        return value or []
-
-    def _int64(self, name: str, value: object) -> int:
-        if value is None or value == "":
-            return 0
-        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
-            raise self._wrong(name, value, "int64")
-        return value
-
-    def _refuse(self, name: str, value: object, kind: str) -> str:
-        raise self._wrong(name, value, kind)
-
-    def _wrong(self, name: str, value: object, kind: str) -> TwirpError:
-        return _undecodable(f"cannot unmarshal {_kind(value)} into Go struct field {self._struct}.{name} of type {kind}")
-
-
-def _undecodable(cause: str) -> TwirpError:
-    return TwirpError("malformed", "the json request could not be decoded", cause=f"json: {cause}")
-
-
-def _kind(value: object) -> str:
-    kinds = {bool: "bool", str: "string", int: "number", float: "number", list: "array", dict: "object"}
-    return kinds.get(type(value), "value")
 
 
 def _plain(text: str) -> str:

@@ -46,7 +46,7 @@ class TwirpError(Exception):
 
 
 def error_answer(error: TwirpError, custom_codes: Literal["plain", "xcode"]) -> Answer:
-    """The HTTP answer of an error. Codes that Twirp doesn't know always go under a standard one with `meta.xcode`."""
+    """The HTTP answer of an error. A code that Twirp does not know goes under a standard one in any case."""
     code, meta = error.code, error.meta
     if code in _STANDARD and (custom_codes == "xcode" or code not in _STATUS):
         code, meta = _STANDARD[code], {**meta, "xcode": code}
