@@ -30,9 +30,7 @@ class Drift:
 
 def drifts(asset: Asset, found: Mapping[str, Any]) -> list[Drift]:
     """Return where `found`, the server's configuration of `asset`, isn't what `asset` wants."""
-    return [
-        drift for field, wanted in asset.wanted.items() for drift in _compare(field, found.get(field), wanted)
-    ]
+    return [drift for field, wanted in asset.wanted.items() for drift in _compare(field, found.get(field), wanted)]
 
 
 def outlived(commands: Mapping[str, Any], events: Mapping[str, Any]) -> Drift | None:
