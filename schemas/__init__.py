@@ -1,0 +1,58 @@
+"""The wire contract: everything that travels over NATS, as msgspec structs.
+
+Importable by consumers on its own: needs msgspec and nothing else::
+
+    from schemas import FollowerPage, decode
+    page = decode(message.data, FollowerPage, message.headers.get("Content-Type"))
+"""
+
+from schemas.commands import (
+    EsmsFilter,
+    EtelecomFilter,
+    FetchEsmsFollowers,
+    FetchEtelecomFollowers,
+    FetchFollowers,
+    Provider,
+)
+from schemas.events import (
+    FetchError,
+    FollowerPage,
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    JobWaiting,
+    Progress,
+)
+from schemas.follower import Follower, SharedInfo
+from schemas.jobs import JobStatus
+from schemas.wire import JSON, MSGPACK, Encoding, UnknownContentTypeError, decode, encode, encoding_of
+
+__all__ = [
+    "JSON",
+    "MSGPACK",
+    "Encoding",
+    "EsmsFilter",
+    "EtelecomFilter",
+    "FetchError",
+    "FetchEsmsFollowers",
+    "FetchEtelecomFollowers",
+    "FetchFollowers",
+    "Follower",
+    "FollowerPage",
+    "JobCancelled",
+    "JobCompleted",
+    "JobEvent",
+    "JobFailed",
+    "JobStarted",
+    "JobStatus",
+    "JobWaiting",
+    "Progress",
+    "Provider",
+    "SharedInfo",
+    "UnknownContentTypeError",
+    "decode",
+    "encode",
+    "encoding_of",
+]

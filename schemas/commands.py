@@ -1,0 +1,113 @@
+"""The command `FetchFollowers`: a tagged union on `provider`, published on `followers.fetch.<provider>`."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.types import (
+    DayText,
+    FollowState,
+    Gender,
+    InstantText,
+    Labels,
+    NumericId,
+    Ordinal,
+    Provider,
+    Text,
+    Timestamp,
+    Token,
+)
+
+__all__ = [
+    "EsmsFilter",
+    "EtelecomFilter",
+    "FetchEsmsFollowers",
+    "FetchEtelecomFollowers",
+    "FetchFollowers",
+    "Provider",
+]
+
+
+class EtelecomFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which rows eTelecom lists; every field reaches the provider unchanged. All given fields must hold."""
+
+    assigned_user_id: NumericId | None = None
+    date_from: InstantText | None = None
+    date_to: InstantText | None = None
+    gender: Gender | None = None
+    has_conversation: bool | None = None
+    name: Text | None = None
+    phone: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    state: FollowState | None = None
+    tags: Annotated[list[Text], Meta(min_length=1, max_length=100)] | None = None
+    zl_user_id: NumericId | None = None
+    zl_user_ids: Annotated[list[NumericId], Meta(min_length=1, max_length=1000)] | None = None
+
+
+class EsmsFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which rows eSMS lists; any of these needs its `QueryListUID` endpoint."""
+
+    date_from: DayText | None = None
+    date_to: DayText | None = None
+    state: FollowState | None = None
+    tag: Text | None = None
+
+
+class _Fetch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    oa_id: Annotated[Token, Meta(description="The Zalo Official Account.", examples=["579745863508352884"])]
+    id: Annotated[Token, Meta(description="Job id and idempotency key; else the Nats-Msg-Id header.")] | None = None
+    account: (
+        Annotated[
+            Token,
+            Meta(description="Configured credentials; optional when the provider has exactly one account."),
+        ]
+        | None
+    ) = None
+    max_pages: Annotated[Ordinal, Meta(description="Hard ceiling, in provider pages.")] | None = None
+    max_followers: Annotated[Ordinal, Meta(description="Hard ceiling, in followers published.")] | None = None
+    not_after: (
+        Annotated[
+            Timestamp,
+            Meta(description="Deadline: past it the job fails with `deadline_exceeded`, also while it waits."),
+        ]
+        | None
+    ) = None
+    labels: Labels = {}
+
+
+class FetchEtelecomFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provider", tag="etelecom"):
+    """Fetch the followers of one OA through eTelecom `Zalo/ListFollowers`."""
+
+    filter: EtelecomFilter | None = None
+    sort: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^-?[a-z][a-z_]{0,63}$(?!\n)",
+                description="One field, `-` before it for descending; eTelecom's default is newest first.",
+                examples=["-created_at"],
+            ),
+        ]
+        | None
+    ) = None
+    page_size: Annotated[int, Meta(ge=1, le=100)] = 100
+
+    @property
+    def provider(self) -> Provider:
+        """`"etelecom"`."""
+        return "etelecom"
+
+
+class FetchEsmsFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provider", tag="esms"):
+    """Fetch the followers of one OA through eSMS `ZNS/GetFollowers` or its successor `QueryListUID`."""
+
+    filter: EsmsFilter | None = None
+    page_size: Annotated[int, Meta(ge=1, le=50)] = 50
+
+    @property
+    def provider(self) -> Provider:
+        """`"esms"`."""
+        return "esms"
+
+
+FetchFollowers = FetchEtelecomFollowers | FetchEsmsFollowers

@@ -1,0 +1,120 @@
+"""What a job publishes: follower pages, then one terminal job event."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.follower import Follower
+from schemas.types import (
+    Count,
+    ErrorCode,
+    Labels,
+    Ordinal,
+    Provider,
+    Timestamp,
+    Token,
+    TruncatedReason,
+    Verdict,
+    WaitReason,
+)
+
+
+class FetchError(Struct, frozen=True, kw_only=True):
+    """Why a job failed: what happened and what to do, without secrets or people's data."""
+
+    code: ErrorCode
+    message: str
+    retryable: Annotated[bool, Meta(description="Whether the same command may succeed later.")]
+    provider_code: Annotated[str, Meta(description="The provider's own code, as text.")] | None = None
+    http_status: int | None = None
+    attempts: Annotated[Count, Meta(description="Requests made for the page that failed.")] = 0
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """The job's totals up to and with this page: all that a successor needs to go on."""
+
+    followers: Annotated[Count, Meta(description="Followers published so far.")]
+    duplicates_dropped: Annotated[Count, Meta(description="Rows left out because their user id was published before.")]
+    total_first: Annotated[int, Meta(description="The provider's total when the first page was read.")] | None
+    requests: Annotated[Count, Meta(description="Requests made to the provider so far, failed ones included.")]
+    started_at: Timestamp
+    truncated: (
+        Annotated[TruncatedReason, Meta(description="Why the list is cut after this page; null when it isn't.")] | None
+    ) = None
+
+
+class _Event(Struct, frozen=True, kw_only=True):
+    job_id: Token
+    provider: Provider
+    account: Annotated[str, Meta(description="Null when the command's account can't be read.")] | None
+    oa_id: Token
+    labels: Labels = {}
+
+
+class FollowerPage(_Event, frozen=True, kw_only=True):
+    """One page of followers, on `followers.page.<provider>.<oa_id>.<job_id>`: in order, each exactly once, no gap."""
+
+    page: Annotated[Ordinal, Meta(description="1, 2, 3… without a gap.")]
+    part: Annotated[Ordinal, Meta(description="1 unless the page exceeds the server's `max_payload`.")] = 1
+    parts: Ordinal = 1
+    followers: list[Follower]
+    total: Annotated[int, Meta(description="The list's length as the provider said it.")] | None
+    cursor: Annotated[str, Meta(description="Opaque: where this page was read; null at the start.")] | None
+    next_cursor: Annotated[str, Meta(description="Opaque; null on the last page.")] | None
+    last: Annotated[bool, Meta(description="True on the last part of the last page only.")]
+    fetched_at: Timestamp
+    progress: Progress
+
+
+class _JobEvent(_Event, frozen=True, kw_only=True, tag_field="type"):
+    attempt: Annotated[Ordinal, Meta(description="1 on the first start, one more each time a worker takes over.")] = 1
+
+
+class JobStarted(_JobEvent, frozen=True, kw_only=True, tag="started"):
+    """A worker began, or went on with, the job."""
+
+    resumed_at_page: Annotated[Ordinal, Meta(description="The page that is read next; 1 on a fresh start.")]
+    started_at: Timestamp
+
+
+class JobWaiting(_JobEvent, frozen=True, kw_only=True, tag="waiting"):
+    """The job stands still until `until`, for `reason`."""
+
+    reason: WaitReason
+    until: Timestamp
+
+
+class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):
+    """Terminal: the list was read to its end or to the command's ceiling."""
+
+    pages: Count
+    followers: Annotated[Count, Meta(description="Followers published.")]
+    distinct: Annotated[Count, Meta(description="Different user ids among them.")]
+    duplicates_dropped: Count
+    total_first: int | None
+    total_last: int | None
+    requests: Count
+    started_at: Timestamp
+    finished_at: Timestamp
+    verdict: Annotated[
+        Verdict,
+        Meta(description="`drifted`: the list moved while it was read. `truncated`: `reason` says what cut it."),
+    ]
+    reason: TruncatedReason | None = None
+
+
+class JobFailed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
+    """Terminal: the job can't be done; its command is in the dead letters."""
+
+    error: FetchError
+    finished_at: Timestamp
+
+
+class JobCancelled(_JobEvent, frozen=True, kw_only=True, tag="cancelled"):
+    """Terminal: somebody cancelled the job."""
+
+    finished_at: Timestamp
+
+
+JobEvent = JobStarted | JobWaiting | JobCompleted | JobFailed | JobCancelled
+TERMINAL = (JobCompleted, JobFailed, JobCancelled)

@@ -1,0 +1,82 @@
+"""Names of streams, buckets, consumers and subjects, and the functions that build and parse them."""
+
+import re
+from typing import NamedTuple
+
+from schemas.types import TOKEN_PATTERN, Provider
+
+COMMANDS_STREAM = "FOLLOWERS_COMMANDS"
+EVENTS_STREAM = "FOLLOWERS_EVENTS"
+DEAD_STREAM = "FOLLOWERS_DEAD"
+JOBS_BUCKET = "FOLLOWERS_JOBS"
+LIMITS_BUCKET = "FOLLOWERS_LIMITS"
+
+PROVIDERS: tuple[Provider, ...] = ("etelecom", "esms")
+
+COMMAND_SUBJECTS = tuple(f"followers.fetch.{provider}" for provider in PROVIDERS)
+EVENT_SUBJECTS = ("followers.page.>", "followers.job.>", "followers.change.>")
+DEAD_SUBJECTS = tuple(f"followers.dead.{provider}" for provider in PROVIDERS)
+
+_TOKEN = re.compile(TOKEN_PATTERN)
+
+
+class JobSubject(NamedTuple):
+    """What a page's or job event's subject says."""
+
+    kind: str
+    """`page` or `job`."""
+    provider: Provider
+    oa_id: str
+    job_id: str
+
+
+def is_token(text: str) -> bool:
+    """Say whether `text` may be a job id, OA id or account name: `[A-Za-z0-9_-]{1,64}`."""
+    return _TOKEN.search(text) is not None
+
+
+def command_subject(provider: Provider) -> str:
+    """Return the subject on which commands for `provider` are published."""
+    return f"followers.fetch.{provider}"
+
+
+def dead_subject(provider: Provider) -> str:
+    """Return the subject of `provider`'s dead letters."""
+    return f"followers.dead.{provider}"
+
+
+def page_subject(provider: Provider, oa_id: str, job_id: str) -> str:
+    """Return the subject of a job's pages. Raises ValueError when an id can't be part of a subject."""
+    return f"followers.page.{provider}.{_checked(oa_id)}.{_checked(job_id)}"
+
+
+def job_subject(provider: Provider, oa_id: str, job_id: str) -> str:
+    """Return the subject of a job's events. Raises ValueError when an id can't be part of a subject."""
+    return f"followers.job.{provider}.{_checked(oa_id)}.{_checked(job_id)}"
+
+
+def consumer_name(provider: Provider) -> str:
+    """Return the name of the durable pull consumer that workers share for `provider`."""
+    return f"worker-{provider}"
+
+
+def parse_job_subject(subject: str) -> JobSubject:
+    """Take a page's or job event's subject apart. Raises ValueError when it is something else."""
+    tokens = subject.split(".")
+    if len(tokens) != 5 or tokens[0] != "followers" or tokens[1] not in ("page", "job") or tokens[2] not in PROVIDERS:
+        raise ValueError(f"{subject!r} is not the subject of a page or a job event")
+    return JobSubject(tokens[1], tokens[2], _checked(tokens[3]), _checked(tokens[4]))
+
+
+def provider_of(subject: str) -> Provider:
+    """Return the provider that a command's subject names. Raises ValueError when it names none."""
+    provider = subject.rsplit(".", 1)[-1]
+    if provider not in PROVIDERS:
+        raise ValueError(f"{subject!r} names no provider: expected one of {', '.join(PROVIDERS)}")
+    return provider
+
+
+def _checked(token: str) -> str:
+    if not is_token(token):
+        raise ValueError(f"{token!r} can't be part of a subject: use 1 to 64 letters, digits, '_' or '-'")
+    return token

@@ -1,0 +1,185 @@
+"""What the core needs from the world. Each docstring is the contract that every implementation is tested against."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from schemas.commands import FetchFollowers
+from schemas.follower import Follower
+from schemas.jobs import JobStatus
+from schemas.types import Provider
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProviderPage:
+    """One page as a provider gave it, normalised."""
+
+    followers: Sequence[Follower]
+    """In the provider's order; the same user id may come twice."""
+    next_cursor: str | None
+    """Where the next page starts; None at the list's end."""
+    total: int | None = None
+    """The list's length as the provider said it."""
+    capped: bool = False
+    """The provider gives no more although the list goes on; only with `next_cursor` None."""
+    requests: int = 1
+    """HTTP requests that this page took."""
+
+
+class ProviderClient(Protocol):
+    """One account at one provider."""
+
+    def check(self, command: FetchFollowers) -> None:
+        """Raise UnsupportedError naming the field, or InvalidCommandError, when this account can't do `command`."""
+        ...
+
+    def moves(self, command: FetchFollowers) -> bool:
+        """Say whether rows may shift between pages while the list is read, so that one may come twice."""
+        ...
+
+    async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:
+        """Return the page at `cursor` (None: the first). One attempt, no retries.
+
+        Raises a RetryableError or a FatalError, and nothing else besides CancelledError. Safe to run many at once.
+        """
+        ...
+
+    def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
+        """Return up to `count` cursors of the pages after `page`, in order, the first being `page.next_cursor`.
+
+        Empty at the end of the list; just one where the next cursor is known only from the page before.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in the event log."""
+
+    sequence: int
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class WrongSequenceError(Exception):
+    """The log may hold something newer than was expected (10071, 10164, 10158, or `duplicate: true`): read its tail."""
+
+
+class LogUnavailableError(Exception):
+    """The log did not answer, so what it holds is unknown: ask again."""
+
+
+class PayloadTooLargeError(Exception):
+    """The server takes no message of this size; the same publish can't succeed."""
+
+
+class EventLog(Protocol):
+    """The stream of events: ordered a subject, appended to by compare-and-set."""
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes that headers and body of one message may have together."""
+        ...
+
+    async def last(self, subject: str) -> Entry | None:
+        """Return the newest message on `subject`, None when there is none. Never stale on a healthy stream.
+
+        Raises LogUnavailableError when that can't be known now.
+        """
+        ...
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str], expected: int) -> int:
+        """Append when the newest message on `subject` has the sequence `expected` (0: none); return the new sequence.
+
+        Raises WrongSequenceError when it has another, LogUnavailableError when the outcome is unknown (the message
+        may be in the log, or may still land there), PayloadTooLargeError.
+        """
+        ...
+
+    def read(self, subject: str, first: int, last: int) -> AsyncIterator[Entry]:
+        """Yield the messages on `subject` with sequences from `first` to `last`, in order.
+
+        Raises LogUnavailableError.
+        """
+        ...
+
+
+class StatusBoard(Protocol):
+    """Where people look up a job. Never read for correctness."""
+
+    async def get(self, job_id: str) -> JobStatus | None:
+        """Return the status of `job_id`, or None when it isn't known or can't be read now."""
+        ...
+
+    def post(self, status: JobStatus) -> None:
+        """Take note of `status`; it is written at once on a change of state, else at most once a second."""
+        ...
+
+    async def settle(self, status: JobStatus) -> None:
+        """Write a terminal or `queued` status before returning, as far as the bucket can be reached."""
+        ...
+
+    def drop(self, job_id: str) -> None:
+        """This replica no longer has the job: what is posted and not written yet must not be written."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Commands that can't be done."""
+
+    async def store(self, provider: Provider, body: bytes, headers: Mapping[str, str], key: str) -> None:
+        """Store a command's own bytes under the idempotency key `key`; returns once the server has it.
+
+        Tries until it is stored.
+        """
+        ...
+
+
+class Delivery(Protocol):
+    """A command in hand. Every call may fail silently when the delivery is stale or the server is away."""
+
+    @property
+    def subject(self) -> str:
+        """The subject it was published on."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """Its body, as published."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers, as published; empty when it has none."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """Its sequence in the command stream."""
+        ...
+
+    @property
+    def timestamp_us(self) -> int:
+        """When the stream stored it, in microseconds since 1970 UTC."""
+        ...
+
+    @property
+    def deliveries(self) -> int:
+        """How often it was delivered, with this time: 1 or more."""
+        ...
+
+    async def ack(self) -> None:
+        """Settle it for good; returns once the server has confirmed."""
+        ...
+
+    async def nak(self, delay: float) -> None:
+        """Hand it back, to be delivered again after `delay` seconds."""
+        ...
+
+    async def in_progress(self) -> None:
+        """Keep hold of it for another `ack_wait`."""
+        ...
