@@ -50,8 +50,8 @@ _CHATTY = ("aiohttp", "asyncio", "faststream", "httpcore", "httpx")
 def configure(level: Level = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
     """Set up all logging of this process; again replaces the set-up before.
 
-    ``stream`` is stderr by default; ``auto`` means console lines if it is a terminal, else JSON. FastStream makes
-    loggers with handlers of their own while it is imported: call this after that import.
+    ``stream`` is stderr by default; ``auto`` means console lines if it is a terminal, else JSON. FastStream
+    makes loggers with handlers of their own while it is imported: call this after that import.
     """
     stream = sys.stderr if stream is None else stream
     threshold = getattr(logging, level.upper())

@@ -66,7 +66,7 @@ def test_a_consumer_needs_msgspec_alone(wheel: Path, tmp_path: Path) -> None:
     (only_msgspec / "msgspec").symlink_to(Path(found.origin).parent)
 
     # -I and -S: neither this project nor anything of this environment can be imported.
-    command = [sys.executable, "-I", "-S", "-c", CONSUMER, installed, only_msgspec]
+    command: list[str | Path] = [sys.executable, "-I", "-S", "-c", CONSUMER, installed, only_msgspec]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
