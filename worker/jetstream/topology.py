@@ -81,12 +81,13 @@ class _ApiError(Exception):
 
 
 def check_server(version: str) -> None:
-    """Raise ServerTooOldError when `version` is below `OLDEST_SERVER`: `2.10.25`, or nats-py's way of printing it."""
+    """Raise ServerTooOldError when `version` (`2.10.25`, or as nats-py prints it) is below `OLDEST_SERVER`."""
     numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
     if numbers is None or tuple(int(number) for number in numbers.groups()) < OLDEST_SERVER:
         oldest = ".".join(str(number) for number in OLDEST_SERVER)
         raise ServerTooOldError(
-            f"nats-server {version or 'of unknown version'} is too old: it may lose commands; upgrade to {oldest} or newer"
+            f"nats-server {version or 'of unknown version'} is too old:"
+            f" it may lose commands; upgrade to {oldest} or newer"
         )
 
 
@@ -111,9 +112,7 @@ async def check(client: Client, config: TopologyConfig) -> list[Difference]:
     differences = [difference for asset, live in found for difference in _differences(asset, live)]
     conflict = _conflict(found)
     if conflict is not None:
-        differences.append(
-            Difference(kind="stream", name=EVENTS_STREAM, state="refused", detail=conflict.detail)
-        )
+        differences.append(Difference(kind="stream", name=EVENTS_STREAM, state="refused", detail=conflict.detail))
     return differences
 
 
@@ -180,9 +179,7 @@ def _future(asset: Asset, live: dict[str, Any] | None) -> dict[str, Any]:
 
 
 async def _find(client: Client, asset: Asset) -> dict[str, Any] | None:
-    kind, name = (
-        ("CONSUMER", f"{asset.stream}.{asset.name}") if asset.kind == "consumer" else ("STREAM", asset.stream)
-    )
+    kind, name = ("CONSUMER", f"{asset.stream}.{asset.name}") if asset.kind == "consumer" else ("STREAM", asset.stream)
     try:
         answer = await _ask(client, f"{kind}.INFO.{name}")
     except _ApiError as error:
@@ -208,14 +205,10 @@ async def _create(client: Client, asset: Asset) -> bool:
 
 async def _update(client: Client, asset: Asset, live: dict[str, Any], changes: list[Drift]) -> None:
     config = live | {drift.field: drift.value for drift in changes}
-    await _put(
-        client, asset, {field: value for field, value in config.items() if value is not None}, "update"
-    )
+    await _put(client, asset, {field: value for field, value in config.items() if value is not None}, "update")
 
 
-async def _put(
-    client: Client, asset: Asset, config: dict[str, Any], action: Literal["create", "update"]
-) -> None:
+async def _put(client: Client, asset: Asset, config: dict[str, Any], action: Literal["create", "update"]) -> None:
     if asset.kind == "consumer":
         request = {"stream_name": asset.stream, "config": config, "action": action}
         await _ask(client, f"CONSUMER.CREATE.{asset.stream}.{asset.name}", request)
@@ -236,7 +229,5 @@ async def _ask(client: Client, subject: str, request: dict[str, Any] | None = No
         ) from error
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
-        raise _ApiError(
-            answer["error"].get("err_code", 0), answer["error"].get("description", "unknown error")
-        )
+        raise _ApiError(answer["error"].get("err_code", 0), answer["error"].get("description", "unknown error"))
     return answer
