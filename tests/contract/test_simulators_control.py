@@ -131,9 +131,7 @@ async def test_the_list_is_changed_and_read_over_http(esms: EsmsSimulator, clien
     assert after == changed["followed"][::-1] + [user for user in before if user != before[5]]
 
 
-async def test_a_scripted_change_waits_for_its_request(
-    esms: EsmsSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_a_scripted_change_waits_for_its_request(esms: EsmsSimulator, client: httpx.AsyncClient) -> None:
     change = {"oa_id": OA_ID, "before_request": 2, "unfollow": 1}
     body = {"ApiKey": API_KEY, "SecretKey": SECRET_KEY, "OAID": OA_ID, "Count": 50}
     newest = esms.ids(OA_ID)[0]

@@ -66,9 +66,7 @@ async def test_a_sweep_by_offset_returns_everybody(client: httpx.AsyncClient, pa
         assert len(simulator.ids(OA_ID)) == 208
 
 
-async def test_get_followers_answers_with_ids_and_a_total(
-    simulator: EsmsSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_get_followers_answers_with_ids_and_a_total(simulator: EsmsSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 2.3: CodeResult is a string, Total a number, followers hold nothing but an id."""
     answer = await ask(client, simulator, GET_FOLLOWERS, Count=2)
 
@@ -152,9 +150,7 @@ async def test_an_offset_or_count_out_of_range_is_code_162(
     assert answer == {"CodeResult": "162", "ErrorMessage": f"{name} is invalid."}
 
 
-async def test_get_followers_silently_caps_its_count_at_50(
-    simulator: EsmsSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_get_followers_silently_caps_its_count_at_50(simulator: EsmsSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 2.2: use 50."""
     assert len(users(await ask(client, simulator, GET_FOLLOWERS, Count=100))) == 50
 
@@ -179,9 +175,7 @@ async def test_what_wcf_cannot_read_is_an_html_request_error(
     simulator: EsmsSimulator, client: httpx.AsyncClient, path: str, content: bytes, content_type: str
 ) -> None:
     """PROVIDERS 2.4: HTTP 400 with an HTML "Request Error" page."""
-    response = await client.post(
-        simulator.url + path, content=content, headers={"Content-Type": content_type}
-    )
+    response = await client.post(simulator.url + path, content=content, headers={"Content-Type": content_type})
 
     assert response.status_code == 400
     assert response.headers["Content-Type"].startswith("text/html")
@@ -271,9 +265,7 @@ async def test_people_who_come_in_the_middle_make_duplicates(
     assert got == before[:50] + before[47:]
 
 
-async def test_people_who_leave_in_the_middle_make_gaps(
-    simulator: EsmsSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_people_who_leave_in_the_middle_make_gaps(simulator: EsmsSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 2.6: offset paging over a live list shifts rows."""
     before = simulator.ids(OA_ID)
     simulator.change(ListChange(oa_id=OA_ID, before_request=2, unfollow=before[10:12]))
@@ -316,9 +308,7 @@ async def test_a_tag_chooses_its_people_and_the_total_counts_them(
 ) -> None:
     """PROVIDERS 2.1: TagName."""
     people = simulator.listing(OA_ID).people
-    tagged = [
-        str(people.user_id(index)) for index in range(207, -1, -1) if "đã xác minh" in people.tags(index)
-    ]
+    tagged = [str(people.user_id(index)) for index in range(207, -1, -1) if "đã xác minh" in people.tags(index)]
 
     answer = await ask(client, simulator, QUERY_LIST_UID, TagName="đã xác minh")
 

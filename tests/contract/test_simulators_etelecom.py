@@ -38,17 +38,13 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def fetch(client: httpx.AsyncClient, url: str, key: str = SHOP_KEY, **body: Any) -> dict[str, Any]:
-    response = await client.post(
-        f"{url}.Zalo/ListFollowers", headers={"Authorization": f"Bearer {key}"}, json=body
-    )
+    response = await client.post(f"{url}.Zalo/ListFollowers", headers={"Authorization": f"Bearer {key}"}, json=body)
     assert response.status_code == 200, response.text
     page: dict[str, Any] = response.json()
     return page
 
 
-async def sweep(
-    client: httpx.AsyncClient, url: str, *, limit: int = 100, sort: str = "", **chosen: Any
-) -> list[Any]:
+async def sweep(client: httpx.AsyncClient, url: str, *, limit: int = 100, sort: str = "", **chosen: Any) -> list[Any]:
     rows: list[Any] = []
     after = ""
     while True:
@@ -86,9 +82,7 @@ async def test_the_last_full_page_still_has_a_cursor_and_only_the_empty_page_has
     """PROVIDERS 1.4: next and prev are set on every non-empty page, the last included."""
     last = await fetch(client, simulator.shop_url, filter={"oa_id": OTHER_OA}, paging={"limit": 30})
     after = last["paging"]["next"]
-    empty = await fetch(
-        client, simulator.shop_url, filter={"oa_id": OTHER_OA}, paging={"limit": 30, "after": after}
-    )
+    empty = await fetch(client, simulator.shop_url, filter={"oa_id": OTHER_OA}, paging={"limit": 30, "after": after})
 
     assert len(last["followers"]) == 30
     assert last["paging"]["next"]
@@ -124,9 +118,7 @@ async def test_page_one_can_be_asked_for_in_many_ways_and_is_echoed_as_a_dot(
     assert page["paging"]["before"] == ""
 
 
-@pytest.mark.parametrize(
-    ("limit", "effective"), [(0, 100), (1, 1), (100, 100), (101, 100), (5000, 100), (None, 100)]
-)
+@pytest.mark.parametrize(("limit", "effective"), [(0, 100), (1, 1), (100, 100), (101, 100), (5000, 100), (None, 100)])
 async def test_a_limit_out_of_reach_silently_becomes_100(
     simulator: EtelecomSimulator, client: httpx.AsyncClient, limit: int | None, effective: int
 ) -> None:
@@ -137,9 +129,7 @@ async def test_a_limit_out_of_reach_silently_becomes_100(
     assert page["paging"]["limit"] == effective
 
 
-async def test_before_reads_the_pages_backwards(
-    simulator: EtelecomSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_before_reads_the_pages_backwards(simulator: EtelecomSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 1.4: before pages back, before "." is the last page."""
     rows = simulator.rows(OA_ID)
     chosen = {"oa_id": OA_ID}
@@ -272,9 +262,7 @@ async def test_each_filter_chooses_and_an_unknown_enum_chooses_nothing(
     assert await ids(zl_user_ids=[*three, "42"], state="follow") == expected(
         lambda row: row["zl_user_id"] in three and row["state"] == "follow"
     )
-    assert await ids(name="NGỌC") == expected(
-        lambda row: "Ngọc" in unicodedata.normalize("NFC", row["full_name"])
-    )
+    assert await ids(name="NGỌC") == expected(lambda row: "Ngọc" in unicodedata.normalize("NFC", row["full_name"]))
 
 
 async def test_dates_are_inclusive_and_may_carry_any_offset(
@@ -283,9 +271,7 @@ async def test_dates_are_inclusive_and_may_carry_any_offset(
     """PROVIDERS 1.3: RFC 3339, inclusive, "" and null are unset."""
     rows = simulator.rows(OA_ID)
     exact = [
-        row
-        for row in rows
-        if row["created_at"] and row["created_at"].startswith("2023") and "." in row["created_at"]
+        row for row in rows if row["created_at"] and row["created_at"].startswith("2023") and "." in row["created_at"]
     ]
     newest, oldest = exact[10]["created_at"], exact[60]["created_at"]
 
@@ -308,9 +294,7 @@ async def test_a_phone_is_found_in_whatever_shape(
     simulator: EtelecomSimulator, client: httpx.AsyncClient, shape: str
 ) -> None:
     """PROVIDERS 1.3: the filter's format is unknown, so all usual ones work."""
-    row = next(
-        row for row in simulator.rows(OA_ID) if row["phone"].startswith("84") and len(row["phone"]) == 11
-    )
+    row = next(row for row in simulator.rows(OA_ID) if row["phone"].startswith("84") and len(row["phone"]) == 11)
 
     found = await sweep(client, simulator.shop_url, phone=shape.format(row["phone"][2:]))
 
@@ -347,9 +331,7 @@ async def test_keys_match_in_any_case_and_unknown_ones_are_ignored(
     simulator: EtelecomSimulator, client: httpx.AsyncClient
 ) -> None:
     """PROVIDERS 1.2: Go's JSON."""
-    page = await fetch(
-        client, simulator.shop_url, Filter={"OA_ID": OA_ID, "colour": 1}, PAGING={"Limit": 3}, more=None
-    )
+    page = await fetch(client, simulator.shop_url, Filter={"OA_ID": OA_ID, "colour": 1}, PAGING={"Limit": 3}, more=None)
 
     assert page["followers"] == simulator.rows(OA_ID)[:3]
 

@@ -96,9 +96,7 @@ async def test_a_body_that_is_no_object_is_400(
     assert (await ask(client, simulator.shop_url, body))[0] == 400
 
 
-async def test_a_null_body_is_an_empty_request(
-    simulator: EtelecomSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_a_null_body_is_an_empty_request(simulator: EtelecomSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 1.2: Go's JSON."""
     assert (await ask(client, simulator.shop_url, b"null"))[0] == 200
 
@@ -151,9 +149,7 @@ async def test_custom_codes_can_hide_behind_standard_ones(client: httpx.AsyncCli
     assert (route["code"], route["meta"]["xcode"]) == ("not_found", "bad_route")
 
 
-async def test_an_oa_of_somebody_else_is_not_found(
-    simulator: EtelecomSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_an_oa_of_somebody_else_is_not_found(simulator: EtelecomSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 1.2: status map."""
     status, error = await ask(client, simulator.shop_url, {"filter": {"oa_id": "999"}})
 
@@ -226,9 +222,7 @@ async def test_a_value_of_the_wrong_type_is_400(
     assert error["meta"]["cause"].startswith("json: ")
 
 
-async def test_dates_the_wrong_way_round_are_400(
-    simulator: EtelecomSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_dates_the_wrong_way_round_are_400(simulator: EtelecomSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 1.3: date_to >= date_from else 400."""
     dates = {"date_from": "2024-01-02T00:00:00Z", "date_to": "2024-01-01T00:00:00Z"}
 
@@ -238,8 +232,6 @@ async def test_dates_the_wrong_way_round_are_400(
 async def test_one_date_alone_can_be_made_an_error(client: httpx.AsyncClient) -> None:
     """PROVIDERS 1.3: both ends or neither, as for call logs."""
     async with Simulator(EtelecomConfig(require_both_dates=True)) as simulator:
-        status, error = await ask(
-            client, simulator.shop_url, {"filter": {"date_from": "2024-01-02T00:00:00Z"}}
-        )
+        status, error = await ask(client, simulator.shop_url, {"filter": {"date_from": "2024-01-02T00:00:00Z"}})
 
     assert (status, error["msg"]) == (400, "must provide both DateFrom and DateTo")

@@ -44,9 +44,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield opened
 
 
-async def list_followers(
-    client: httpx.AsyncClient, simulator: EtelecomSimulator, after: str = ""
-) -> httpx.Response:
+async def list_followers(client: httpx.AsyncClient, simulator: EtelecomSimulator, after: str = "") -> httpx.Response:
     return await client.post(
         f"{simulator.shop_url}.Zalo/ListFollowers",
         headers={"Authorization": f"Bearer {SHOP_KEY}"},
@@ -118,9 +116,7 @@ async def test_an_error_is_written_as_the_provider_would(
 async def test_success_can_be_html_empty_or_of_the_wrong_type(
     etelecom: EtelecomSimulator, client: httpx.AsyncClient
 ) -> None:
-    etelecom.inject(
-        Fault(kind="html"), Fault(kind="empty"), Fault(kind="content_type"), Fault(kind="bad_json")
-    )
+    etelecom.inject(Fault(kind="html"), Fault(kind="empty"), Fault(kind="content_type"), Fault(kind="bad_json"))
 
     html, empty, mistyped, cut = [await list_followers(client, etelecom) for _ in range(4)]
 
@@ -153,9 +149,7 @@ async def test_the_list_can_be_null_or_missing(
     assert "Users" not in queried[1]["Data"]
 
 
-async def test_a_cursor_can_loop(
-    etelecom: EtelecomSimulator, esms: EsmsSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_a_cursor_can_loop(etelecom: EtelecomSimulator, esms: EsmsSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 1.4: stop if next repeats the same value."""
     etelecom.inject(Fault(kind="cursor_loop", times=0))
     esms.inject(Fault(kind="cursor_loop", times=0))
@@ -287,9 +281,7 @@ async def test_latency_is_fixed_or_drawn_and_comes_before_the_answer(client: htt
         answered = await list_followers(client, simulator)
 
         assert (failed.status_code, answered.status_code) == (500, 200)
-        assert [
-            entry.seconds >= least for entry, least in zip(simulator.requests, (0.08, 0.03), strict=True)
-        ] == [
+        assert [entry.seconds >= least for entry, least in zip(simulator.requests, (0.08, 0.03), strict=True)] == [
             True,
             True,
         ]
@@ -315,9 +307,7 @@ async def test_too_many_requests_a_second_are_refused(
     assert code is None or answers[2].json()["code"] == code
 
 
-async def test_too_many_requests_a_second_are_code_160_at_esms(
-    esms: EsmsSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_too_many_requests_a_second_are_code_160_at_esms(esms: EsmsSimulator, client: httpx.AsyncClient) -> None:
     """PROVIDERS 2.4, 2.5: 160 over HTTP 200."""
     esms.inject(Fault(kind="rate_limit", per_second=1, code="160"))
 
@@ -329,9 +319,7 @@ async def test_too_many_requests_a_second_are_code_160_at_esms(
     ]
 
 
-async def test_a_fault_of_one_endpoint_leaves_the_other_alone(
-    esms: EsmsSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_a_fault_of_one_endpoint_leaves_the_other_alone(esms: EsmsSimulator, client: httpx.AsyncClient) -> None:
     esms.inject(Fault(kind="status", status=404, endpoint="GetFollowers", times=0))
 
     assert (await get_followers(client, esms)).status_code == 404

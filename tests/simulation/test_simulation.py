@@ -10,7 +10,7 @@ from worker.core.chain import FencedError
 from worker.core.consume import CommandHandler
 from worker.core.ports import Delivery
 
-SEEDS = 600
+SEEDS = 300
 
 
 @pytest.fixture(autouse=True)

@@ -154,10 +154,7 @@ class Simulation:
             problems.extend(f"{job.id}: {problem}" for problem in self._problems(job))
 
     def _problems(self, job: ExpectedJob) -> list[str]:
-        pages = [
-            decode(entry.data, FollowerPage)
-            for entry in self.stream.of(page_subject(job.provider, "oa", job.id))
-        ]
+        pages = [decode(entry.data, FollowerPage) for entry in self.stream.of(page_subject(job.provider, "oa", job.id))]
         events = self.stream.of(job_subject(job.provider, "oa", job.id))
         ends = [
             (entry.sequence, event)

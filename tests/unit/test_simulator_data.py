@@ -147,9 +147,7 @@ def test_chat_text_stands_on_some_rows_under_a_recognisable_phrase() -> None:
 def test_notes_can_be_padded_to_a_size() -> None:
     people = People(1, OA, 10, notes_padding=20_000)
 
-    sizes = [
-        len(json.dumps(people.row(index, "follow", None), ensure_ascii=False).encode()) for index in range(10)
-    ]
+    sizes = [len(json.dumps(people.row(index, "follow", None), ensure_ascii=False).encode()) for index in range(10)]
 
     assert all(20_000 <= size < 23_000 for size in sizes)
 
