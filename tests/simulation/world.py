@@ -156,11 +156,8 @@ class Simulation:
     def _problems(self, job: ExpectedJob) -> list[str]:
         pages = [decode(entry.data, FollowerPage) for entry in self.stream.of(page_subject(job.provider, "oa", job.id))]
         events = self.stream.of(job_subject(job.provider, "oa", job.id))
-        ends = [
-            (entry.sequence, event)
-            for entry in events
-            if isinstance(event := decode(entry.data, JobEvent), TERMINAL)  # type: ignore[arg-type]
-        ]
+        decoded: list[tuple[int, JobEvent]] = [(entry.sequence, decode(entry.data, JobEvent)) for entry in events]
+        ends = [(sequence, event) for sequence, event in decoded if isinstance(event, TERMINAL)]
         self.ledger.pages += len(pages)
         return [*_page_problems(job, pages), *self._end_problems(job, pages, ends)]
 
@@ -253,13 +250,13 @@ class _ByJob(ModelClient):
         super().__init__([], process, simulation.faults, simulation.rng, offsets=offsets, notes=simulation.notes)
         self._simulation = simulation
 
-    async def fetch(self, command, cursor):  # type: ignore[no-untyped-def]
+    async def fetch(self, command, cursor):
         return await self._of(command).fetch(command, cursor)
 
-    def read_ahead(self, command, page, count):  # type: ignore[no-untyped-def]
+    def read_ahead(self, command, page, count):
         return self._of(command).read_ahead(command, page, count)
 
-    def _of(self, command) -> ModelClient:  # type: ignore[no-untyped-def]
+    def _of(self, command) -> ModelClient:
         simulation = self._simulation
         ids = next(job.ids for job in simulation.jobs if job.id == command.id)
         return ModelClient(
