@@ -62,8 +62,8 @@ class Fetch:
     async def run(self, doom: FetchFailure | None = None) -> JobEvent:
         """Do what is left of the job and return its terminal event, which is in the log then.
 
-        `doom`: why the job must not be tried again, unless it has ended. Raises FetchFailure when it can't be done (`fail` ends it), FencedError when another worker has it,
-        DrainingError, CancelledJobError.
+        `doom`: why the job must not be tried again, unless it has ended. Raises FetchFailure when it can't be done
+        (`fail` ends it), FencedError when another worker has it, DrainingError, CancelledJobError.
         """
         tail, event = await asyncio.gather(self.log.last_page(), self.log.last_event())
         if tail is not None:
