@@ -89,7 +89,7 @@ async def test_a_wrong_key_is_refused_with_what_to_do(case: Case, key: str) -> N
 
 
 async def test_an_unknown_oa_is_not_found(case: Case) -> None:
-    with pytest.raises(NotFoundError, match="check .*oa_id") as caught:
+    with pytest.raises(NotFoundError, match=r"check .*oa_id") as caught:
         await case.client.fetch(case.command("2809999999999999999"), None)
 
     assert caught.value.provider_code in ("not_found", "799")

@@ -152,7 +152,7 @@ def test_decomposed_vietnamese_is_composed() -> None:
         (961919545811768483, "961919545811768483"),
         (" 12 ", "12"),
         ("0", None), (0, None), ("", None), ("000", None), (None, None), (True, None),
-        (9.61919545811768483e17, None), ([], None), (10**4400, None),
+        (9.61919545811768483e17, None), ([], None), pytest.param(10**4400, None, id="endless"),
     ],
 )  # fmt: skip
 def test_ids_keep_every_digit_and_zero_is_none(given: object, found: str | None) -> None:
@@ -167,9 +167,11 @@ def test_ids_keep_every_digit_and_zero_is_none(given: object, found: str | None)
         ("2026-01-31T00:00:00.123456789Z", datetime(2026, 1, 31, 0, 0, 0, 123456, tzinfo=UTC)),
         ("2026-01-30T19:30:00-04:30", datetime(2026, 1, 31, tzinfo=UTC)),
         (datetime(2026, 1, 31, 7, tzinfo=timezone(timedelta(hours=7))), datetime(2026, 1, 31, tzinfo=UTC)),
-        ("0001-01-01T00:00:00Z", None), ("0001-01-01T00:00:00.000Z", None), ("0001-01-01T00:00:00+07:06", None),
+        ("0001-01-01T00:00:00Z", None), ("0001-01-01T00:00:00.000Z", None),
+        ("0001-01-01T00:00:00+07:06", None),
         ("1970-01-01T00:00:00Z", None), ("9999-12-31T23:59:59-23:00", None),
-        ("2026-01-31T00:00:00", None), ("2026-02-30T00:00:00Z", None), ("", None), ("soon", None), (None, None),
+        ("2026-01-31T00:00:00", None), ("2026-02-30T00:00:00Z", None), ("", None), ("soon", None),
+        (None, None),
         (0, None), (1769817600, None), ({}, None),
     ],
 )  # fmt: skip
