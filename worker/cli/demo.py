@@ -85,11 +85,9 @@ def demo(
 
 
 async def _demo(options: Options, view: "DemoView", *, stay: bool, json: bool) -> int:
-    from worker import app, logs  # noqa: F401: FastStream sets up loggers of its own when it is imported
     from worker.cli.demo_view import summarize
     from worker.cli.session import connected
 
-    logs.configure("error")
     async with _stage(options, view) as settings, connected(settings) as client:
         shows = _shows()
         ends = await _play(client, shows, view)
@@ -127,8 +125,10 @@ async def _stage(options: Options, view: "DemoView") -> "AsyncIterator[Settings]
 
 
 async def _enter_worker(stack: contextlib.AsyncExitStack, nats_url: str, urls: dict[str, str]) -> "Settings":
+    from worker import logs
     from worker.app import StartError, Worker
 
+    logs.configure("error")
     for attempts_left in (2, 1, 0):
         settings = _settings(nats_url, urls, _free_port())
         try:

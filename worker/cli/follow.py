@@ -4,7 +4,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.commands import FetchFollowers
 from schemas.events import (
@@ -17,7 +17,7 @@ from schemas.events import (
     JobStarted,
     JobWaiting,
 )
-from schemas.subjects import EVENTS_STREAM, parse_job_subject
+from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
 from worker.jetstream.reader import EventReader
@@ -30,6 +30,9 @@ _NO_WORKER_AFTER = 5.0
 """Seconds without a sign of a worker until we say so."""
 _LINE_EVERY = 1.0
 """Seconds between two lines of progress when nobody watches a bar."""
+
+_JOB_EVENT: Any = JobEvent
+"""To `decode`, which is typed for single structs."""
 
 Terminal = JobCompleted | JobFailed | JobCancelled
 
@@ -73,15 +76,14 @@ def decode_event(message: "Msg") -> FollowerPage | JobEvent | None:
     Raises Stop when it can't be read.
     """
     kind = message.subject.split(".")[1]
-    if kind not in ("page", "job"):
-        return None
-    expected = FollowerPage if parse_job_subject(message.subject).kind == "page" else JobEvent
+    encoding = content_type(message.headers)
     try:
-        event: FollowerPage | JobEvent = decode(message.data, expected, content_type(message.headers))
+        if kind == "page":
+            return decode(message.data, FollowerPage, encoding)
+        return decode(message.data, _JOB_EVENT, encoding) if kind == "job" else None
     except ValueError as error:
         where = f"event {message.metadata.sequence.stream} of {EVENTS_STREAM}"
         raise Stop(f"{where} can't be read: {error}; is this `followers` older than the worker?") from error
-    return event
 
 
 def show(event: FollowerPage | JobEvent | None, view: View) -> None:
