@@ -19,7 +19,7 @@ EXAMPLES = examples(
     ("followers fetch esms 579745863508352884 --account my-esms --page-size 50", "With credentials by name."),
     (
         "followers fetch etelecom 579745863508352884 --filter tags=vip --filter tags=new",
-        "Only some: both tags. Booleans are true or false; zl_user_ids is a list, too.",
+        "Only some; a repeated tags or zl_user_ids makes a list.",
     ),
     ("followers fetch esms 579745863508352884 --id nightly-2026-11-23 --no-wait", "The same id is the same job."),
     ("followers fetch esms 579745863508352884 --json | jq .verdict", "The job's last event as JSON."),
