@@ -4,7 +4,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from schemas.commands import FetchFollowers
 from schemas.events import (
@@ -30,9 +30,6 @@ _NO_WORKER_AFTER = 5.0
 """Seconds without a sign of a worker until we say so."""
 _LINE_EVERY = 1.0
 """Seconds between two lines of progress when nobody watches a bar."""
-
-_JOB_EVENT: Any = JobEvent
-"""To `decode`, which is typed for single structs."""
 
 Terminal = JobCompleted | JobFailed | JobCancelled
 
@@ -80,7 +77,7 @@ def decode_event(message: "Msg") -> FollowerPage | JobEvent | None:
     try:
         if kind == "page":
             return decode(message.data, FollowerPage, encoding)
-        return decode(message.data, _JOB_EVENT, encoding) if kind == "job" else None
+        return decode(message.data, JobEvent, encoding) if kind == "job" else None
     except ValueError as error:
         where = f"event {message.metadata.sequence.stream} of {EVENTS_STREAM}"
         raise Stop(f"{where} can't be read: {error}; is this `followers` older than the worker?") from error
