@@ -147,7 +147,7 @@ async def test_cancelling_a_fetch_leaves_the_client_usable(case: Case) -> None:
     await case.client.fetch(case.command(), None)
     case.simulator.inject(Fault(kind="hang", times=20))
     tasks = [asyncio.create_task(case.client.fetch(case.command(), None)) for _ in range(20)]
-    while case.simulator.journal.counters["in_flight"] < 20:  # noqa: ASYNC110 - the simulator has no event for it
+    while case.simulator.journal.counters["in_flight"] < 20:
         await asyncio.sleep(0)
 
     for task in tasks:
