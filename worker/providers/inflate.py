@@ -12,7 +12,7 @@ class Inflater:
     """Collects one response body. What it holds never exceeds its limit by more than one chunk."""
 
     def __init__(self, encoding: str, limit: int, host: str) -> None:
-        """`encoding`: the `Content-Encoding`; `limit`: bytes at most, sent or decompressed; `host`: whose it is.
+        """`encoding`: the `Content-Encoding`; `limit`: bytes, sent or decompressed; `host`: whose it is.
 
         Raises GarbledResponseError for an encoding that was not asked for.
         """
