@@ -367,6 +367,21 @@ async def test_encodings_that_cannot_be_read_are_garbled(variant: str, packed: b
     assert type(await outcome(variant, packed, Content_Encoding=encoding)) is GarbledResponseError
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("body", "encoding"), [(b"\x1f\x8b nonsense", "gzip"), (b"x", "br"), (b"x" * 2000, "identity")]
+)
+async def test_an_error_page_that_cannot_be_read_does_not_hide_the_wait(
+    variant: str, body: bytes, encoding: str
+) -> None:
+    handler = saying(body, 429, Content_Encoding=encoding, Retry_After="9")
+    async with client_of(variant, handler, max_response_bytes=1000) as client:
+        with pytest.raises(RateLimitedError) as caught:
+            await client.fetch(command(variant), None)
+
+    assert caught.value.retry_after == 9
+
+
 # Where a key may go.
 
 
