@@ -1,0 +1,105 @@
+# One door to every chore: developers and CI call the same targets. Needs Python >= 3.11 and make.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+UV_VERSION := 0.13.9
+PYTEST_ARGS ?=
+
+# The stamps say what the environment was made of; a changed lock or project file renews that part only.
+MADE := $(VENV)/.made
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(RUNTIME) ## make .venv with .venv/bin/followers
+	@:
+
+.PHONY: run
+run: $(RUNTIME) ## set up if needed, then run the demo
+	@$(BIN)/followers demo
+
+.PHONY: test
+test: $(DEV) ## unit, contract, integration and acceptance tests, with coverage
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest --ignore=tests/chaos --ignore=tests/bench $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=90 >$(VENV)/coverage.txt || { cat $(VENV)/coverage.txt; exit 1; }
+	@echo "line coverage of worker/ and schemas/: $$($(BIN)/coverage report --format=total) %"
+
+.PHONY: test-unit
+test-unit: $(DEV) ## unit tests alone, seconds
+	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: $(DEV) ## show the lines that the last `make test` did not run
+	@$(BIN)/coverage report --show-missing
+
+.PHONY: lint
+lint: $(DEV) ## style, format, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: $(DEV) ## put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: types
+types: $(DEV) ## mypy alone
+	@$(BIN)/mypy
+
+.PHONY: schemas
+schemas: $(RUNTIME) ## render the JSON Schemas from the structs
+	@$(BIN)/python -m schemas
+
+.PHONY: schemas-check
+schemas-check: $(RUNTIME) ## fail when the committed JSON Schemas are not current
+	@$(BIN)/python -m schemas --check
+
+.PHONY: lock
+lock: $(MADE) ## write both lock files; UV_ARGS=--upgrade takes newer versions
+	@$(PIP) install uv==$(UV_VERSION)
+	@$(call compile,--output-file requirements.lock)
+	@$(call compile,--group dev --constraint requirements.lock --output-file requirements-dev.lock)
+
+# No annotations and no header: they would name the machine on which the lock was made.
+compile = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--extra embedded --group build --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
+
+.PHONY: clean
+clean: ## remove the environment and everything generated
+	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@found=; bare=; for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    if $$python -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+	    bare=$${bare:-$$python}; \
+	done; \
+	if [ -z "$$found$$bare" ]; then \
+	    echo "Python 3.11 or newer is needed, and none of python3, python3.14 ... python3.11 is it: install one, then run make again" >&2; exit 1; \
+	elif [ -z "$$found" ]; then \
+	    echo "$$bare lacks the venv module: install it (Debian, Ubuntu: apt-get install python3-venv), then run make again" >&2; exit 1; \
+	fi; \
+	rm -rf $(VENV) && $$found -m venv $(VENV) && touch $@
+
+$(RUNTIME): $(MADE) requirements.lock pyproject.toml
+	@echo "installing the locked dependencies into $(VENV)" >&2
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements-dev.lock
+	@echo "installing the tools for tests and lint" >&2
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
