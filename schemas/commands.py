@@ -18,7 +18,14 @@ from schemas.types import (
     Token,
 )
 
-__all__ = ["EsmsFilter", "EtelecomFilter", "FetchEsmsFollowers", "FetchEtelecomFollowers", "FetchFollowers", "Provider"]
+__all__ = [
+    "EsmsFilter",
+    "EtelecomFilter",
+    "FetchEsmsFollowers",
+    "FetchEtelecomFollowers",
+    "FetchFollowers",
+    "Provider",
+]
 
 
 class EtelecomFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -48,9 +55,7 @@ class EsmsFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 class _Fetch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     oa_id: Annotated[Token, Meta(description="The Zalo Official Account.", examples=["579745863508352884"])]
-    id: (
-        Annotated[Token, Meta(description="Job id and idempotency key; else the Nats-Msg-Id header.")] | None
-    ) = None
+    id: Annotated[Token, Meta(description="Job id and idempotency key; else the Nats-Msg-Id header.")] | None = None
     account: (
         Annotated[
             Token,
@@ -70,7 +75,7 @@ class _Fetch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     labels: Labels = {}
 
 
-class FetchEtelecomFollowers(_Fetch, tag_field="provider", tag="etelecom"):
+class FetchEtelecomFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provider", tag="etelecom"):
     """Fetch the followers of one OA through eTelecom `Zalo/ListFollowers`."""
 
     filter: EtelecomFilter | None = None
@@ -93,7 +98,7 @@ class FetchEtelecomFollowers(_Fetch, tag_field="provider", tag="etelecom"):
         return "etelecom"
 
 
-class FetchEsmsFollowers(_Fetch, tag_field="provider", tag="esms"):
+class FetchEsmsFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provider", tag="esms"):
     """Fetch the followers of one OA through eSMS `ZNS/GetFollowers` or its successor `QueryListUID`."""
 
     filter: EsmsFilter | None = None

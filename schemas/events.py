@@ -38,6 +38,9 @@ class Progress(Struct, frozen=True, kw_only=True):
     total_first: Annotated[int, Meta(description="The provider's total when the first page was read.")] | None
     requests: Annotated[Count, Meta(description="Requests made to the provider so far, failed ones included.")]
     started_at: Timestamp
+    truncated: (
+        Annotated[TruncatedReason, Meta(description="Why the list is cut after this page; null when it isn't.")] | None
+    ) = None
 
 
 class _Event(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,4 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     error: FetchError | None = None
     labels: Labels = {}
     verdict: Verdict | None = None
-    command_sequence: (
-        Annotated[int, Meta(description="The command's sequence in FOLLOWERS_COMMANDS.")] | None
-    ) = None
+    command_sequence: Annotated[int, Meta(description="The command's sequence in FOLLOWERS_COMMANDS.")] | None = None

@@ -1,7 +1,7 @@
 """Names of streams, buckets, consumers and subjects, and the functions that build and parse them."""
 
 import re
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from schemas.types import TOKEN_PATTERN, Provider
 
@@ -65,7 +65,7 @@ def parse_job_subject(subject: str) -> JobSubject:
     tokens = subject.split(".")
     if len(tokens) != 5 or tokens[0] != "followers" or tokens[1] not in ("page", "job") or tokens[2] not in PROVIDERS:
         raise ValueError(f"{subject!r} is not the subject of a page or a job event")
-    return JobSubject(tokens[1], cast(Provider, tokens[2]), _checked(tokens[3]), _checked(tokens[4]))
+    return JobSubject(tokens[1], tokens[2], _checked(tokens[3]), _checked(tokens[4]))
 
 
 def provider_of(subject: str) -> Provider:

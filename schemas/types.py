@@ -8,9 +8,7 @@ from msgspec import Meta
 # `$` alone would let a trailing newline through in Python; the lookahead shuts it in every regex dialect.
 TOKEN_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 _DIGITS = r"^[0-9]{1,19}$(?!\n)"
-_RFC3339 = (
-    r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})$(?!\n)"
-)
+_RFC3339 = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})$(?!\n)"
 _LOCAL_DAY = r"^(\d{4}-\d{2}-\d{2}([Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2}))?|\d{2}/\d{2}/\d{4})$(?!\n)"
 
 Provider = Literal["etelecom", "esms"]

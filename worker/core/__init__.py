@@ -1,1 +1,1 @@
-"""What we decide: from a command to pages to events. No network, no clock, no environment; they come in as arguments."""
+"""What we decide: from a command to pages to events. No network, clock or environment: they come in as arguments."""

@@ -1,0 +1,13 @@
+"""The worker: commands in, follower pages out.
+
+`core` decides: command → pages → events, resumable, with no network and no clock of its own.
+`providers` speaks HTTP to eTelecom and eSMS; `jetstream` speaks to NATS: the log, status, dead letters, settling.
+`app` puts them together under FastStream's subscribers; `ops` answers probes and metrics; `settings` reads the
+configuration. `simulators` and `embedded` stand in for the providers and the server, for the demo and the tests.
+`cli` is the console script `followers`.
+
+Imports run one way: cli → app → {jetstream, providers, ops, settings, simulators, embedded, logs} → core → schemas.
+The log is the checkpoint: a job's last page event is all that a successor needs (`core/fetch.py`).
+"""
+
+__version__ = "0.1.0"

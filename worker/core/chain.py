@@ -1,0 +1,90 @@
+"""One subject of the event log as a chain: whoever appends must know its tail."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from worker.core.ports import Entry, EventLog, LogUnavailableError, WrongSequenceError
+
+TOKEN_HEADER = "Followers-Publish-Token"
+COMMAND_HEADER = "Followers-Command-Sequence"
+
+
+class FencedError(Exception):
+    """Somebody else appended to the chain: the job is theirs."""
+
+    def __init__(self, tail: Entry | None, command_sequence: int) -> None:
+        """Keep the new tail, and whether its writer works on the same command message."""
+        super().__init__("another worker owns this job")
+        self.tail = tail
+        written_for = tail.headers.get(COMMAND_HEADER) if tail else None
+        self.same_command = written_for in (None, str(command_sequence))
+
+
+class Chain:
+    """The tail of one subject, and the only way to append after it."""
+
+    def __init__(self, log: EventLog, subject: str, command_sequence: int, token: Callable[[], str]) -> None:
+        """Take the log, the subject, the command's sequence and a source of tokens that never repeat."""
+        self.sequence = 0
+        """The tail's sequence; 0 while the subject is empty."""
+        self._log = log
+        self._subject = subject
+        self._command_sequence = command_sequence
+        self._token = token
+        self._lock = asyncio.Lock()
+
+    async def load(self) -> Entry | None:
+        """Read the tail, however long that takes, and stand behind it. Returns None when the subject is empty."""
+        tail = await self._read()
+        self.sequence = tail.sequence if tail else 0
+        return tail
+
+    async def append(self, data: bytes, headers: Mapping[str, str]) -> None:
+        """Append one message; returns once it is in the log, exactly once.
+
+        Raises FencedError when somebody else has appended, PayloadTooLargeError.
+        """
+        async with self._lock:
+            await self._append(data, headers)
+
+    async def _append(self, data: bytes, headers: Mapping[str, str]) -> None:
+        token = self._token()
+        headers = {**headers, TOKEN_HEADER: token, COMMAND_HEADER: str(self._command_sequence)}
+        pause = Pause()
+        while True:
+            try:
+                self.sequence = await self._log.publish(self._subject, data, headers, self.sequence)
+                return
+            except WrongSequenceError:
+                tail = await self._read()
+            except LogUnavailableError:
+                await pause()
+                continue
+            # An ack says little: "duplicate" also answers a zombie's other payload. The log says who wrote.
+            if tail is not None and tail.headers.get(TOKEN_HEADER) == token:
+                self.sequence = tail.sequence
+                return
+            if (tail.sequence if tail else 0) != self.sequence:
+                raise FencedError(tail, self._command_sequence)
+            await pause()
+
+    async def _read(self) -> Entry | None:
+        pause = Pause()
+        while True:
+            try:
+                return await self._log.last(self._subject)
+            except LogUnavailableError:
+                await pause()
+
+
+class Pause:
+    """A growing pause between tries at the log: 50 ms, doubling up to 2 s."""
+
+    def __init__(self) -> None:
+        """Start at 50 ms."""
+        self._next = 0.05
+
+    async def __call__(self) -> None:
+        """Sleep, longer each time."""
+        await asyncio.sleep(self._next)
+        self._next = min(self._next * 2, 2.0)

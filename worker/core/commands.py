@@ -1,0 +1,177 @@
+"""From a delivered message to a job, or to a clear reason why there is none."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from schemas.commands import EsmsFilter, EtelecomFilter, FetchEtelecomFollowers, FetchFollowers
+from schemas.subjects import command_subject, is_token, provider_of
+from schemas.types import Provider
+from schemas.wire import UnknownContentTypeError, content_type, decode
+from worker.core.errors import FatalError, InvalidCommandError, UnsupportedError
+from worker.core.ports import Delivery
+
+MAX_COMMAND_BYTES = 65_536
+MSG_ID_HEADER = "Nats-Msg-Id"
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+_QUOTED_VALUE = re.compile(r"'[^']*'")
+_NAMES: dict[Provider, str] = {"etelecom": "eTelecom", "esms": "eSMS"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Whose job it is: where its events go."""
+
+    provider: Provider
+    oa_id: str
+    job_id: str
+    account: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A valid command with its identity."""
+
+    command: FetchFollowers
+    address: Address
+    sequence: int
+    """The command's sequence in the command stream."""
+    traceparent: str | None = None
+
+
+class RejectedError(Exception):
+    """The message is no valid command; `address` is None where provider, OA or id can't be read."""
+
+    def __init__(self, error: FatalError, address: Address | None) -> None:
+        """Keep why, and where a `failed` event can go."""
+        super().__init__(error.message)
+        self.error = error
+        self.address = address
+
+
+def read_job(delivery: Delivery) -> Job:
+    """Return the job that `delivery` asks for. Raises RejectedError, and nothing else."""
+    provider = provider_of(delivery.subject)
+    try:
+        command = _decode(delivery, provider)
+    except FatalError as error:
+        raise RejectedError(error, _guess_address(delivery, provider)) from error
+    address = Address(
+        provider=provider,
+        oa_id=command.oa_id,
+        job_id=command.id or _implied_id(delivery),
+        account=command.account,
+        labels=command.labels,
+    )
+    return Job(command=command, address=address, sequence=delivery.sequence, traceparent=traceparent(delivery))
+
+
+def traceparent(delivery: Delivery) -> str | None:
+    """Return the command's W3C trace context, if it has one."""
+    return next((value for name, value in delivery.headers.items() if name.lower() == "traceparent"), None)
+
+
+def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
+    if len(delivery.data) > MAX_COMMAND_BYTES:
+        raise InvalidCommandError(
+            f"the command has {len(delivery.data)} bytes, more than the {MAX_COMMAND_BYTES} allowed: "
+            "fetch with fewer `zl_user_ids`, or in several commands"
+        )
+    if not delivery.data:
+        raise InvalidCommandError('the command is empty: send an object such as {"provider": …, "oa_id": …}')
+    try:
+        command: FetchFollowers = decode(delivery.data, FetchFollowers, content_type(delivery.headers))  # type: ignore[arg-type]
+    except UnknownContentTypeError as error:
+        raise InvalidCommandError(str(error)) from error
+    except msgspec.ValidationError as error:
+        raise _explain(error, provider) from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise InvalidCommandError(
+            f"the command can't be decoded ({_plain(str(error))}): "
+            "send JSON, or MessagePack with Content-Type application/msgpack"
+        ) from error
+    if command.provider != provider:
+        raise InvalidCommandError(
+            f"`provider` is {command.provider!r} but the subject is that of {provider!r}: "
+            f"publish it on {command_subject(command.provider)}"
+        )
+    return command
+
+
+def _explain(error: msgspec.ValidationError, provider: Provider) -> FatalError:
+    text = str(error)
+    unknown = _UNKNOWN_FIELD.search(text)
+    if unknown is None:
+        if "`$.provider`" in text or "required field `provider`" in text:
+            return InvalidCommandError('`provider` must be "etelecom" or "esms", as the last token of the subject says')
+        return InvalidCommandError(f"the command is invalid: {_plain(text)}; correct that field and publish it again")
+    name, where = unknown.group(1), "filter." if "$.filter" in text else ""
+    if name in _fields_of_others(provider, filter=bool(where)):
+        return UnsupportedError(f"{_NAMES[provider]} can't do `{where}{name}`: leave it out")
+    return InvalidCommandError(
+        f"the command has the unknown field `{_plain(where + name)}`: correct its name or leave it out"
+    )
+
+
+def _fields_of_others(provider: Provider, *, filter: bool) -> set[str]:
+    if not filter:
+        return set() if provider == "etelecom" else {"sort"} & set(FetchEtelecomFollowers.__struct_fields__)
+    other = EsmsFilter if provider == "etelecom" else EtelecomFilter
+    return set(other.__struct_fields__)
+
+
+def _plain(text: str) -> str:
+    # A wrong value may be a phone number or a name: keep the field's path, drop what stood in it.
+    printable = "".join(character if character.isprintable() else "?" for character in text)
+    if not printable.startswith("Expected"):
+        printable = _QUOTED_VALUE.sub("(value)", printable)
+    return printable[:300]
+
+
+def _implied_id(delivery: Delivery) -> str:
+    named = next((value for name, value in delivery.headers.items() if name.lower() == MSG_ID_HEADER.lower()), None)
+    if named is None:
+        return f"t{delivery.timestamp_us}-{delivery.sequence}"
+    if is_token(named):
+        return named
+    # Not usable in a subject, but still the publisher's idempotency key: the same text gives the same job.
+    return f"m{hashlib.sha256(named.encode()).hexdigest()[:40]}"
+
+
+def _guess_address(delivery: Delivery, provider: Provider) -> Address | None:
+    fields = _loosely(delivery)
+    oa_id, job_id, account = fields.get("oa_id"), fields.get("id"), fields.get("account")
+    if job_id is None:
+        job_id = _implied_id(delivery)
+    if not (isinstance(oa_id, str) and is_token(oa_id) and isinstance(job_id, str) and is_token(job_id)):
+        return None
+    return Address(
+        provider=provider,
+        oa_id=oa_id,
+        job_id=job_id,
+        account=account if isinstance(account, str) and is_token(account) else None,
+        labels=_labels(fields.get("labels")),
+    )
+
+
+def _loosely(delivery: Delivery) -> dict[str, Any]:
+    try:
+        fields: Any = decode(delivery.data[:MAX_COMMAND_BYTES], Any, content_type(delivery.headers))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _labels(labels: Any) -> dict[str, str]:
+    valid = isinstance(labels, dict) and len(labels) <= 16
+    pairs = labels.items() if valid else ()
+    return {
+        key: value
+        for key, value in pairs
+        if isinstance(key, str) and isinstance(value, str) and 1 <= len(key) <= 64 and len(value) <= 256
+    }

@@ -1,0 +1,277 @@
+"""What becomes of a delivered command: fetched, refused, left to another worker, or handed back."""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from schemas.events import JobCompleted, JobEvent, JobFailed
+from schemas.jobs import JobStatus
+from schemas.subjects import provider_of
+from schemas.types import JobState, Provider
+from schemas.wire import rfc3339
+from worker.core.chain import FencedError
+from worker.core.commands import MSG_ID_HEADER, Address, Job, RejectedError, read_job, traceparent
+from worker.core.errors import (
+    FatalError,
+    FetchFailure,
+    InternalError,
+    InvalidCommandError,
+    UnknownAccountError,
+)
+from worker.core.fetch import Fetch
+from worker.core.joblog import JobLog
+from worker.core.ports import Delivery, ProviderClient
+from worker.core.world import CancelledJobError, DrainingError, Signals, World
+
+HAND_BACK_DELAY = 1.0
+"""Seconds before a command that this replica hands back is delivered again: not at once to itself."""
+AGAIN_DELAY = 5.0
+"""Seconds, at most, before a command that can't be worked on now is looked at again."""
+FAULTS_ALLOWED = 3
+"""A command that makes us fail unexpectedly is a dead letter after this many times in one replica."""
+
+_TERMINAL_STATES = ("completed", "failed", "cancelled")
+_LEVELS: dict[JobState, int] = {
+    "completed": logging.INFO,
+    "queued": logging.INFO,
+    "cancelled": logging.INFO,
+    "failed": logging.WARNING,
+}
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    """A configured account with its client."""
+
+    name: str
+    provider: Provider
+    client: ProviderClient
+
+
+class CommandHandler:
+    """Takes deliveries to their end. One a replica."""
+
+    def __init__(self, accounts: Mapping[str, OpenAccount], world: World, draining: asyncio.Event) -> None:
+        """Take the accounts by name, the world, and the event that says that this replica is to stop."""
+        self.running: dict[str, Fetch] = {}
+        """The jobs in hand, by job id."""
+        self._accounts = accounts
+        self._world = world
+        self._draining = draining
+        self._faults: Counter[int] = Counter()
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Work on `delivery` and settle it, with heartbeats until then. Raises nothing but CancelledError.
+
+        When cancelled, the command is handed back.
+        """
+        async with _heartbeat(delivery, self._world.ack_wait / 3) as heart:
+            try:
+                await self._handle(delivery, heart)
+            except asyncio.CancelledError:
+                await delivery.nak(HAND_BACK_DELAY)
+                raise
+            except FencedError as fenced:
+                _log.info("command.fenced", sequence=delivery.sequence, same_command=fenced.same_command)
+                # The delivery is the winner's, and whatever we said of it would hit the winner. A duplicate command
+                # is another message: that one is ours, and must come back until its job has ended.
+                if not fenced.same_command:
+                    await delivery.nak(self._world.ack_wait)
+            except Exception:
+                self._faults[delivery.sequence] += 1
+                _log.exception("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries)
+                await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
+
+    async def _handle(self, delivery: Delivery, heart: "_Heart") -> None:
+        if self._draining.is_set():
+            await delivery.nak(HAND_BACK_DELAY)
+            return
+        try:
+            job = read_job(delivery)
+            known = await self._world.status.get(job.address.job_id)
+            account = self._account(job)
+            _check_identity(job, known)
+        except RejectedError as rejected:
+            await self._reject(delivery, rejected)
+            return
+        job_id = job.address.job_id
+        if job_id in self.running or self._is_worked_on(job, known):
+            _log.info("command.duplicate", job_id=job_id, sequence=job.sequence)
+            await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
+            return
+        fetch = Fetch(job, account.name, account.client, self._world, Signals(self._draining))
+        self.running[job_id] = fetch
+        heart.on_beat = fetch.post
+        try:
+            await self._fetch(delivery, fetch, known)
+        finally:
+            del self.running[job_id]
+
+    async def _fetch(self, delivery: Delivery, fetch: Fetch, known: JobStatus | None) -> None:
+        try:
+            if self._faults[delivery.sequence] >= FAULTS_ALLOWED:
+                raise InternalError(
+                    "the worker failed unexpectedly at this command several times: its log has `command.fault` with "
+                    "the reason; retry the dead letter after an upgrade"
+                )
+            ended = await fetch.run()
+        except DrainingError:
+            await self._settle(fetch, "queued", None)
+            await delivery.nak(HAND_BACK_DELAY)
+            return
+        except CancelledJobError:
+            ended = await fetch.cancel()
+        except FetchFailure as error:
+            # A zombie's failure is not the job's: look before a dead letter says so.
+            await fetch.log.still_ours()
+            await self._bury(delivery, error, fetch.job.address, fetch.attempts)
+            ended = await fetch.fail(error)
+        if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
+            _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
+        else:
+            await self._settle(fetch, _state_of(ended), ended)
+        await delivery.ack()
+        self._faults.pop(delivery.sequence, None)
+
+    async def _settle(self, fetch: Fetch, state: JobState, ended: JobEvent | None) -> None:
+        await self._world.status.settle(fetch.final_status(state, ended))
+        self._world.meter.job_ended(fetch.job.address.provider, state)
+        _log.log(
+            _LEVELS[state],
+            f"job.{state}",
+            job_id=fetch.job.address.job_id,
+            provider=fetch.job.address.provider,
+            account=fetch.account,
+            oa_id=fetch.job.address.oa_id,
+            pages=fetch.standing.page,
+            followers=fetch.standing.followers,
+            attempt=fetch.standing.attempt,
+            **_outcome(ended),
+        )
+
+    async def _reject(self, delivery: Delivery, rejected: RejectedError) -> None:
+        error, address = rejected.error, rejected.address
+        await self._bury(delivery, error, address, attempts=0)
+        if address is not None:
+            await self._tell_rejected(delivery, error, address)
+        _log.warning(
+            "command.rejected",
+            sequence=delivery.sequence,
+            job_id=address.job_id if address else None,
+            code=error.code,
+            reason=error.message,
+        )
+        await delivery.ack()
+
+    async def _tell_rejected(self, delivery: Delivery, error: FatalError, address: Address) -> None:
+        log = JobLog(address, address.account, delivery.sequence, self._world, traceparent(delivery))
+        if await log.last_event() is not None:
+            return  # a job of that id is under way or over: this command's fault is not its end
+        now = self._world.now()
+        failed = JobFailed(**log.common, error=error.to_event(attempts=0), finished_at=now)
+        await log.end(failed, anyone=False)
+        if await self._world.status.get(address.job_id) is None:
+            status = JobStatus(
+                **log.common,
+                state="failed",
+                worker=self._world.worker,
+                updated_at=now,
+                finished_at=now,
+                error=failed.error,
+                command_sequence=delivery.sequence,
+            )
+            await self._world.status.settle(status)
+
+    async def _bury(self, delivery: Delivery, error: FetchFailure, address: Address | None, attempts: int) -> None:
+        headers = {name: value for name, value in delivery.headers.items() if not name.lower().startswith("nats-")}
+        message_id = delivery.headers.get(MSG_ID_HEADER)
+        headers |= {
+            # A header of the command's publish, such as its Nats-Expected-Stream, would speak for this one too.
+            **({"Followers-Msg-Id": message_id} if message_id is not None else {}),
+            **({"Followers-Job-Id": address.job_id} if address is not None else {}),
+            "Followers-Error-Code": error.code,
+            "Followers-Error-Message": " ".join(error.message.split()),
+            "Followers-Attempts": str(attempts),
+            "Followers-Stream-Sequence": str(delivery.sequence),
+            "Followers-Failed-At": rfc3339(self._world.now()),
+        }
+        provider = provider_of(delivery.subject)
+        key = f"dead.{delivery.sequence}.{delivery.timestamp_us}"
+        await self._world.dead_letters.store(provider, delivery.data, headers, key)
+
+    def _account(self, job: Job) -> OpenAccount:
+        address = job.address
+        names = sorted(name for name, account in self._accounts.items() if account.provider == address.provider)
+        if address.account is None and len(names) == 1:
+            return self._accounts[names[0]]
+        if address.account in names:
+            return self._accounts[address.account]
+        configured = f"one of {', '.join(names)}" if names else "none is configured: add [accounts.NAME] to the worker"
+        asked = f"account {address.account!r} is not known" if address.account else "the command names no account"
+        raise RejectedError(UnknownAccountError(f"{asked}; for {address.provider} name {configured}"), address)
+
+    def _is_worked_on(self, job: Job, known: JobStatus | None) -> bool:
+        """Say whether another message of the same job is in another replica's hands, as far as the status tells.
+
+        Only spares requests: were it wrong, the log would still let one of them win each page.
+        """
+        if known is None or known.state not in ("running", "waiting") or known.command_sequence == job.sequence:
+            return False
+        return self._world.now() - known.updated_at < timedelta(seconds=self._world.ack_wait)
+
+
+def _check_identity(job: Job, known: JobStatus | None) -> None:
+    address = job.address
+    if known is None or (known.provider, known.oa_id) == (address.provider, address.oa_id):
+        return
+    message = (
+        f"the id {address.job_id!r} is already that of a job for OA {known.oa_id} at {known.provider}: "
+        "an id stands for one job, so publish this command under another"
+    )
+    raise RejectedError(InvalidCommandError(message), address)
+
+
+def _state_of(ended: JobEvent) -> JobState:
+    if isinstance(ended, JobCompleted):
+        return "completed"
+    return "failed" if isinstance(ended, JobFailed) else "cancelled"
+
+
+def _outcome(ended: JobEvent | None) -> dict[str, Any]:
+    if isinstance(ended, JobCompleted):
+        return {"verdict": ended.verdict, "requests": ended.requests}
+    if isinstance(ended, JobFailed):
+        return {"code": ended.error.code, "reason": ended.error.message}
+    return {}
+
+
+class _Heart:
+    """Beats for one delivery."""
+
+    def __init__(self) -> None:
+        self.on_beat: Callable[[], None] = lambda: None
+
+    async def beat(self, delivery: Delivery, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            await delivery.in_progress()
+            self.on_beat()
+
+
+@contextlib.asynccontextmanager
+async def _heartbeat(delivery: Delivery, every: float) -> AsyncIterator[_Heart]:
+    heart = _Heart()
+    task = asyncio.create_task(heart.beat(delivery, every))
+    try:
+        yield heart
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,277 @@
+"""One command from its first page to its terminal event, resumable at any point.
+
+The log is the checkpoint. The newest page event says where to go on, and a page is appended only on condition that
+the tail is still the one that was read: so each page is there exactly once, in order, whoever crashed meanwhile.
+"""
+
+import asyncio
+import math
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from schemas.events import (
+    TERMINAL,
+    FollowerPage,
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    JobWaiting,
+)
+from schemas.jobs import JobStatus
+from schemas.types import JobState, TruncatedReason, WaitReason
+from worker.core.commands import Job
+from worker.core.errors import DeadlineExceededError, FetchFailure
+from worker.core.joblog import JobLog
+from worker.core.paging import Reader
+from worker.core.ports import ProviderClient, ProviderPage
+from worker.core.progress import Standing, completed, status
+from worker.core.retry import GiveUp, Retry, decide
+from worker.core.world import Signals, World
+
+TELL_WAITS_FROM = 1.0
+"""Seconds: shorter waits are not worth an event."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Fetch:
+    """One attempt at a job by one worker."""
+
+    def __init__(self, job: Job, account: str, client: ProviderClient, world: World, signals: Signals) -> None:
+        """Take a valid job, the name of its account, that account's client, the world and the signals."""
+        self.job = job
+        self.account = account
+        self.signals = signals
+        self.standing = Standing(started_at=world.now(), worker=world.worker)
+        self.log = JobLog(job.address, account, job.sequence, world, job.traceparent)
+        self.attempts = 0
+        """Requests made for the page that failed last."""
+        self.was_over = False
+        """The job had ended before this attempt."""
+        self._client = client
+        self._world = world
+        self._published: set[str] = set()
+        self._state: JobState = "running"
+        self._reason: WaitReason | None = None
+        self._until: datetime | None = None
+
+    async def run(self) -> JobEvent:
+        """Do what is left of the job and return its terminal event, which is in the log then.
+
+        Raises FetchFailure when it can't be done (`fail` ends it), FencedError when another worker has it,
+        DrainingError, CancelledJobError.
+        """
+        tail, event = await asyncio.gather(self.log.last_page(), self.log.last_event())
+        if tail is not None:
+            self.standing.restore(tail)
+        if isinstance(event, TERMINAL):
+            self.was_over = True
+            self.standing.attempt = event.attempt
+            return event
+        if event is not None:
+            self.standing.attempt = event.attempt + 1
+        if not self.standing.last:
+            self._client.check(self.job.command)
+            await self._recall(tail)
+            await self._start()
+            await self._read()
+        done = completed(self.job, self.account, self.standing, self._world.now())
+        return await self.log.end(done, anyone=True)
+
+    async def fail(self, error: FetchFailure) -> JobEvent:
+        """Append the terminal `failed` event; return the terminal event that is in the log.
+
+        Raises FencedError when the job is another worker's.
+        """
+        event = JobFailed(
+            **self.log.common,
+            attempt=self.standing.attempt,
+            error=error.to_event(self.attempts),
+            finished_at=self._world.now(),
+        )
+        return await self.log.end(event, anyone=False)
+
+    async def cancel(self) -> JobEvent:
+        """Append the terminal `cancelled` event; return the terminal event that is in the log.
+
+        Raises FencedError when the job is another worker's.
+        """
+        event = JobCancelled(**self.log.common, attempt=self.standing.attempt, finished_at=self._world.now())
+        return await self.log.end(event, anyone=False)
+
+    def post(self) -> None:
+        """Post the job's status as it is now."""
+        self._world.status.post(self._status(self._state, self._reason, self._until))
+
+    def final_status(self, state: JobState, ended: JobEvent | None) -> JobStatus:
+        """Return the status of a job that came to `state` by the terminal event `ended` (None: handed back)."""
+        now = self._world.now()
+        if isinstance(ended, JobCompleted):
+            return msgspec.structs.replace(
+                self._status(state, ended.reason, None), verdict=ended.verdict, finished_at=ended.finished_at
+            )
+        if isinstance(ended, JobFailed):
+            return msgspec.structs.replace(self._status(state, None, None), error=ended.error, finished_at=now)
+        return msgspec.structs.replace(self._status(state, None, None), finished_at=now if ended else None)
+
+    def _status(self, state: JobState, reason: str | None, until: datetime | None) -> JobStatus:
+        now = self._world.now()
+        return status(self.job, self.account, self.standing, state, now, reason=reason, until=until)
+
+    async def _recall(self, tail: FollowerPage | None) -> None:
+        if self.standing.done_parts:
+            self._published = await self.log.read_ids(this_page_only=True)
+        if self._client.moves(self.job.command):
+            self.standing.seen = await self.log.read_ids(this_page_only=False) if tail else set()
+
+    async def _start(self) -> None:
+        started = JobStarted(
+            **self.log.common,
+            attempt=self.standing.attempt,
+            resumed_at_page=self.standing.page + 1,
+            started_at=self._world.now(),
+        )
+        await self.log.tell(started, f"started.{started.attempt}")
+        self.post()
+
+    async def _read(self) -> None:
+        reader = Reader(self._fetch, lambda page, count: self._client.read_ahead(self.job.command, page, count))
+        try:
+            while not self.standing.last:
+                self.signals.check()
+                page = await reader.read(self.standing.cursor, self._ahead())
+                await self._publish(page)
+        finally:
+            await reader.close()
+
+    def _ahead(self) -> int:
+        """Return how many pages after the next one are surely wanted: a ceiling is never read past."""
+        if self.signals.draining.is_set():
+            return 0
+        command, standing = self.job.command, self.standing
+        ahead = self._world.prefetch
+        if command.max_pages is not None:
+            ahead = min(ahead, command.max_pages - standing.page - 1)
+        if command.max_followers is not None:
+            left = command.max_followers - standing.followers - command.page_size
+            ahead = min(ahead, math.ceil(left / command.page_size))
+        return max(ahead, 0)
+
+    async def _publish(self, page: ProviderPage) -> None:
+        standing = self.standing
+        event = self._event(page)
+        await self.log.append_page(event, done=standing.done_parts, parts=standing.parts)
+        standing.page = event.page
+        standing.cursor = event.next_cursor
+        standing.last = event.last
+        standing.done_parts, standing.parts = 0, 1
+        self._published = set()
+        self._state, self._reason, self._until = "running", None, None
+        self._world.meter.page_published(event.provider, len(event.followers))
+        self.post()
+
+    def _event(self, page: ProviderPage) -> FollowerPage:
+        standing, command = self.standing, self.job.command
+        if standing.page == 0 and standing.done_parts == 0:
+            standing.total_first = page.total
+        standing.total = page.total if page.total is not None else standing.total
+        fresh = standing.unseen(page.followers, self._published)
+        left = len(fresh) if command.max_followers is None else command.max_followers - standing.followers
+        cut = len(fresh) > left
+        fresh = fresh[:left]
+        standing.followers += len(fresh)
+        standing.truncated = self._truncated(page, cut)
+        last = page.next_cursor is None or standing.truncated is not None
+        return FollowerPage(
+            **self.log.common,
+            page=standing.page + 1,
+            followers=fresh,
+            total=page.total,
+            cursor=standing.cursor,
+            next_cursor=None if last else page.next_cursor,
+            last=last,
+            fetched_at=self._world.now(),
+            progress=standing.progress(),
+        )
+
+    def _truncated(self, page: ProviderPage, cut: bool) -> TruncatedReason | None:
+        command, more = self.job.command, page.next_cursor is not None
+        if cut or (more and self.standing.followers == command.max_followers):
+            return "max_followers"
+        if more and self.standing.page + 1 == command.max_pages:
+            return "max_pages"
+        return "provider_cap" if page.capped else None
+
+    async def _fetch(self, cursor: str | None) -> ProviderPage:
+        attempt, first_failure = 0, self._world.now()
+        while True:
+            attempt += 1
+            try:
+                page = await self._fetch_once(cursor)
+            except FetchFailure as error:
+                self.attempts = attempt
+                now = self._world.now()
+                first_failure = now if attempt == 1 else first_failure
+                decision = decide(
+                    error,
+                    attempt=attempt,
+                    failing_for=(now - first_failure).total_seconds(),
+                    dice=self._world.dice(),
+                    policy=self._world.policy,
+                )
+                if isinstance(decision, GiveUp):
+                    raise decision.error from error.__cause__
+                await self._wait(decision, error)
+            else:
+                self.standing.requests += page.requests
+                return page
+
+    async def _fetch_once(self, cursor: str | None) -> ProviderPage:
+        seconds = self._until_deadline()
+        if seconds is not None and seconds <= 0:
+            raise self._too_late()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._client.fetch(self.job.command, cursor)
+        except TimeoutError as error:
+            self.standing.requests += 1
+            raise self._too_late() from error
+        except FetchFailure as error:
+            self.standing.requests += error.requests
+            self._world.meter.request_failed(self.job.address.provider, error.code)
+            raise
+
+    async def _wait(self, retry: Retry, error: FetchFailure) -> None:
+        until = self._world.now() + timedelta(seconds=retry.delay)
+        _log.warning(
+            "fetch.retrying",
+            job_id=self.job.address.job_id,
+            account=self.account,
+            code=error.code,
+            http_status=error.http_status,
+            provider_code=error.provider_code,
+            delay=round(retry.delay, 3),
+            attempt=self.attempts,
+        )
+        if retry.delay >= TELL_WAITS_FROM and (self._until is None or until > self._until):
+            self._state, self._reason, self._until = "waiting", retry.reason, until
+            waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=retry.reason, until=until)
+            await self.log.tell(waiting, f"waiting.{self._world.token()}")
+            self.post()
+        seconds = self._until_deadline()
+        await self.signals.sleep(retry.delay if seconds is None else max(0.0, min(retry.delay, seconds)))
+
+    def _until_deadline(self) -> float | None:
+        not_after = self.job.command.not_after
+        return None if not_after is None else (not_after - self._world.now()).total_seconds()
+
+    def _too_late(self) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"the command's `not_after` ({self.job.command.not_after}) passed after page {self.standing.page}: "
+            "publish it again under a new id with a later deadline, or without one",
+            requests=0,
+        )
