@@ -114,6 +114,7 @@ class CommandHandler:
             await self._fetch(delivery, fetch, known)
         finally:
             del self.running[job_id]
+            self._world.status.drop(job_id)
 
     async def _fetch(self, delivery: Delivery, fetch: Fetch, known: JobStatus | None) -> None:
         try:

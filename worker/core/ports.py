@@ -123,6 +123,10 @@ class StatusBoard(Protocol):
         """Write a terminal or `queued` status before returning, as far as the bucket can be reached."""
         ...
 
+    def drop(self, job_id: str) -> None:
+        """This replica no longer has the job: what is posted and not written yet must not be written."""
+        ...
+
 
 class DeadLetters(Protocol):
     """Commands that can't be done."""

@@ -45,7 +45,7 @@ class EtelecomConfig(_Config, frozen=True, kw_only=True, forbid_unknown_fields=T
     require_both_dates: bool = False
     """Refuse one date without the other, as the ancestor does for call logs (PROVIDERS 1.3)."""
     custom_codes: Literal["plain", "xcode"] = "plain"
-    """Whether `bad_route` and `malformed` go by name, or in `meta.xcode` of a standard code (PROVIDERS 1.2)."""
+    """How `bad_route`, `malformed` show: by name, or in `meta.xcode` of a standard code (PROVIDERS 1.2)."""
     cursor_nonce: bool = False
     """Put the request's number into each cursor, so that a mixed chain shows. Not the provider's format."""
 

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 from aiohttp import web
@@ -82,22 +83,27 @@ async def _in_pieces(
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = len(body)
-    await response.prepare(request)
-    if fault.kind == "drip":
-        size = -(-len(body) // max(fault.chunks, 1)) or 1
-        for start in range(0, len(body), size):
-            await response.write(body[start : start + size])
-            await asyncio.sleep(fault.seconds / max(fault.chunks, 1))
-        await response.write_eof()
-        return response
-    await response.write(body[: len(body) // 2])
-    if fault.kind == "reset_middle":
-        # A reset throws away what the peer has not read yet; give it a moment to see the first half.
+    # The client may leave in the middle; that is what these faults are for.
+    with suppress(ConnectionError):
+        await response.prepare(request)
+        if fault.kind == "drip":
+            await _drip(response, body, fault)
+            return response
+        await response.write(body[: len(body) // 2])
+        # A reset throws away what the peer has not read yet: give it a moment to see the first half.
         await asyncio.sleep(0.02)
-        reset(request)
-    elif request.transport is not None:
-        request.transport.close()
+        if fault.kind == "reset_middle":
+            reset(request)
+        elif request.transport is not None:
+            request.transport.close()
     return response
+
+
+async def _drip(response: web.StreamResponse, body: bytes, fault: Fault) -> None:
+    size = max(-(-len(body) // fault.chunks), 1)
+    for start in range(0, len(body), size):
+        await asyncio.sleep(fault.seconds / fault.chunks)
+        await response.write(body[start : start + size])
 
 
 def _retry_after(text: str) -> str:

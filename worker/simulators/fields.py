@@ -1,4 +1,4 @@
-"""JSON fields as a Go server reads them: keys in any case, unknown ones ignored, types exact (PROVIDERS 1.2)."""
+"""JSON as a Go server reads it: keys in any case, unknown ones ignored, exact types (PROVIDERS 1.2)."""
 
 import re
 from collections.abc import Mapping

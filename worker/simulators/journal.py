@@ -38,7 +38,7 @@ class Journal:
     def __init__(self, size: int) -> None:
         self.entries: deque[Entry] = deque(maxlen=size)
         self.counters: Counter[str] = Counter()
-        """`requests`, `endpoint:<name>`, `oa:<id>`, `status:<number|none>`, `fault:<kind>`, `in_flight(_max)`."""
+        """requests, `endpoint:<name>`, `oa:<id>`, `status:<number|none>`, `fault:<kind>`, `in_flight[_max]`"""
 
     def opened(self, call: Call) -> Entry:
         """Remember a request as it arrives."""

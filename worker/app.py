@@ -1,0 +1,379 @@
+"""The composition root: one replica under FastStream. The only file that knows FastStream.
+
+`faststream run worker.app:app` and `followers worker` run the same thing; nothing connects or reads on import.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import nats.errors
+import structlog
+import uvloop
+from faststream import AckPolicy, FastStream
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats.security import NatsCredentials, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
+from nats.aio.client import Client
+from prometheus_client import CollectorRegistry
+
+from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
+from schemas.types import Provider
+from worker.core.account import EtelecomAccount
+from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.retry import RetryPolicy
+from worker.core.world import World
+from worker.jetstream.assets import TopologyConfig
+from worker.jetstream.connection import ConnectError, NatsOptions, options, public_url, tls_context
+from worker.jetstream.deadletters import JetStreamDeadLetters
+from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.pages import JetStreamLog
+from worker.jetstream.status import JetStreamStatusBoard
+from worker.jetstream.topology import TopologyError, check_server, missing, reconcile
+from worker.ops import OpsServer, PrometheusMeter, Readiness
+from worker.providers import open_client
+from worker.settings import Settings, load
+
+PULL_TIMEOUT = 2.0
+"""Seconds that one pull request stays open: a request that died with the server costs no more than this."""
+WATCH_EVERY = 2.0
+"""Seconds between two looks at the consumers; what FastStream doesn't notice, this does."""
+TELL_UNREACHABLE_EVERY = 10.0
+"""Seconds between two log lines while NATS can't be reached."""
+CLOSED_EXIT = 70
+
+_log = structlog.get_logger(__name__)
+
+
+class StartError(Exception):
+    """The worker can't start as it is configured; the message says what to change. Exit code 2."""
+
+
+class Worker:
+    """One replica: subscribers, the jobs in hand, the HTTP server beside them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings; nothing is opened before the start."""
+        self.settings = settings
+        # Not the pod's name alone: a restarted pod keeps its name, and must not take itself for its predecessor.
+        self.name = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:8]}"
+        self.readiness = Readiness()
+        self.draining = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._registry = CollectorRegistry()
+        self._meter = PrometheusMeter(self._registry)
+        self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
+        self._handler: CommandHandler | None = None
+        self._accounts: dict[str, OpenAccount] = {}
+        self._open = contextlib.AsyncExitStack()
+        self.broker = self._make_broker()
+        for provider in PROVIDERS:
+            self._subscribe(provider)
+        self.app = FastStream(self.broker, logger=None, lifespan=self._lifespan)
+        self.app.on_startup(self._connect)
+        self.app.after_startup(self._ready)
+        self.app.on_shutdown(self._drain)
+
+    async def __aenter__(self) -> Self:
+        """Start as a part of a program that owns the signals itself. Raises StartError."""
+        await self._open.enter_async_context(self._lifespan())
+        try:
+            await self.app.start()
+        except BaseException:
+            await self._open.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drain and stop."""
+        try:
+            await self.app.stop()
+        finally:
+            await self._open.aclose()
+
+    def _make_broker(self) -> NatsBroker:
+        nats_settings = self.settings.nats
+        try:
+            security = _security(nats_options(self.settings, self.name))
+        except ConnectError as error:
+            raise StartError(str(error)) from error
+        arguments: dict[str, Any] = options(nats_options(self.settings, self.name))
+        arguments |= {
+            "error_cb": _Complaints(public_url(nats_settings.servers[0])),
+            "closed_cb": self._closed,
+            "graceful_timeout": 5.0,
+            "logger": logging.getLogger("faststream"),
+            "log_level": logging.DEBUG,
+            "apply_types": False,
+            "security": security,
+        }
+        return NatsBroker(**arguments)
+
+    def _subscribe(self, provider: Provider) -> None:
+        async def take(message: NatsMessage) -> None:
+            await self._take(provider, message)
+
+        subscriber = self.broker.subscriber(
+            command_subject(provider),
+            stream=JStream(COMMANDS_STREAM, declare=False),
+            durable=consumer_name(provider),
+            # One message at a time, and none before there is a slot for it: a message that waits in here would use
+            # up its ack_wait with nobody beating for it.
+            pull_sub=PullSub(batch_size=1, timeout=PULL_TIMEOUT),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_as_it_is,
+            inbox_prefix=f"{self.settings.nats.inbox_prefix}.".encode(),
+        )
+        subscriber(take)
+
+    async def _take(self, provider: Provider, message: NatsMessage) -> None:
+        """Start a job for `message`; return when there is a slot for another one. Raises nothing."""
+        assert self._handler is not None
+        tasks, gauge = self._tasks[provider], self._meter.in_flight.labels(provider)
+        delivery = JetStreamDelivery(message.raw_message, ack_wait=self.settings.worker.ack_wait)
+        task = asyncio.create_task(self._handler.handle(delivery))
+        tasks.add(task)
+        gauge.inc()
+
+        def done(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            gauge.dec()
+
+        task.add_done_callback(done)
+        while len(tasks) >= self.settings.worker.max_jobs and not self.draining.is_set():
+            await _first(*tasks, signal=self.draining)
+        if self.draining.is_set():
+            # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
+            await self._drained.wait()
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        ops = OpsServer(self.readiness, self._registry)
+        worker = self.settings.worker
+        if worker.http_port:
+            try:
+                await ops.start(worker.http_host, worker.http_port)
+            except OSError as error:
+                raise StartError(
+                    f"worker.http_port: {worker.http_host}:{worker.http_port} can't be listened on "
+                    f"({error.strerror or error}); choose another, or 0 for none"
+                ) from error
+        background: list[asyncio.Task[None]] = []
+        self._background = background
+        try:
+            yield
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            for account in self._accounts.values():
+                await account.client.close()
+            await ops.stop()
+
+    async def _connect(self) -> None:
+        self.readiness.why = "NATS is not connected"
+        client = await self._reach()
+        await self._check(client)
+        worker = self.settings.worker
+        timeout = max(1.0, min(5.0, worker.ack_wait / 4))
+        status = JetStreamStatusBoard(client, timeout=timeout)
+        self._background.append(asyncio.create_task(status.run()))
+        world = World(
+            log=JetStreamLog(client, timeout=timeout),
+            status=status,
+            dead_letters=JetStreamDeadLetters(client, timeout=timeout),
+            meter=self._meter,
+            now=lambda: datetime.now(UTC),
+            dice=random.random,
+            token=lambda: uuid.uuid4().hex,
+            worker=self.name,
+            policy=RetryPolicy(retry_for=worker.retry_for, rate_limited_for=worker.rate_limited_for),
+            prefetch=worker.prefetch,
+            encoding=worker.encoding,
+            ack_wait=worker.ack_wait,
+        )
+        self._open_accounts()
+        self._handler = CommandHandler(self._accounts, world, self.draining)
+
+    async def _reach(self) -> Client:
+        """Wait for NATS as long as it takes; say so now and then."""
+        where = ", ".join(public_url(server) for server in self.settings.nats.servers)
+        attempt = asyncio.create_task(self.broker.connect())
+        try:
+            while True:
+                done, _ = await asyncio.wait([attempt], timeout=TELL_UNREACHABLE_EVERY / 5)
+                if done:
+                    return attempt.result()
+                _log.warning("nats.unreachable", servers=where, advice="start nats-server, or set nats.servers")
+                done, _ = await asyncio.wait([attempt], timeout=TELL_UNREACHABLE_EVERY)
+        finally:
+            attempt.cancel()
+
+    async def _check(self, client: Client) -> None:
+        try:
+            check_server(str(client.connected_server_version))
+            if self.settings.nats.auto_setup:
+                await reconcile(client, topology(self.settings))
+            problem = await missing(client)
+        except TopologyError as error:
+            raise StartError(str(error)) from error
+        if problem is not None:
+            raise StartError(problem)
+
+    def _open_accounts(self) -> None:
+        worker = self.settings.worker
+        for account in self.settings.account_list():
+            provider: Provider = "etelecom" if isinstance(account, EtelecomAccount) else "esms"
+            client = open_client(
+                account, request_timeout=worker.request_timeout, max_response_bytes=worker.max_response_bytes
+            )
+            self._accounts[account.name] = OpenAccount(account.name, provider, client)
+        if not self._accounts:
+            _log.warning("accounts.none", advice="add [accounts.NAME] to the configuration")
+
+    async def _ready(self) -> None:
+        self.readiness.why = None
+        self._background.append(asyncio.create_task(self._watch()))
+        _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
+
+    async def _watch(self) -> None:
+        """Keep readiness true: consumers and streams can vanish without FastStream noticing."""
+        client = await self.broker.connect()
+        while True:
+            why = await self._trouble(client)
+            if why != self.readiness.why and not self.draining.is_set():
+                _log.log(logging.INFO if why is None else logging.ERROR, "worker.readiness", why=why)
+                self.readiness.why = why
+            await asyncio.sleep(WATCH_EVERY)
+
+    async def _trouble(self, client: Client) -> str | None:
+        if not client.is_connected:
+            return "NATS is not connected"
+        try:
+            return await missing(client)
+        except (nats.errors.Error, TopologyError, OSError) as error:
+            return f"NATS does not answer ({type(error).__name__})"
+
+    async def _drain(self) -> None:
+        """Finish the pages in hand, hand the jobs back, and only then let the connection go."""
+        self.draining.set()
+        self.readiness.why = "stopping"
+        tasks = [task for tasks in self._tasks.values() for task in tasks]
+        _log.info("worker.draining", jobs=len(tasks))
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.settings.worker.drain_timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._drained.set()
+
+    async def _closed(self) -> None:
+        if not self.draining.is_set():
+            # A closed connection never comes back, and FastStream's pull loop then spins without yielding.
+            _log.critical("nats.closed", exit_code=CLOSED_EXIT)
+            os._exit(CLOSED_EXIT)
+
+
+class _Complaints:
+    """nats-py's error callback: says each kind of error once in a while, without its text, which may hold a URL."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._said: dict[str, float] = {}
+
+    async def __call__(self, error: Exception) -> None:
+        kind, now = type(error).__name__, asyncio.get_running_loop().time()
+        if now - self._said.get(kind, -TELL_UNREACHABLE_EVERY) >= TELL_UNREACHABLE_EVERY:
+            self._said[kind] = now
+            _log.warning("nats.error", error=kind, server=self._server)
+
+
+async def run_worker(settings: Settings) -> int:
+    """Run one replica until SIGTERM or SIGINT. Returns the exit code: 0 stopped, 2 can't start as configured."""
+    try:
+        worker = Worker(settings)
+        await worker.app.run()
+    except StartError as error:
+        _log.error("worker.not_started", reason=str(error))
+        return 2
+    except (nats.errors.ConnectionReconnectingError, nats.errors.ConnectionClosedError):
+        # Told to stop while NATS is away: nothing can be handed back, and ack_wait brings the commands to others.
+        _log.warning("worker.stopped_without_nats")
+    _log.info("worker.stopped")
+    return 0
+
+
+def run(settings: Settings) -> int:
+    """As `run_worker`, with an event loop of its own."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run_worker(settings))
+
+
+def nats_options(settings: Settings, name: str) -> NatsOptions:
+    """Return how `settings` say to connect, under the client name `name`."""
+    section = settings.nats
+    return NatsOptions(
+        servers=tuple(section.servers),
+        name=name,
+        creds_file=_text(section.creds_file),
+        nkey_seed_file=_text(section.nkey_seed_file),
+        user=section.user,
+        password=section.password.reveal() if section.password else None,
+        token=section.token.reveal() if section.token else None,
+        tls_ca=_text(section.tls_ca),
+        tls_cert=_text(section.tls_cert),
+        tls_key=_text(section.tls_key),
+        inbox_prefix=section.inbox_prefix,
+    )
+
+
+def topology(settings: Settings) -> TopologyConfig:
+    """Return the streams, consumers and buckets that `settings` ask for."""
+    return TopologyConfig(
+        replicas=settings.nats.replicas,
+        ack_wait=settings.worker.ack_wait,
+        **settings.streams.model_dump(),
+    )
+
+
+def _security(nats_options: NatsOptions) -> NatsSecurity | None:
+    tls = tls_context(nats_options)
+    if nats_options.creds_file:
+        return NatsCredentials.from_file(nats_options.creds_file, ssl_context=tls)
+    if nats_options.nkey_seed_file:
+        return NatsNKey(nats_options.nkey_seed_file, ssl_context=tls)
+    if nats_options.user and nats_options.password:
+        return NatsUserPassword(nats_options.user, nats_options.password, ssl_context=tls)
+    if nats_options.token:
+        return NatsToken(nats_options.token, ssl_context=tls)
+    return NatsSecurity(ssl_context=tls) if tls else None
+
+
+async def _as_it_is(message: NatsMessage) -> NatsMessage:
+    """Decode nothing: what can't be decoded must become a dead letter, not FastStream's exception."""
+    return message
+
+
+async def _first(*tasks: asyncio.Task[None], signal: asyncio.Event) -> None:
+    waiter = asyncio.create_task(signal.wait())
+    try:
+        await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+
+
+def _text(path: object) -> str | None:
+    return None if path is None else str(path)
+
+
+def __getattr__(name: str) -> Any:
+    """Make `app` when `faststream run worker.app:app` asks for it, from the configuration of this process."""
+    if name == "app":
+        return Worker(load()).app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,182 @@
+"""What the contract wants on the server (CONTRACT 1), as the server's own configuration objects."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from schemas.subjects import (
+    COMMAND_SUBJECTS,
+    COMMANDS_STREAM,
+    DEAD_STREAM,
+    DEAD_SUBJECTS,
+    EVENT_SUBJECTS,
+    EVENTS_STREAM,
+    JOBS_BUCKET,
+    LIMITS_BUCKET,
+    PROVIDERS,
+    command_subject,
+    consumer_name,
+)
+from schemas.types import Provider
+
+Kind = Literal["stream", "bucket", "consumer"]
+DAY = 86_400
+NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopologyConfig:
+    """What an operator may choose. Ages in seconds, sizes in bytes; -1 bytes leaves the server's limit alone."""
+
+    replicas: int = 1
+    storage: Literal["file", "memory"] = "file"
+    commands_max_age: float = 7 * DAY
+    events_max_age: float = 7 * DAY
+    dead_max_age: float = 30 * DAY
+    jobs_ttl: float = 7 * DAY
+    commands_max_bytes: int = -1
+    events_max_bytes: int = -1
+    dead_max_bytes: int = -1
+    duplicate_window: float = 120
+    ack_wait: float = 30
+    max_ack_pending: int = 10_000
+    """Far above what all replicas hold at once: it must never be what limits them."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when events would age out before the commands that need them (DESIGN 3.5)."""
+        if self.events_max_age < self.commands_max_age:
+            raise ValueError(
+                f"events_max_age ({self.events_max_age:g} s) is below commands_max_age ({self.commands_max_age:g} s):"
+                " a command that outlives its events would fetch everything again; raise streams.events_max_age"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One thing that `followers setup` makes and keeps as it should be."""
+
+    kind: Kind
+    name: str
+    """As people call it; a bucket's stream has another name."""
+    stream: str
+    wanted: dict[str, Any]
+    """The managed fields of the server's configuration. None: must not be set."""
+
+    def __str__(self) -> str:
+        """`stream FOLLOWERS_EVENTS`."""
+        return f"{self.kind} {self.name}"
+
+
+def expected(config: TopologyConfig) -> list[Asset]:
+    """Return everything that `config` wants, in the order in which it can be made."""
+    return [*_streams(config), *_buckets(config), *(_consumer(provider, config) for provider in PROVIDERS)]
+
+
+def nanoseconds(seconds: float) -> int:
+    """Return `seconds` in the unit of the server's API."""
+    return round(seconds * NANOSECONDS)
+
+
+def _streams(config: TopologyConfig) -> list[Asset]:
+    window = nanoseconds(config.duplicate_window)
+    return [
+        # A full stream must refuse (discard new): dropping the oldest would lose commands, or a job's tail.
+        # Events come first, so that they never age out before the commands, not even between two updates.
+        _stream(
+            EVENTS_STREAM,
+            EVENT_SUBJECTS,
+            config,
+            config.events_max_age,
+            config.events_max_bytes,
+            retention="limits",
+            discard="new",
+            duplicate_window=window,
+            allow_direct=True,
+            max_msgs_per_subject=-1,
+        ),
+        _stream(
+            COMMANDS_STREAM,
+            COMMAND_SUBJECTS,
+            config,
+            config.commands_max_age,
+            config.commands_max_bytes,
+            retention="workqueue",
+            discard="new",
+            duplicate_window=window,
+        ),
+        _stream(
+            DEAD_STREAM,
+            DEAD_SUBJECTS,
+            config,
+            config.dead_max_age,
+            config.dead_max_bytes,
+            retention="limits",
+            discard="old",
+            duplicate_window=window,
+            max_msgs_per_subject=-1,
+        ),
+    ]
+
+
+def _stream(
+    name: str,
+    subjects: tuple[str, ...],
+    config: TopologyConfig,
+    max_age: float,
+    max_bytes: int,
+    **rest: Any,
+) -> Asset:
+    wanted = {
+        "name": name,
+        "subjects": list(subjects),
+        "storage": config.storage,
+        "num_replicas": config.replicas,
+        "max_age": nanoseconds(max_age),
+        **rest,
+    }
+    if max_bytes >= 0:
+        wanted["max_bytes"] = max_bytes
+    return Asset(kind="stream", name=name, stream=name, wanted=wanted)
+
+
+def _buckets(config: TopologyConfig) -> list[Asset]:
+    return [_bucket(JOBS_BUCKET, config, config.jobs_ttl), _bucket(LIMITS_BUCKET, config, 0)]
+
+
+def _bucket(name: str, config: TopologyConfig, ttl: float) -> Asset:
+    # The stream behind a key-value bucket, as every NATS client makes it.
+    stream = f"KV_{name}"
+    wanted = {
+        "name": stream,
+        "subjects": [f"$KV.{name}.>"],
+        "retention": "limits",
+        "storage": config.storage,
+        "num_replicas": config.replicas,
+        "max_age": nanoseconds(ttl),
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+    }
+    return Asset(kind="bucket", name=name, stream=stream, wanted=wanted)
+
+
+def _consumer(provider: Provider, config: TopologyConfig) -> Asset:
+    name = consumer_name(provider)
+    wanted = {
+        "name": name,
+        "durable_name": name,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": nanoseconds(config.ack_wait),
+        "max_deliver": -1,
+        "max_ack_pending": config.max_ack_pending,
+        "filter_subject": command_subject(provider),
+        # Each of these would quietly change who gets a command, or when.
+        "filter_subjects": None,
+        "backoff": None,
+        "deliver_subject": None,
+        "headers_only": None,
+        "inactive_threshold": None,
+    }
+    return Asset(kind="consumer", name=name, stream=COMMANDS_STREAM, wanted=wanted)

@@ -1,0 +1,91 @@
+"""The event log: the stream `FOLLOWERS_EVENTS` behind the port `EventLog`."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
+
+from schemas.subjects import EVENTS_STREAM
+from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
+
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+WRONG_SEQUENCE_CODES = frozenset({10071, 10164, 10158})
+"""Wrong last sequence, the same on a cluster, and "duplicate message id is in process"."""
+NO_MESSAGE = 10037
+TOO_LARGE = 10054
+
+_log = structlog.get_logger(__name__)
+
+
+class JetStreamLog:
+    """`EventLog` on a JetStream stream."""
+
+    def __init__(self, client: Client, *, timeout: float, stream: str = EVENTS_STREAM) -> None:
+        """Take a connection, and the seconds after which an unanswered call counts as unavailable."""
+        self._client = client
+        self._js: JetStreamContext = client.jetstream(timeout=timeout)
+        self._stream = stream
+
+    @property
+    def max_payload(self) -> int:
+        """As the server that we are connected to says."""
+        return self._client.max_payload
+
+    async def last(self, subject: str) -> Entry | None:
+        """Ask the stream's leader: a direct get may be answered by a replica that lags."""
+        return await self._get(subject=subject)
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str], expected: int) -> int:
+        """Publish on condition that `expected` is still the subject's last sequence."""
+        conditional = {**headers, EXPECTED_SEQUENCE: str(expected)}
+        try:
+            ack = await self._js.publish(subject, data, headers=conditional)
+        except nats.errors.MaxPayloadError as error:
+            raise PayloadTooLargeError(f"{len(data)} bytes on {subject}") from error
+        except nats.js.errors.APIError as error:
+            if error.err_code in WRONG_SEQUENCE_CODES:
+                raise WrongSequenceError from error
+            if error.err_code == TOO_LARGE:
+                raise PayloadTooLargeError(f"{len(data)} bytes on {subject}") from error
+            raise self._unavailable("publish", error) from error
+        except (nats.errors.Error, OSError) as error:
+            raise self._unavailable("publish", error) from error
+        if ack.duplicate:
+            # Says that this id was stored before, not that it was stored with this content: see RELIABILITY 1.
+            raise WrongSequenceError
+        return ack.seq
+
+    async def read(self, subject: str, first: int, last: int) -> AsyncIterator[Entry]:
+        """Fetch one message after the other, so that one is in memory at a time."""
+        while first <= last:
+            entry = await self._get(seq=first, subject=subject, next=True)
+            if entry is None or entry.sequence > last:
+                return
+            yield entry
+            first = entry.sequence + 1
+
+    async def _get(self, **query: Any) -> Entry | None:
+        try:
+            message = await self._js.get_msg(self._stream, **query)
+        except nats.js.errors.NotFoundError as error:
+            # 404 also stands for a missing stream: only this code says that there is no message.
+            if error.err_code == NO_MESSAGE:
+                return None
+            raise self._unavailable("get", error) from error
+        except (nats.errors.Error, OSError) as error:
+            raise self._unavailable("get", error) from error
+        return _entry(message)
+
+    def _unavailable(self, act: str, error: Exception) -> LogUnavailableError:
+        code = getattr(error, "err_code", None)
+        _log.warning("log.unavailable", act=act, stream=self._stream, error=type(error).__name__, err_code=code)
+        return LogUnavailableError(f"{act} on {self._stream}: {type(error).__name__}")
+
+
+def _entry(message: RawStreamMsg) -> Entry:
+    return Entry(message.seq or 0, message.data or b"", message.headers or {})

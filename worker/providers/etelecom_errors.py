@@ -1,0 +1,124 @@
+"""eTelecom's errors: Twirp's codes in JSON under an HTTP status (PROVIDERS 1.2), or a proxy's page."""
+
+import msgspec
+from msgspec import Struct
+
+from schemas.commands import FetchEtelecomFollowers
+from worker.core.errors import (
+    BadResponseError,
+    FetchFailure,
+    ForbiddenError,
+    InvalidCommandError,
+    NotFoundError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnsupportedError,
+)
+from worker.providers.http import Answer
+from worker.providers.refusals import decode, mask, status_failure
+
+
+class _Error(Struct):
+    code: str
+    msg: str | None = None
+    meta: dict[str, str] | None = None
+
+
+class _LooseError(Struct):
+    code: str
+
+
+_error = msgspec.json.Decoder(_Error)
+_loose_error = msgspec.json.Decoder(_LooseError)
+
+_LATER = (ProviderUnavailableError, "it is tried again later")
+_COMMAND = (InvalidCommandError, "correct the command's filter, sort or page_size")
+_ROUTE = (
+    NotFoundError,
+    "no such method at this address: check accounts.{account}.base_url (…/v1/shop or …/v1/partner)",
+)
+_BY_CODE: dict[str, tuple[type[FetchFailure], str]] = {
+    "canceled": _LATER,
+    "unknown": _LATER,
+    "deadline_exceeded": _LATER,
+    "internal": _LATER,
+    "runtime": _LATER,
+    "external_service": _LATER,
+    "unavailable": _LATER,
+    "data_loss": _LATER,
+    "aborted": _LATER,
+    "invalid_argument": _COMMAND,
+    "validation_failed": _COMMAND,
+    "malformed": _COMMAND,
+    "out_of_range": _COMMAND,
+    "bad_route": _ROUTE,
+    "not_found": (NotFoundError, "check the command's oa_id, and that the OA is connected to this account"),
+    "already_exists": (BadResponseError, "no listing answers so; report it to eTelecom"),
+    "permission_denied": (
+        ForbiddenError,
+        "the key isn't known or may not read this OA: check accounts.{account}.api_key, and oa_id",
+    ),
+    "account_closed": (ForbiddenError, "the account is closed: ask eTelecom"),
+    "failed_precondition": (ForbiddenError, "the account or the OA isn't ready for this: ask eTelecom"),
+    "unauthenticated": (
+        UnauthorizedError,
+        "check accounts.{account}.api_key in followers.toml, or the file that its api_key_file names; "
+        "Shop keys belong to …/v1/shop, Partner keys to …/v1/partner",
+    ),
+    "resource_exhausted": (
+        RateLimitedError,
+        "too many requests; lower accounts.{account}.rate_limit if it goes on",
+    ),
+    "unimplemented": (
+        UnsupportedError,
+        "this eTelecom address doesn't list followers: check accounts.{account}.base_url",
+    ),
+}
+
+
+def failure(
+    answer: Answer, command: FetchEtelecomFollowers, cursor: str | None, account: str, where: str, key: str
+) -> FetchFailure:
+    """Return our error for any `answer` but a 200, with eTelecom's own words where they are safe to repeat.
+
+    `key` is what was sent; neither it nor what the command's filter says of a person is repeated.
+    """
+    said = _said(answer, where)
+    if said is None or answer.status == 429 or 300 <= answer.status < 400:
+        return _with_account(status_failure(answer, where), answer, account)
+    # Today's eTelecom may name the precise code beside the standard one (PROVIDERS 1.2).
+    precise = (said.meta or {}).get("xcode", "")
+    code = precise if precise in _BY_CODE else said.code
+    if code not in _BY_CODE:
+        return status_failure(answer, where)
+    kind, advice = _BY_CODE[code]
+    if cursor is not None and kind is InvalidCommandError and "paging is invalid" in (said.msg or "").lower():
+        kind, advice = (
+            BadResponseError,
+            "it refuses a cursor that it gave itself; start the job anew under another id",
+        )
+    filters = command.filter
+    hidden = [key, *key.split(":"), *((filters.name or "", filters.phone or "") if filters else ())]
+    message = f"{where} refused with {code}: “{mask(said.msg, hidden)}”; " + advice.format(account=account)
+    if issubclass(kind, RateLimitedError | ProviderUnavailableError):
+        return kind(message, retry_after=answer.retry_after, provider_code=code, http_status=answer.status)
+    return kind(message, provider_code=code, http_status=answer.status)
+
+
+def _said(answer: Answer, where: str) -> _Error | None:
+    try:
+        return decode(_error, answer.body, where)
+    except (msgspec.ValidationError, FetchFailure):
+        pass
+    try:
+        return _Error(decode(_loose_error, answer.body, where).code)
+    except (msgspec.ValidationError, FetchFailure):
+        return None
+
+
+def _with_account(error: FetchFailure, answer: Answer, account: str) -> FetchFailure:
+    if isinstance(error, UnauthorizedError):
+        advice = _BY_CODE["unauthenticated"][1].format(account=account)
+        return UnauthorizedError(f"{error.message}; {advice}", http_status=answer.status)
+    return error

@@ -1,0 +1,191 @@
+"""The one HTTP client: every request to a provider goes through it, bounded in time and size.
+
+Redirects are refused (a key never travels to another address), TLS is verified, cookies are not kept
+(PROVIDERS 2.4), proxies of the environment are ignored: a key goes to the host of `base_url` only.
+Certificates come from certifi, or from `SSL_CERT_FILE` / `SSL_CERT_DIR` as everywhere with httpx.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from msgspec import Struct
+
+from worker.core.errors import (
+    BadResponseError,
+    FetchFailure,
+    GarbledResponseError,
+    InternalError,
+    ProviderUnavailableError,
+)
+from worker.providers.inflate import Inflater
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for one TCP and TLS handshake."""
+LONGEST_WAIT = 366 * 86400.0
+"""Seconds; a longer `Retry-After` counts as this, so that adding it to a time can't overflow."""
+
+_SECONDS = re.compile(r"(-?)(\d+)(?:\.\d+)?", re.ASCII)
+_KEEP_ALIVE = 15.0
+_NONE: Mapping[str, str] = {}
+# The whole request has one deadline; a limit per read would only let a slow drip through.
+_EXTENSIONS = {"timeout": {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}}
+_STEADY_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "Content-Type": "application/json",
+    "User-Agent": "followers-worker",
+}
+
+
+class Answer(Struct, frozen=True):
+    """A whole HTTP response, decompressed."""
+
+    status: int
+    media_type: str
+    """Lower case, without parameters; empty when the response names none."""
+    body: bytes
+    retry_after: float | None = None
+    """Seconds that the server asks to wait, 0 or more; None when it doesn't."""
+
+
+class HttpClient:
+    """A pool of connections for one account. Safe to use for many requests at once."""
+
+    def __init__(
+        self,
+        *,
+        request_timeout: float,
+        max_response_bytes: int,
+        max_connections: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        """Prepare a client; nothing connects before the first request.
+
+        `request_timeout`: seconds for a whole request, waiting for a free connection included.
+        `max_response_bytes`: bound on a body, as sent and decompressed. `max_connections`: sockets at most.
+        `now`: the time (aware), for `Retry-After` dates in answers that have no `Date`.
+        """
+        self._timeout = request_timeout
+        self._max_bytes = max_response_bytes
+        self._max_connections = max_connections
+        self._now = now
+        self._ssl = httpx.create_ssl_context()
+        self._client = httpx.AsyncClient(
+            transport=AiohttpTransport(verify=self._ssl, client=self._open_session),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def post(self, url: httpx.URL, body: bytes, headers: Mapping[str, str] = _NONE) -> Answer:
+        """Send `body` (JSON) to `url` and return the answer, whatever its status. One attempt.
+
+        Raises ProviderUnavailableError (no answer in time), GarbledResponseError (cut short, broken gzip, not
+        HTTP), BadResponseError (too big), InternalError (a request that can't be sent).
+        """
+        request = httpx.Request(
+            "POST", url, headers={**_STEADY_HEADERS, **headers}, content=body, extensions=_EXTENSIONS
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.send(request, stream=True)
+                try:
+                    return await self._read(response)
+                finally:
+                    await response.aclose()
+        except FetchFailure:
+            raise
+        except TimeoutError as error:
+            raise ProviderUnavailableError(
+                f"{url.host} gave no complete answer within {self._timeout:g} s; it is tried again later "
+                "(the setting is request_timeout)"
+            ) from error
+        except Exception as error:
+            raise failure_of(error, url.host) from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=self._max_connections, ssl=self._ssl, keepalive_timeout=_KEEP_ALIVE
+        )
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+        )
+
+    async def _read(self, response: httpx.Response) -> Answer:
+        headers = response.headers
+        # httpx inflates a whole chunk at once, so a small body could swell without bound: read it raw.
+        inflater = Inflater(headers.get("Content-Encoding", ""), self._max_bytes)
+        async for chunk in response.aiter_raw():
+            inflater.feed(chunk)
+        wait = headers.get("Retry-After")
+        return Answer(
+            response.status_code,
+            headers.get("Content-Type", "").split(";", 1)[0].strip().lower(),
+            inflater.finish(),
+            None if wait is None else retry_after(wait, headers.get("Date"), self._now),
+        )
+
+
+def retry_after(value: str, date: str | None, now: Callable[[], datetime]) -> float | None:
+    """Return the seconds that a `Retry-After` asks for, 0 to LONGEST_WAIT; None for neither those nor a date.
+
+    `date` is the same answer's `Date` header: an HTTP date counts from that, so the clocks need not agree.
+    """
+    if seconds := _SECONDS.fullmatch(value.strip()):
+        sign, digits = seconds.groups()
+        return 0.0 if sign else min(float(digits[:12]), LONGEST_WAIT)
+    until = _http_date(value)
+    if until is None:
+        return None
+    since = _http_date(date or "") or now()
+    return min(max((until - since).total_seconds(), 0.0), LONGEST_WAIT)
+
+
+def failure_of(error: Exception, host: str) -> FetchFailure:
+    """Return our error for one that httpx, its transport or the socket raised while talking to `host`.
+
+    Only class names of `error` go into the message: its text may hold an address or a header.
+    """
+    what = type(error.__cause__ or error).__name__
+    match error:
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():
+            return InternalError(
+                f"the request to {host} can't be sent ({what}): check the account's base_url and key"
+            )
+        case (
+            httpx.ReadError()
+            | httpx.RemoteProtocolError()
+            | httpx.DecodingError()
+            | aiohttp.ClientPayloadError()
+        ):
+            return GarbledResponseError(f"the answer of {host} was cut short ({what}); it is asked for again")
+        case aiohttp.ClientResponseError():
+            return GarbledResponseError(
+                f"the answer of {host} is not valid HTTP ({what}); it is asked for again"
+            )
+        case httpx.TransportError() | aiohttp.ClientError() | OSError():
+            return ProviderUnavailableError(
+                f"{host} can't be reached or dropped the connection ({what}); it is tried again later"
+            )
+        case httpx.TooManyRedirects():
+            return BadResponseError(f"{host} redirects, which is refused: check the account's base_url")
+    return InternalError(f"the request to {host} failed in an unforeseen way ({what})")
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,0 +1,65 @@
+"""Bodies of bounded size, decompressed in bounded steps."""
+
+import zlib
+
+from worker.core.errors import BadResponseError, GarbledResponseError
+
+_STEP = 64 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Inflater:
+    """Collects one response body. What it holds never exceeds its limit by more than one chunk."""
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        """`encoding`: the `Content-Encoding`; `limit`: bytes at most, both as sent and decompressed.
+
+        Raises GarbledResponseError for an encoding that was not asked for.
+        """
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise GarbledResponseError(
+                "the answer has a Content-Encoding that was not asked for; it is asked for again"
+            )
+        self._limit = limit
+        self._sent = 0
+        self._size = 0
+        self._parts: list[bytes] = []
+        self._zip = None if encoding in ("", "identity") else zlib.decompressobj(_GZIP)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes as sent. Raises BadResponseError (too many), GarbledResponseError (no gzip)."""
+        self._sent += len(chunk)
+        if self._sent > self._limit:
+            raise self._too_big()
+        if self._zip is None:
+            self._parts.append(chunk)
+            return
+        try:
+            self._inflate(chunk)
+        except zlib.error as error:
+            raise GarbledResponseError("the answer's gzip is broken; it is asked for again") from error
+
+    def finish(self) -> bytes:
+        """Return the whole body. Raises GarbledResponseError when the gzip ends too early."""
+        if self._zip is not None and self._sent and not self._zip.eof:
+            raise GarbledResponseError("the answer's gzip was cut short; it is asked for again")
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def _inflate(self, data: bytes) -> None:
+        assert self._zip is not None
+        while data:
+            if self._zip.eof:  # gzip may consist of several members
+                self._zip = zlib.decompressobj(_GZIP)
+            part = self._zip.decompress(data, _STEP)
+            self._size += len(part)
+            if self._size > self._limit:
+                raise self._too_big()
+            self._parts.append(part)
+            data = self._zip.unused_data if self._zip.eof else self._zip.unconsumed_tail
+
+    def _too_big(self) -> BadResponseError:
+        return BadResponseError(
+            f"the answer is larger than {self._limit} bytes: ask for fewer rows with page_size, "
+            "or raise max_response_bytes"
+        )
