@@ -20,7 +20,7 @@ from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import NotFoundError
 
-from tests.acceptance.product import free_port, http_get
+from tests.acceptance.product import free_port, http_get, until
 from tests.acceptance.reading import Reader
 
 COMMANDS = "FOLLOWERS_COMMANDS"
@@ -50,13 +50,18 @@ class NatsServer:
             f'jetstream {{ store_dir: "{self._folder}/store" }}\n',
             encoding="utf-8",
         )
-        with (self._folder / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen([_nats_server(), "-c", str(config)], stdout=log, stderr=log)
-        async with asyncio.timeout(20):
-            while (await http_get(f"http://127.0.0.1:{self._monitor}/healthz"))[0] != 200:
-                assert self._process.poll() is None, (self._folder / "nats.log").read_text(encoding="utf-8")
-                await asyncio.sleep(0.02)
+        self._process = process = self._launch(config)
+
+        async def healthy() -> bool:
+            assert process.poll() is None, (self._folder / "nats.log").read_text(encoding="utf-8")
+            return (await http_get(f"http://127.0.0.1:{self._monitor}/healthz"))[0] == 200
+
+        assert await until(healthy, 20), "nats-server does not become healthy"
         return self
+
+    def _launch(self, config: Path) -> subprocess.Popen[bytes]:
+        with (self._folder / "nats.log").open("ab") as log:
+            return subprocess.Popen([_nats_server(), "-c", str(config)], stdout=log, stderr=log)
 
     async def kill(self) -> None:
         """SIGKILL it."""
@@ -108,11 +113,11 @@ class Broker:
 
     async def settled(self, sequence: int, timeout: float = 10.0) -> None:
         """Wait until the command at `sequence` is gone from the work queue."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while await self.queued(sequence):
-                    await asyncio.sleep(0.05)
-        assert not await self.queued(sequence), f"command {sequence} is still in the work queue"
+
+        async def gone() -> bool:
+            return not await self.queued(sequence)
+
+        assert await until(gone, timeout), f"command {sequence} is still in the work queue"
 
     async def queued(self, sequence: int) -> bool:
         """Whether the command at `sequence` is in the work queue."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,14 @@ class Worker(Running):
     async def answers(self, path: str, status: int, timeout: float = 20.0) -> str:
         """Wait until `path` answers with `status`; return the body."""
         got: tuple[int, str] = (0, "no connection")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while (got := await http_get(self.url(path)))[0] != status:
-                    assert self.process.poll() is None, f"the worker ended\n{self.err[-4000:]}"
-                    await asyncio.sleep(0.05)
+
+        async def answered() -> bool:
+            nonlocal got
+            assert self.process.poll() is None, f"the worker ended\n{self.err[-4000:]}"
+            got = await http_get(self.url(path))
+            return got[0] == status
+
+        await until(answered, timeout)
         assert got[0] == status, f"{path} answers {got}, expected {status}\n{self.err[-4000:]}"
         return got[1]
 
@@ -185,6 +188,19 @@ def write_secret(folder: Path, name: str, secret: str) -> str:
     path.write_text(secret + "\n", encoding="utf-8")
     path.chmod(0o600)
     return str(path)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout: float) -> bool:
+    """Ask again and again until `condition` holds or `timeout` seconds are over; return its last answer.
+
+    For what tells nobody when it changes: a queue's length, a web page, a process table.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            while not await condition():  # noqa: ASYNC110  there is no event to wait for
+                await asyncio.sleep(0.03)
+            return True
+    return await condition()
 
 
 async def http_get(url: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.product import MARK, Running, marked_processes
+from tests.acceptance.product import MARK, Running, marked_processes, until
 
 VARIANTS = ("etelecom", "esms")
 
@@ -21,6 +21,10 @@ class Demo:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
         self.running = Running(["demo", *arguments], folder, {MARK: self.mark, "TMPDIR": str(self.temporary)})
+
+    async def has_its_server(self) -> bool:
+        """Whether more than the command line itself is running."""
+        return len(marked_processes(self.mark)) >= 2
 
     def leftovers(self) -> list[str]:
         """Processes and files that should not be there any more."""
@@ -62,9 +66,7 @@ async def test_one_ctrl_c_ends_the_demo_and_all_that_belongs_to_it(tmp_path: Pat
     demo = Demo(tmp_path)
 
     try:
-        async with asyncio.timeout(30):
-            while len(marked_processes(demo.mark)) < 2:  # the command line and its nats-server
-                await asyncio.sleep(0.02)
+        assert await until(demo.has_its_server, 30), demo.running.err
         os.killpg(demo.running.process.pid, signal.SIGINT)  # a terminal signals the whole foreground group
         result = await demo.running.ended(20)
         leftovers = demo.leftovers()
@@ -79,11 +81,12 @@ async def test_one_ctrl_c_ends_the_demo_and_all_that_belongs_to_it(tmp_path: Pat
 async def test_the_simulators_run_alone_until_ctrl_c(tmp_path: Path) -> None:
     running = Running(["simulate"], tmp_path)
 
+    async def both_addresses() -> bool:
+        assert running.process.poll() is None, running.err
+        return (running.out + running.err).count("http://127.0.0.1:") >= 2
+
     try:
-        async with asyncio.timeout(20):
-            while (running.out + running.err).count("http://127.0.0.1:") < 2:
-                assert running.process.poll() is None, running.err
-                await asyncio.sleep(0.05)
+        assert await until(both_addresses, 20), running.err
         running.signal(signal.SIGINT)
         result = await running.ended(10)
     finally:

@@ -1,6 +1,5 @@
 """The whole of it: a nats-server, the providers, a configuration, workers; and jobs to follow."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from tests.acceptance import product
 from tests.acceptance.broker import Broker, broker, new_id
-from tests.acceptance.product import Config, Result, Worker
+from tests.acceptance.product import Config, Result, Worker, until
 from tests.acceptance.providers import Providers
 from tests.acceptance.reading import Event, Reader, Run
 
@@ -82,10 +81,11 @@ class World:
 
     async def until_requests(self, oa: str, count: int, timeout: float = 20.0) -> list[Any]:
         """Wait until `count` requests about `oa` have reached a provider; return them."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while len(self.providers.requests(oa)) < count:
-                    await asyncio.sleep(0.02)
+
+        async def enough() -> bool:
+            return len(self.providers.requests(oa)) >= count
+
+        await until(enough, timeout)
         requests = self.providers.requests(oa)
         assert len(requests) >= count, f"only {len(requests)} requests about OA {oa} within {timeout:g} s"
         return requests
