@@ -103,7 +103,7 @@ class Broker:
             all_headers["Content-Type"] = f"application/{encoding}"
         if message_id is not None:
             all_headers["Nats-Msg-Id"] = message_id
-        return await self.js.publish(f"followers.fetch.{provider}", body, headers=all_headers or None, stream=COMMANDS)
+        return await self.js.publish(f"followers.fetch.{provider}", body, headers=all_headers or None)
 
     def reader(self, job_id: str) -> Reader:
         """A reader of one job's events, closed with this broker."""

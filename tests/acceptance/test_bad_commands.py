@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from tests.acceptance.broker import new_id
+from tests.acceptance.broker import COMMANDS, new_id
 from tests.acceptance.checking import check_run
 from tests.acceptance.product import Worker
 from tests.acceptance.reading import EVENTS
@@ -16,7 +16,6 @@ from tests.acceptance.world import World
 HEADERS = {
     "Followers-Error-Code",
     "Followers-Error-Message",
-    "Followers-Job-Id",
     "Followers-Attempts",
     "Followers-Stream-Sequence",
     "Followers-Failed-At",
@@ -83,7 +82,9 @@ async def test_a_wrong_command_fails_with_an_event_a_status_and_a_dead_letter(
     command = {"provider": case.provider, "id": job_id, "account": case.account, "oa_id": oa} | case.changes
     body = json.dumps({key: value for key, value in command.items() if value is not None}).encode()
 
-    ack = await world.broker.publish(case.provider, body, headers={"X-Origin": "test"})
+    ack = await world.broker.publish(
+        case.provider, body, headers={"X-Origin": "test", "Nats-Expected-Stream": COMMANDS}
+    )
     run = await world.follow(case.provider, job_id, oa, ack.seq).end()
     letter = await world.broker.dead_letter(case.provider, ack.seq)
     status = await world.broker.status_in(job_id, "failed")
@@ -132,7 +133,7 @@ UNREADABLE = {
     "oa-with-a-wildcard": (b'{"provider": "etelecom", "oa_id": ">"}', {}, "oa_id"),
     "oa-as-number": (b'{"provider": "etelecom", "oa_id": 2801000000000000001}', {}, "oa_id"),
     "no-oa": (b'{"provider": "etelecom"}', {}, "oa_id"),
-    "900-kb": (b'{"provider": "etelecom", "oa_id": "' + b"1" * 900_000 + b'"}', {}, "oa_id"),
+    "900-kb": (b'{"provider": "etelecom", "oa_id": "' + b"1" * 900_000 + b'"}', {}, "bytes"),
 }
 
 
@@ -147,11 +148,35 @@ async def test_a_command_that_cannot_be_read_becomes_a_dead_letter_with_its_own_
     letter = await world.broker.dead_letter("etelecom", ack.seq)
     await world.broker.settled(ack.seq)
 
-    check_letter(letter, body, message_id, "invalid_command", says)
+    check_letter(letter, body, None, "invalid_command", says)
     assert headers.items() <= (letter.headers or {}).items()
     info = await world.broker.js.stream_info(EVENTS, subjects_filter=f"followers.*.*.*.{message_id}")
     assert not info.state.subjects, "without an OA there is no subject for an event"
     assert shared_worker.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b'{"provider": "etelecom", "oa_id": ', b'{"provider": "etelecom", "oa_id": "a.b"}'],
+    ids=["empty", "cut-short", "bad-oa"],
+)
+async def test_a_dead_letter_of_an_unreadable_command_still_has_its_job_id(world: World, body: bytes) -> None:
+    message_id = new_id("message")  # the job id of a command that carries none (CONTRACT 2)
+
+    ack = await world.broker.publish("etelecom", body, message_id=message_id)
+    letter = await world.broker.dead_letter("etelecom", ack.seq)
+
+    assert (letter.headers or {}).get("Followers-Job-Id") == message_id
+
+
+async def test_a_dead_letter_of_a_command_with_a_bad_oa_has_the_id_that_it_carries(world: World) -> None:
+    job_id = new_id()
+    body = json.dumps({"provider": "etelecom", "id": job_id, "account": "shop", "oa_id": "a.b"}).encode()
+
+    ack = await world.broker.publish("etelecom", body)
+    letter = await world.broker.dead_letter("etelecom", ack.seq)
+
+    assert (letter.headers or {}).get("Followers-Job-Id") == job_id
 
 
 @pytest.mark.parametrize("provider", ["esms", "zalo"])
@@ -209,14 +234,14 @@ async def test_after_bad_commands_the_worker_does_the_next_good_one(world: World
     assert shared_worker.process.poll() is None
 
 
-def check_letter(letter: Msg, body: bytes, job_id: str, code: str, says: str) -> None:
-    """Assert what CONTRACT 3 says of a dead letter."""
+def check_letter(letter: Msg, body: bytes, job_id: str | None, code: str, says: str) -> None:
+    """Assert what CONTRACT 3 says of a dead letter; `job_id` None leaves that header to a test of its own."""
     headers = letter.headers or {}
     assert letter.data == body
     assert headers.keys() >= HEADERS
     assert headers["Followers-Error-Code"] == code
     assert says in headers["Followers-Error-Message"], headers["Followers-Error-Message"]
-    assert headers["Followers-Job-Id"] == job_id
+    assert job_id is None or headers["Followers-Job-Id"] == job_id
     assert int(headers["Followers-Attempts"]) >= 0
     assert headers["Followers-Failed-At"].endswith("Z")
 

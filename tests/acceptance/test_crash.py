@@ -111,18 +111,20 @@ async def _narrow_road(world: World, bytes_per_second: int) -> AsyncIterator[str
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float) -> None:
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(32_768):
-                writer.write(data)
-                await writer.drain()
-                await asyncio.sleep(len(data) * pause)
-        writer.close()
+            try:
+                while data := await reader.read(32_768):
+                    writer.write(data)
+                    await writer.drain()
+                    await asyncio.sleep(len(data) * pause)
+            finally:
+                writer.close()
+                await writer.wait_closed()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         for each in (carry(reader, far_writer, 1 / bytes_per_second), carry(far_reader, writer, 0)):
             task = asyncio.create_task(each)
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
 
     near = free_port()
     server = await asyncio.start_server(accept, "127.0.0.1", near)
@@ -130,6 +132,6 @@ async def _narrow_road(world: World, bytes_per_second: int) -> AsyncIterator[str
         yield f"nats://127.0.0.1:{near}"
     finally:
         server.close()
-        for task in list(tasks):
+        for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
