@@ -41,11 +41,16 @@ def perform(work: Callable[[], Coroutine[Any, Any, int]], *, fast_loop: bool = F
     import asyncio
 
     def run() -> int:
+        factory = None
         if fast_loop and sys.platform != "win32":
             import uvloop
 
-            return uvloop.run(work())
-        return asyncio.run(work())
+            factory = uvloop.new_event_loop
+        try:
+            with asyncio.Runner(loop_factory=factory) as runner:
+                return runner.run(work())
+        except asyncio.CancelledError:
+            return INTERRUPTED
 
     guarded(run)
 

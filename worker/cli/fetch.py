@@ -73,29 +73,14 @@ def fetch(
         command = build_command(provider, fields, filter or [])
         settings = load_settings(context, config)
         async with connected(settings) as client:
-            acknowledged = await _publish(client, command)
+            acknowledged = await publish(client, command)
             return await _report(client, command, acknowledged, wait=wait, json=json)
 
     perform(work)
 
 
-async def _report(
-    client: "Client", command: "FetchFollowers", acknowledged: "PubAck", *, wait: bool, json: bool
-) -> int:
-    from worker.cli.follow import follow, report_end
-
-    if not json:
-        print(command.id, flush=True)
-    elif not wait:
-        emit({"job_id": command.id, "sequence": acknowledged.seq, "duplicate": bool(acknowledged.duplicate)})
-    if acknowledged.duplicate:
-        note("this id was published a moment ago: it is the same job")
-    if not wait:
-        return OK
-    return report_end(await follow(client, command), json=json)
-
-
-async def _publish(client: "Client", command: "FetchFollowers") -> "PubAck":
+async def publish(client: "Client", command: "FetchFollowers") -> "PubAck":
+    """Publish `command`, which has an id, and return the stream's answer. Raises Stop."""
     from nats.errors import Error, TimeoutError
     from nats.js.errors import APIError, NoStreamResponseError
 
@@ -117,3 +102,19 @@ async def _publish(client: "Client", command: "FetchFollowers") -> "PubAck":
             "the command may or may not be stored: NATS didn't confirm it "
             f"({type(error).__name__}); try again with --id {command.id}"
         ) from error
+
+
+async def _report(
+    client: "Client", command: "FetchFollowers", acknowledged: "PubAck", *, wait: bool, json: bool
+) -> int:
+    from worker.cli.follow import follow, report_end
+
+    if not json:
+        print(command.id, flush=True)
+    elif not wait:
+        emit({"job_id": command.id, "sequence": acknowledged.seq, "duplicate": bool(acknowledged.duplicate)})
+    if acknowledged.duplicate:
+        note("this id was published a moment ago: it is the same job")
+    if not wait:
+        return OK
+    return report_end(await follow(client, command), json=json)

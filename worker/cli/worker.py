@@ -2,7 +2,7 @@
 
 import typer
 
-from worker.cli.console import ConfigFile, examples, perform
+from worker.cli.console import ConfigFile, examples, guarded
 from worker.cli.session import load_settings
 
 EXAMPLES = examples(
@@ -18,11 +18,12 @@ def worker(context: typer.Context, config: ConfigFile = None) -> None:
     On SIGTERM or Ctrl-C it finishes the page in hand, gives its jobs back and exits with 0.
     """
 
-    async def work() -> int:
+    def work() -> int:
+        # The settings first: what is wrong with them is said before anything slow is imported.
         settings = load_settings(context, config)
         from worker import app, logs
 
-        logs.configure(settings.log)
-        return await app.run_worker(settings)
+        logs.configure(settings.log.level, settings.log.format)
+        return app.run(settings)
 
-    perform(work, fast_loop=True)
+    guarded(work)

@@ -85,7 +85,7 @@ def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
     if not delivery.data:
         raise InvalidCommandError('the command is empty: send an object such as {"provider": …, "oa_id": …}')
     try:
-        command: FetchFollowers = decode(delivery.data, FetchFollowers, content_type(delivery.headers))  # type: ignore[arg-type]
+        command: FetchFollowers = decode(delivery.data, FetchFollowers, content_type(delivery.headers))
     except UnknownContentTypeError as error:
         raise InvalidCommandError(str(error)) from error
     except msgspec.ValidationError as error:

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, NoReturn
+from datetime import UTC, datetime
+from typing import Any, Literal, NoReturn
+from unicodedata import normalize
 
 import httpx
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from schemas.commands import FetchEtelecomFollowers, FetchFollowers
 from schemas.follower import Follower, SharedInfo
-from schemas.types import FollowState, Gender
+from schemas.types import Gender
 from worker.core.account import EtelecomAccount
 from worker.core.errors import BadResponseError, InvalidCommandError, UnauthorizedError
 from worker.core.ports import ProviderPage
@@ -19,18 +20,19 @@ from worker.providers import normalise
 from worker.providers.credentials import with_current
 from worker.providers.etelecom_errors import failure
 from worker.providers.http import HttpClient
+from worker.providers.normalise import phone
 from worker.providers.refusals import decode, wrong_shape
 
 DEFAULT_BASE_URL = "https://api.etelecom.vn/v1/shop"
 
 _UNMOVING_SORTS = (None, "created_at", "-created_at")
 _LONGEST_CURSOR = 2048
+_NO_PHONE = (None, None)
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
-_GENDERS: dict[object, Gender] = {
-    "unknown": "unknown", "male": "male", "female": "female", "other": "other",
+_GENDERS: dict[object, Gender | None] = {
+    None: None, "": None, "unknown": "unknown", "male": "male", "female": "female", "other": "other",
     0: "unknown", 1: "male", 2: "female", 3: "other",
 }  # fmt: skip
-_STATES: dict[object, FollowState] = {"follow": "follow", "unfollow": "unfollow"}
 
 
 class _SharedInfo(Struct, gc=False):
@@ -48,19 +50,19 @@ class _TagsAndNotes(Struct, gc=False):
 
 
 class _Row(Struct, gc=False):
-    """A follower in the documented types (PROVIDERS 1.3); int64 are text or bare."""
+    """A follower in the documented types (PROVIDERS 1.3)."""
 
-    zl_user_id: str | int
-    id: str | int | None = None
-    shop_id: str | int | None = None
-    zl_user_id_by_app: str | int | None = None
-    assigned_user_id: str | int | None = None
+    zl_user_id: str
+    id: str | None = None
+    shop_id: str | None = None
+    zl_user_id_by_app: str | None = None
+    assigned_user_id: str | None = None
     full_name: str | None = None
     avatar: str | None = None
     avatars: dict[str, str] | None = None
     gender: str | int | None = None
     phone: str | int | None = None
-    state: str | int | None = None
+    state: Literal["follow", "unfollow", "unknown", ""] | None = None
     has_conversation: bool | None = None
     shared_info: _SharedInfo | None = None
     tags_and_notes_info: _TagsAndNotes | None = None
@@ -78,14 +80,16 @@ class _Page(Struct, gc=False):
 
 
 class _LoosePage(Struct):
-    """The same with rows of any shape, for what the documented types refuse (`""` for a time, and so on)."""
+    """The same with rows of any shape, for what the documented types refuse (a bare id, `""` for a time)."""
 
-    followers: list[dict[str, Any]] | UnsetType | None = UNSET
+    followers: list[msgspec.Raw] | UnsetType | None = UNSET
     paging: _Paging | None = None
 
 
 _page = msgspec.json.Decoder(_Page)
 _loose_page = msgspec.json.Decoder(_LoosePage)
+_row = msgspec.json.Decoder(_Row)
+_loose_row = msgspec.json.Decoder(dict[str, Any])
 
 
 class EtelecomClient:
@@ -183,63 +187,93 @@ def _read(body: bytes, where: str) -> ProviderPage:
     if isinstance(page, _Page):
         followers = [_follower(row, where) for row in rows]  # type: ignore[arg-type]
     else:
-        followers = [_loose_follower(row, where) for row in rows]  # type: ignore[arg-type]
+        followers = [_any_follower(row, where) for row in rows]  # type: ignore[arg-type]
     return ProviderPage(followers=followers, next_cursor=more or None)
 
 
 def _follower(row: _Row, where: str) -> Follower:
-    """The hot path, fifty times a page: what is absent or plain ASCII costs no call."""
-    user_id = normalise.identifier(row.zl_user_id)
-    if user_id is None:
+    """The hot path, a hundred times a page: what is absent or plain costs no call."""
+    user_id, by_app, own = row.zl_user_id, row.zl_user_id_by_app, row.id
+    shop, assigned, name, avatars, state = (
+        row.shop_id,
+        row.assigned_user_id,
+        row.full_name,
+        row.avatars,
+        row.state,
+    )
+    number, extra, created, updated = row.phone, row.tags_and_notes_info, row.created_at, row.updated_at
+    if not user_id or user_id == "0":
         _refuse(where, "a follower without zl_user_id")
-    name, avatar, seen, extra = row.full_name, row.avatar, row.phone, row.tags_and_notes_info
-    phone, phone_raw = normalise.phone(seen) if seen else (None, None)
+    if avatars and "" in avatars.values():
+        avatars = normalise.addresses(avatars)
+    # Most times are in UTC already, and after 1970: nothing to do.
+    if created is not None and (created.tzinfo is not UTC or created.year <= 1970):
+        created = normalise.instant(created)
+    if updated is not None and (updated.tzinfo is not UTC or updated.year <= 1970):
+        updated = normalise.instant(updated)
+    e164, raw = phone(number) if number else _NO_PHONE
     return Follower(
         user_id=user_id,
-        user_id_by_app=normalise.identifier(row.zl_user_id_by_app),
-        provider_id=normalise.identifier(row.id),
-        shop_id=normalise.identifier(row.shop_id),
-        display_name=name if name and name.isascii() else normalise.text(name),
-        avatar=avatar if avatar and avatar.isascii() else normalise.text(avatar),
-        avatars=normalise.addresses(row.avatars) if row.avatars else {},
-        gender=None if row.gender is None else _GENDERS.get(row.gender, "unknown"),
-        state=_STATES.get(row.state),
-        phone=phone,
-        phone_raw=phone_raw,
+        user_id_by_app=by_app if by_app and by_app != "0" else None,
+        provider_id=own if own and own != "0" else None,
+        shop_id=shop if shop and shop != "0" else None,
+        display_name=normalize("NFC", name) if name else None,
+        avatar=row.avatar or None,
+        avatars=avatars or {},
+        gender=_GENDERS.get(row.gender, "unknown"),
+        state=state if state == "follow" or state == "unfollow" else None,
+        phone=e164,
+        phone_raw=raw,
         shared_info=None if row.shared_info is None else _shared_info(row.shared_info),
-        tags=normalise.texts(extra.tag_names) if extra is not None and extra.tag_names else [],
-        notes=normalise.texts(extra.notes) if extra is not None and extra.notes else [],
-        assigned_user_id=normalise.identifier(row.assigned_user_id),
+        tags=[] if extra is None or not extra.tag_names else _nfc(extra.tag_names),
+        notes=[] if extra is None or not extra.notes else _nfc(extra.notes),
+        assigned_user_id=assigned if assigned and assigned != "0" else None,
         has_conversation=row.has_conversation,
-        created_at=normalise.instant(row.created_at),
-        updated_at=normalise.instant(row.updated_at),
+        created_at=created,
+        updated_at=updated,
     )
+
+
+def _nfc(given: list[str]) -> list[str]:
+    return [normalize("NFC", item) for item in given if item]
 
 
 def _shared_info(info: _SharedInfo) -> SharedInfo | None:
-    number, raw = normalise.phone(info.phone) if info.phone else (None, None)
-    shared = SharedInfo(
-        name=normalise.text(info.name),
-        phone=number or raw,
-        address=normalise.text(info.address),
-        ward=normalise.text(info.ward),
-        district=normalise.text(info.district),
-        city=normalise.text(info.city),
+    e164, raw = phone(info.phone) if info.phone else _NO_PHONE
+    number = e164 or raw
+    name, address, ward, district, city = info.name, info.address, info.ward, info.district, info.city
+    if not (number or name or address or ward or district or city):
+        return None
+    return SharedInfo(
+        name=normalize("NFC", name) if name else None,
+        phone=number,
+        address=normalize("NFC", address) if address else None,
+        ward=normalize("NFC", ward) if ward else None,
+        district=normalize("NFC", district) if district else None,
+        city=normalize("NFC", city) if city else None,
     )
-    return None if shared == _NOTHING_SHARED else shared
 
 
-def _loose_follower(row: dict[str, Any], where: str) -> Follower:
-    """Bring the row into the documented types, dropping what can't be brought there, then read it."""
-    shared, extra = row.get("shared_info"), row.get("tags_and_notes_info")
+def _any_follower(raw: msgspec.Raw, where: str) -> Follower:
+    """Read a row of any shape: bring it into the documented types, drop what can't be brought there."""
+    try:
+        return _follower(_row.decode(raw), where)
+    except msgspec.ValidationError:
+        pass
+    try:
+        row = _loose_row.decode(raw)
+    except msgspec.ValidationError as error:
+        raise wrong_shape(error, where) from error
+    shared, extra, state = row.get("shared_info"), row.get("tags_and_notes_info"), row.get("state")
     gender = row.get("gender")
     return _follower(
         _Row(
             zl_user_id=normalise.identifier(row.get("zl_user_id")) or "",
             **{name: normalise.identifier(row.get(name)) for name in _IDS},
-            **{name: normalise.text(row.get(name)) for name in ("full_name", "avatar", "phone", "state")},
+            **{name: normalise.text(row.get(name)) for name in ("full_name", "avatar", "phone")},
             avatars=normalise.addresses(row.get("avatars")),
             gender=gender if gender is None or isinstance(gender, str | int) else "unknown",
+            state=state if state in ("follow", "unfollow") else None,
             has_conversation=normalise.truth(row.get("has_conversation")),
             shared_info=(
                 _SharedInfo(
@@ -261,7 +295,6 @@ def _loose_follower(row: dict[str, Any], where: str) -> Follower:
 
 
 _IDS = ("id", "shop_id", "zl_user_id_by_app", "assigned_user_id")
-_NOTHING_SHARED = SharedInfo()
 
 
 def _refuse(where: str, what: str) -> NoReturn:

@@ -90,7 +90,7 @@ class EtelecomSimulator(Server):
     def failure(self, code: str, message: str) -> Answer:
         return error_answer(TwirpError(code, message or "lỗi được giả lập"), self.config.custom_codes)
 
-    def looped(self, call: Call, answer: Answer) -> Answer:
+    async def looped(self, call: Call, answer: Answer) -> Answer:
         document = msgspec.json.decode(answer.body)
         asked = document["paging"]["after"]
         if asked not in ("", "."):

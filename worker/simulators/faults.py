@@ -67,7 +67,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How often it fires; 0: until cleared. A `rate_limit` always stays."""
     seconds: float = 0.0
     seconds_max: float = 0.0
-    status: int = 503
+    status: int = 0
+    """0: 503, or 429 for a `rate_limit`."""
     retry_after: str = ""
     """The header as it is (`"3"`, `"soon"`); `date+3`: the HTTP date three seconds from now; empty: none."""
     body: Literal["html", "json", "empty"] = "html"
