@@ -44,13 +44,20 @@ class Result:
 class Running:
     """A process of ours in a session of its own, its output in two files."""
 
-    def __init__(self, arguments: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        program: list[str] | None = None,
+    ) -> None:
+        """Start `followers` with `arguments`, or another `program`; `folder` takes its output and is its place."""
         folder.mkdir(parents=True, exist_ok=True)
         self._out, self._err = folder / "stdout", folder / "stderr"
         self.arguments = arguments
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [*followers(), *arguments],
+                [*(program or followers()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -105,11 +112,21 @@ class Running:
 class Worker(Running):
     """`followers worker` with a configuration file."""
 
-    def __init__(self, config: Config, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        program: list[str] | None = None,
+    ) -> None:
+        """Start a worker; another `program` gets the same configuration through the environment."""
         self.port = free_port()
         sections = config | {"worker": {"http_host": "127.0.0.1", "http_port": self.port} | config.get("worker", {})}
         path = write_config(sections, folder)
-        super().__init__(["worker", "--config", str(path)], folder, environment)
+        if program is None:
+            super().__init__(["worker", "--config", str(path)], folder, environment)
+        else:
+            super().__init__([], folder, {"FOLLOWERS_CONFIG": str(path), **(environment or {})}, program)
 
     def url(self, path: str) -> str:
         """The address of one of its pages."""
@@ -164,9 +181,14 @@ async def run(
 
 
 @contextlib.asynccontextmanager
-async def worker(config: Config, folder: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Worker]:
+async def worker(
+    config: Config,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    program: list[str] | None = None,
+) -> AsyncIterator[Worker]:
     """A worker that is ready; at the end none of it is left."""
-    started = Worker(config, folder, environment)
+    started = Worker(config, folder, environment, program)
     try:
         yield await started.ready()
     finally:
@@ -197,7 +219,7 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout: float) -> boo
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            while not await condition():  # noqa: ASYNC110  there is no event to wait for
+            while not await condition():
                 await asyncio.sleep(0.03)
             return True
     return await condition()

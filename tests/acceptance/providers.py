@@ -82,6 +82,7 @@ class Providers:
             "heavy": _etelecom(f"{self.heavy.url}/v1/shop", shop["api_key_file"]),
             "shop-wrong-key": _etelecom(f"{self.etelecom.url}/v1/shop", wrong_shop),
             "partner-wrong-key": _etelecom(f"{self.etelecom.url}/v1/partner", wrong_partner),
+            "rotated": _etelecom(f"{self.etelecom.url}/v1/shop", write_secret(folder, "rotated", wrong_key(SHOP_KEY))),
             "esms-get": esms | {"endpoint": "GetFollowers"},
             "esms-list": esms | {"endpoint": "QueryListUID"},
             "esms-auto": esms | {"base_url": self.withdrawn.url, "endpoint": "auto"},

@@ -1,15 +1,14 @@
 """Whatever dies in the middle of a job, its pages stay in order, complete, and each exactly once."""
 
 import asyncio
-import contextlib
+import signal
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.acceptance.checking import check_run
-from tests.acceptance.product import free_port
-from tests.acceptance.world import World
+from tests.acceptance.road import road
+from tests.acceptance.world import Job, World
 
 SLOW = {"shop": 0.15, "esms-get": 0.3}
 """Seconds an answer takes: long enough that page 4 is far from the end."""
@@ -88,50 +87,90 @@ async def test_a_worker_killed_between_two_parts_of_a_page_leaves_no_trace(priva
     oa = private_world.providers.oa(250)
     ids = private_world.providers.heavy.ids(oa)
 
-    async with _narrow_road(private_world, bytes_per_second=1_500_000) as road:
-        config = private_world.config | {"nats": {"servers": [road]}}
-        async with private_world.worker(config=config) as first:
-            job = await private_world.publish("heavy", oa)
-            await job.reader.part(1, 1)
-            await first.kill()
+    job = await killed_at(private_world, [b'"part":2,'], "heavy", oa)
     left_behind = (await job.reader.everything()).pages[-1].body
     async with private_world.worker():
         run = await job.end()
 
-    assert left_behind["part"] < left_behind["parts"], "the worker was not killed between two parts"
+    assert (left_behind["page"], left_behind["part"]) == (1, 1)
+    assert left_behind["parts"] > 1
     end = check_run(run, ids=ids)
     assert (end["verdict"], end["followers"]) == ("complete", 250)
 
 
-@contextlib.asynccontextmanager
-async def _narrow_road(world: World, bytes_per_second: int) -> AsyncIterator[str]:
-    """An address that leads to NATS, slowly in the worker's direction: so the parts of a page come apart in time."""
-    host, port = world.broker.url.removeprefix("nats://").split(":")
-    tasks: set[asyncio.Task[None]] = set()
+async def test_a_worker_killed_before_its_terminal_event_leaves_it_to_the_next(private_world: World) -> None:
+    oa = private_world.providers.oa(250)
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float) -> None:
-        with contextlib.suppress(ConnectionError):
-            try:
-                while data := await reader.read(32_768):
-                    writer.write(data)
-                    await writer.drain()
-                    await asyncio.sleep(len(data) * pause)
-            finally:
-                writer.close()
-                await writer.wait_closed()
+    job = await killed_at(private_world, [b"vn.followers.job.completed.v1"], "shop", oa)
+    left_behind = await job.reader.everything()
+    requests = len(private_world.providers.requests(oa))
+    assert left_behind.pages[-1].body["last"] is True
+    async with private_world.worker():
+        run = await job.end()
+        await private_world.broker.settled(job.sequence)
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        for each in (carry(reader, far_writer, 1 / bytes_per_second), carry(far_reader, writer, 0)):
-            task = asyncio.create_task(each)
-            tasks.add(task)
+    end = check_run(run, ids=private_world.providers.etelecom.ids(oa))
+    assert (end["verdict"], end["followers"]) == ("complete", 250)
+    assert len(private_world.providers.requests(oa)) == requests, "all pages were there"
 
-    near = free_port()
-    server = await asyncio.start_server(accept, "127.0.0.1", near)
-    try:
-        yield f"nats://127.0.0.1:{near}"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+async def test_a_worker_killed_before_its_acknowledgement_has_done_its_job(private_world: World) -> None:
+    oa = private_world.providers.oa(250)
+
+    job = await killed_at(private_world, [b"vn.followers.job.completed.v1", b"$JS.ACK."], "esms-get", oa)
+    before = len((await job.reader.everything()).events)
+    requests = len(private_world.providers.requests(oa))
+    async with private_world.worker():
+        await private_world.broker.settled(job.sequence)
+        run = await job.end()
+
+    assert len(run.events) == before
+    assert len(private_world.providers.requests(oa)) == requests
+    check_run(run, ids=private_world.providers.esms.ids(oa))
+
+
+async def test_a_worker_killed_after_a_dead_letter_leaves_one_dead_letter(private_world: World) -> None:
+    job = await killed_at(
+        private_world, [b"vn.followers.job.failed.v1"], "shop-wrong-key", private_world.providers.oa(25)
+    )
+    assert await private_world.broker.dead_letters("etelecom") == 1, "first the dead letter, then the event"
+    async with private_world.worker():
+        run = await job.end()
+        await private_world.broker.settled(job.sequence)
+
+    assert check_run(run)["error"]["code"] == "unauthorized"
+    assert await private_world.broker.dead_letters("etelecom") == 1
+
+
+async def test_a_worker_that_wakes_from_a_long_sleep_disturbs_nobody(private_world: World) -> None:
+    oa = private_world.providers.oa(1234)
+    private_world.providers.slow(oa, 0.3)
+
+    async with private_world.worker() as sleeper:
+        job = await private_world.publish("shop", oa)
+        await job.page(2)
+        sleeper.signal(signal.SIGSTOP)
+        async with private_world.worker():
+            await job.page(5)
+            sleeper.signal(signal.SIGCONT)
+            await job.end()
+            await private_world.broker.settled(job.sequence)
+            await sleeper.answers("/healthz", 200)
+            await sleeper.stop()
+        run = await job.reader.everything()
+
+    end = check_run(run, ids=private_world.providers.etelecom.ids(oa))
+    assert (end["verdict"], end["followers"]) == ("complete", 1234)
+
+
+async def killed_at(world: World, marks: list[bytes], account: str, oa: str) -> Job:
+    """Publish a command and SIGKILL its worker at the moment at which it sends the last of `marks` to NATS."""
+    async with (
+        road(world.broker.url, *marks) as way,
+        world.worker(config=world.config | {"nats": {"servers": [way.url]}}) as doomed,
+    ):
+        job = await world.publish(account, oa)
+        async with asyncio.timeout(20):
+            await way.reached.wait()
+        await doomed.kill()
+    return job

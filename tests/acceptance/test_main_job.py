@@ -1,5 +1,7 @@
 """The main job: a command in, a complete and ordered run of follower pages out."""
 
+import sys
+
 import pytest
 
 from tests.acceptance.broker import COMMANDS, new_id
@@ -13,8 +15,9 @@ VARIANTS = ["shop", "partner", "esms-get", "esms-list", "esms-auto"]
 def simulator_of(world: World, account: str) -> Simulator:
     """The simulator that this account reaches."""
     providers = world.providers
-    special = {"esms-auto": providers.withdrawn, "heavy": providers.heavy}
-    return special.get(account) or (providers.esms if account.startswith("esms") else providers.etelecom)
+    if account == "esms-auto":
+        return providers.withdrawn
+    return providers.esms if account.startswith("esms") else providers.etelecom
 
 
 @pytest.mark.parametrize("account", VARIANTS)
@@ -104,14 +107,28 @@ async def test_commands_are_read_by_their_content_type(world: World, content_typ
 
 
 async def test_events_are_message_pack_when_the_worker_is_told_so(private_world: World) -> None:
-    private_world.config["worker"]["encoding"] = "msgpack"
+    private_world.config["worker"]["encoding"] = "json"  # the environment wins (CONTRACT 5)
     oa = private_world.providers.oa(250)
 
-    async with private_world.worker():
+    async with private_world.worker(environment={"FOLLOWERS_WORKER__ENCODING": "msgpack"}):
         job = await private_world.publish("shop", oa)
         run = await job.end()
 
     check_run(run, ids=private_world.providers.etelecom.ids(oa), encoding="msgpack")
+
+
+async def test_the_worker_runs_under_faststreams_own_command_too(private_world: World) -> None:
+    oa = private_world.providers.oa(250)
+
+    program = [sys.executable, "-m", "faststream", "run", "worker.app:app"]
+    async with private_world.worker(program=program) as worker:
+        job = await private_world.publish("shop", oa)
+        run = await job.end()
+        await private_world.broker.settled(job.sequence)
+        stopped = await worker.stop()
+
+    check_run(run, ids=private_world.providers.etelecom.ids(oa))
+    assert stopped.code == 0, stopped.err
 
 
 async def test_a_follower_carries_what_the_provider_said_and_nothing_more(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,19 @@ async def test_retry_after_is_honoured_and_the_wait_is_told(world: World) -> Non
     (told,) = [event for event in run.job_events if event.body["type"] == "waiting"]
     until, said = (datetime.fromisoformat(text) for text in (waiting["until"], told.headers["ce-time"]))
     assert 1.5 < (until - said).total_seconds() < 8
+
+
+async def test_a_rotated_secret_file_is_read_again_without_a_restart(world: World) -> None:
+    oa = world.providers.oa(25)
+    path = Path(world.config["accounts"]["rotated"]["api_key_file"])
+    path.write_text(
+        Path(world.config["accounts"]["shop"]["api_key_file"]).read_text(encoding="utf-8"), encoding="utf-8"
+    )
+
+    run = await (await world.publish("rotated", oa)).end()
+
+    check_run(run, ids=world.providers.etelecom.ids(oa))
+    assert [entry.status for entry in world.providers.requests(oa)][:2] == [401, 200]
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,14 @@ class World:
         return Job(id=job_id, oa=oa, provider=provider, sequence=sequence, reader=self.broker.reader(job_id))
 
     def worker(
-        self, *, config: Config | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *,
+        config: Config | None = None,
+        environment: Mapping[str, str] | None = None,
+        program: list[str] | None = None,
     ) -> contextlib.AbstractAsyncContextManager[Worker]:
         """A further worker with this world's configuration, or with another one."""
-        return product.worker(config or self.config, self.new_folder("worker"), environment)
+        return product.worker(config or self.config, self.new_folder("worker"), environment, program)
 
     async def run(self, *arguments: str, timeout: float = 60.0) -> Result:
         """Run one `followers` command with this world's configuration."""
