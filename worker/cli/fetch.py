@@ -18,7 +18,7 @@ EXAMPLES = examples(
     ("followers fetch etelecom 579745863508352884", "All followers; exit 0 when the job completed."),
     ("followers fetch esms 579745863508352884 --account my-esms --page-size 50", "With credentials by name."),
     (
-        "followers fetch etelecom 579745863508352884 --filter tags=vip --filter tags=new --filter has_conversation=true",
+        "followers fetch etelecom 579745863508352884 --filter tags=vip --filter tags=new",
         "Only some; a repeated tags or zl_user_ids makes a list.",
     ),
     ("followers fetch esms 579745863508352884 --id nightly-2026-11-23 --no-wait", "The same id is the same job."),

@@ -17,7 +17,7 @@ from schemas.events import (
     JobStarted,
     JobWaiting,
 )
-from schemas.subjects import EVENTS_STREAM, parse_job_subject
+from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
 from worker.jetstream.reader import EventReader
@@ -73,15 +73,14 @@ def decode_event(message: "Msg") -> FollowerPage | JobEvent | None:
     Raises Stop when it can't be read.
     """
     kind = message.subject.split(".")[1]
-    if kind not in ("page", "job"):
-        return None
-    expected = FollowerPage if parse_job_subject(message.subject).kind == "page" else JobEvent
+    encoding = content_type(message.headers)
     try:
-        event: FollowerPage | JobEvent = decode(message.data, expected, content_type(message.headers))
+        if kind == "page":
+            return decode(message.data, FollowerPage, encoding)
+        return decode(message.data, JobEvent, encoding) if kind == "job" else None
     except ValueError as error:
         where = f"event {message.metadata.sequence.stream} of {EVENTS_STREAM}"
         raise Stop(f"{where} can't be read: {error}; is this `followers` older than the worker?") from error
-    return event
 
 
 def show(event: FollowerPage | JobEvent | None, view: View) -> None:

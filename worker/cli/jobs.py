@@ -1,7 +1,7 @@
 """`followers jobs` and `followers status`: what the bucket of job status says."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -136,7 +136,7 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
 
     from schemas.jobs import JobStatus
 
-    watcher = await (await jobs_bucket(client)).watchall(ignore_deletes=True)
+    watcher: Any = await (await jobs_bucket(client)).watchall(ignore_deletes=True)
     found: list[JobStatus] = []
     unreadable = 0
     while (entry := await watcher.updates(timeout=10)) is not None:

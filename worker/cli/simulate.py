@@ -33,9 +33,7 @@ def simulate(
         from worker.simulators import EMPTY_OA_ID, OA_ID, EsmsConfig, EtelecomConfig, serve
 
         shared: dict[str, Any] = {"seed": seed, "latency": latency / 1000}
-        etelecom = EtelecomConfig(
-            followers={OA_ID: etelecom_followers, EMPTY_OA_ID: 0}, port=etelecom_port, **shared
-        )
+        etelecom = EtelecomConfig(followers={OA_ID: etelecom_followers, EMPTY_OA_ID: 0}, port=etelecom_port, **shared)
         esms = EsmsConfig(followers={OA_ID: esms_followers, EMPTY_OA_ID: 0}, port=esms_port, **shared)
 
         def ready(urls: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Reading the event log in order from its beginning, as fast as it is taken and no faster."""
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -48,8 +49,8 @@ class EventReader:
             return
         await self._arrivals.unsubscribe()
         if self._name and self._client.is_connected:
-            await self._client.publish(f"$JS.API.CONSUMER.DELETE.{EVENTS_STREAM}.{self._name}")
-            await self._client.flush(2)
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                await self._ask(f"CONSUMER.DELETE.{EVENTS_STREAM}.{self._name}")
 
     async def next(self, timeout: float) -> Msg | None:
         """Return the next event, or None when there was none for `timeout` seconds.
@@ -59,6 +60,7 @@ class EventReader:
         """
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
+            _heed_cancellation()
             try:
                 if not self._name or time.monotonic() - self._heard > _PATIENCE:
                     await self._make_consumer()
@@ -104,7 +106,9 @@ class EventReader:
             "num_replicas": 1,
             "inactive_threshold": 60_000_000_000,
         }
-        answer = await self._ask(f"CONSUMER.CREATE.{EVENTS_STREAM}.{name}", {"stream_name": EVENTS_STREAM, "config": config})
+        answer = await self._ask(
+            f"CONSUMER.CREATE.{EVENTS_STREAM}.{name}", {"stream_name": EVENTS_STREAM, "config": config}
+        )
         error = answer.get("error")
         if error and error.get("err_code") == 10059:
             raise LookupError(f"stream {EVENTS_STREAM} is missing: run `followers setup`")
@@ -124,7 +128,15 @@ class EventReader:
         await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)
         self._outstanding = _BATCH
 
-    async def _ask(self, subject: str, request: dict[str, Any]) -> dict[str, Any]:
-        reply = await self._client.request(f"$JS.API.{subject}", json.dumps(request).encode(), timeout=_API_TIMEOUT)
+    async def _ask(self, subject: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        body = json.dumps(request).encode() if request else b""
+        reply = await self._client.request(f"$JS.API.{subject}", body, timeout=_API_TIMEOUT)
         answer: dict[str, Any] = json.loads(reply.data)
         return answer
+
+
+def _heed_cancellation() -> None:
+    """Raise CancelledError when this task was told to stop: Python 3.11's `wait_for`, in nats-py, may swallow that."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
