@@ -107,9 +107,7 @@ class EsmsClient:
         self.check(own)
         offset = _offset(cursor)
         secrets = (self._account.api_key, self._account.secret_key)
-        return await with_current(
-            self._account.name, secrets, lambda keys: self._from_either(own, offset, keys)
-        )
+        return await with_current(self._account.name, secrets, lambda keys: self._from_either(own, offset, keys))
 
     def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
         """Return the offsets that follow, a page's size apart, as far as the total and eSMS's ceiling reach.
@@ -129,9 +127,7 @@ class EsmsClient:
         """Let go of connections."""
         await self._http.close()
 
-    async def _from_either(
-        self, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
-    ) -> ProviderPage:
+    async def _from_either(self, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> ProviderPage:
         chosen = self._account.endpoint
         if chosen == "auto" and (self._gone or _given(command)):
             chosen = "QueryListUID"
@@ -169,9 +165,7 @@ class EsmsClient:
         user_ids, total = _read(answer, endpoint, self._account.name, where, keys)
         return _paged(user_ids, total, offset, command.page_size)
 
-    def _body(
-        self, endpoint: _Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
-    ) -> bytes:
+    def _body(self, endpoint: _Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> bytes:
         # The page size is `Count`, though one table of the docs says Limit (PROVIDERS 2.2).
         body: dict[str, str | int] = {
             "ApiKey": keys[0],
@@ -193,9 +187,7 @@ class EsmsClient:
 
 def _own(command: FetchFollowers) -> FetchEsmsFollowers:
     if not isinstance(command, FetchEsmsFollowers):
-        raise InvalidCommandError(
-            "an eSMS account was given an eTelecom command: name an account of that provider"
-        )
+        raise InvalidCommandError("an eSMS account was given an eTelecom command: name an account of that provider")
     return command
 
 
@@ -248,9 +240,7 @@ def _read(
     return _read_loosely(answer, account, where, keys)
 
 
-def _read_loosely(
-    answer: Answer, account: str, where: str, keys: Sequence[str]
-) -> tuple[list[str], int | None]:
+def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str]) -> tuple[list[str], int | None]:
     try:
         said = decode(_anything, answer.body, where)
     except msgspec.ValidationError as error:
@@ -264,9 +254,7 @@ def _read_loosely(
     if code is None or answer.status == 429 or (answer.status != 200 and code.strip() == SUCCESS):
         raise _not_the_api(answer, where)
     if code.strip() != SUCCESS:
-        raise failure(
-            code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(keys)
-        )
+        raise failure(code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(keys))
     data = _folded(top.get("data")) or top
     rows = data.get("followers", data.get("users"))
     total = normalise.count(data.get("total"))
