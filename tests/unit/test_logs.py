@@ -3,8 +3,6 @@
 import io
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -194,18 +192,3 @@ def test_ordinary_fields_are_left_as_they_are() -> None:
     structlog.get_logger().info("page.fetched", **fields)
 
     assert lines(stream)[0].items() >= fields.items()
-
-
-def test_faststream_writes_through_the_same_door_and_not_to_stdout() -> None:
-    script = (
-        "import logging, faststream.nats\n"
-        "from worker.logs import configure\n"
-        "configure('info', 'json')\n"
-        "logging.getLogger('faststream').error('broker is gone')\n"
-        "logging.getLogger('faststream').info('FastStream app starting')\n"
-    )
-
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-
-    assert done.stdout == ""
-    assert json.loads(done.stderr)["event"] == "broker is gone"

@@ -118,12 +118,7 @@ class CommandHandler:
 
     async def _fetch(self, delivery: Delivery, fetch: Fetch, known: JobStatus | None) -> None:
         try:
-            if self._faults[delivery.sequence] >= FAULTS_ALLOWED:
-                raise InternalError(
-                    "the worker failed unexpectedly at this command several times: its log has `command.fault` with "
-                    "the reason; retry the dead letter after an upgrade"
-                )
-            ended = await fetch.run()
+            ended = await fetch.run(self._doom(delivery))
         except DrainingError:
             await self._settle(fetch, "queued", None)
             await delivery.nak(HAND_BACK_DELAY)
@@ -141,6 +136,14 @@ class CommandHandler:
             await self._settle(fetch, _state_of(ended), ended)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
+
+    def _doom(self, delivery: Delivery) -> InternalError | None:
+        if self._faults[delivery.sequence] < FAULTS_ALLOWED:
+            return None
+        return InternalError(
+            "the worker failed unexpectedly at this command several times: its log has `command.fault` with the "
+            "reason; retry the dead letter after an upgrade"
+        )
 
     async def _settle(self, fetch: Fetch, state: JobState, ended: JobEvent | None) -> None:
         await self._world.status.settle(fetch.final_status(state, ended))

@@ -1,5 +1,6 @@
 """The event log: the stream `FOLLOWERS_EVENTS` behind the port `EventLog`."""
 
+import base64
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from nats.js.api import RawStreamMsg
 
 from schemas.subjects import EVENTS_STREAM
 from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
+from worker.jetstream.headers import message_bytes, parse_headers
 
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 WRONG_SEQUENCE_CODES = frozenset({10071, 10164, 10158})
@@ -43,6 +45,8 @@ class JetStreamLog:
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str], expected: int) -> int:
         """Publish on condition that `expected` is still the subject's last sequence."""
         conditional = {**headers, EXPECTED_SEQUENCE: str(expected)}
+        if message_bytes(data, conditional) > self.max_payload:
+            raise PayloadTooLargeError(f"{len(data)} bytes and headers on {subject}")
         try:
             ack = await self._js.publish(subject, data, headers=conditional)
         except nats.errors.MaxPayloadError as error:
@@ -88,4 +92,6 @@ class JetStreamLog:
 
 
 def _entry(message: RawStreamMsg) -> Entry:
-    return Entry(message.seq or 0, message.data or b"", message.headers or {})
+    # nats-py's own reading is that of an e-mail: text beyond ASCII comes out as an object that is no text.
+    headers = parse_headers(base64.b64decode(message.hdrs)) if message.hdrs else {}
+    return Entry(message.seq or 0, message.data or b"", headers)

@@ -7,9 +7,11 @@ Certificates come from certifi, or from `SSL_CERT_FILE` / `SSL_CERT_DIR` as ever
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
@@ -76,9 +78,8 @@ class HttpClient:
         self._max_bytes = max_response_bytes
         self._max_connections = max_connections
         self._now = now
-        self._ssl = httpx.create_ssl_context()
         self._client = httpx.AsyncClient(
-            transport=AiohttpTransport(verify=self._ssl, client=self._open_session),
+            transport=AiohttpTransport(verify=_tls(), client=self._open_session),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
             trust_env=False,
@@ -115,7 +116,9 @@ class HttpClient:
         await self._client.aclose()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=self._max_connections, ssl=self._ssl, keepalive_timeout=_KEEP_ALIVE)
+        connector = aiohttp.TCPConnector(
+            limit=self._max_connections, ssl=_tls(), keepalive_timeout=_KEEP_ALIVE
+        )
         return aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
         )
@@ -158,11 +161,20 @@ def failure_of(error: Exception, host: str) -> FetchFailure:
     what = type(error.__cause__ or error).__name__
     match error:
         case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():
-            return InternalError(f"the request to {host} can't be sent ({what}): check the account's base_url and key")
-        case httpx.ReadError() | httpx.RemoteProtocolError() | httpx.DecodingError() | aiohttp.ClientPayloadError():
+            return InternalError(
+                f"the request to {host} can't be sent ({what}): check the account's base_url and key"
+            )
+        case (
+            httpx.ReadError()
+            | httpx.RemoteProtocolError()
+            | httpx.DecodingError()
+            | aiohttp.ClientPayloadError()
+        ):
             return GarbledResponseError(f"the answer of {host} was cut short ({what}); it is asked for again")
         case aiohttp.ClientResponseError():
-            return GarbledResponseError(f"the answer of {host} is not valid HTTP ({what}); it is asked for again")
+            return GarbledResponseError(
+                f"the answer of {host} is not valid HTTP ({what}); it is asked for again"
+            )
         case httpx.TransportError() | aiohttp.ClientError() | OSError():
             return ProviderUnavailableError(
                 f"{host} can't be reached or dropped the connection ({what}); it is tried again later"
@@ -170,6 +182,12 @@ def failure_of(error: Exception, host: str) -> FetchFailure:
         case httpx.TooManyRedirects():
             return BadResponseError(f"{host} redirects, which is refused: check the account's base_url")
     return InternalError(f"the request to {host} failed in an unforeseen way ({what})")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all accounts: reading the certificates takes 20 ms and a megabyte."""
+    return httpx.create_ssl_context()
 
 
 def _http_date(value: str) -> datetime | None:

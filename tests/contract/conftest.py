@@ -1,0 +1,45 @@
+"""A nats-server with the streams and buckets that the worker expects, and connections to it."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from worker.embedded import EmbeddedServer
+from worker.jetstream.connection import NatsOptions, options
+from worker.jetstream.topology import TopologyConfig, reconcile
+
+Connect = Callable[[EmbeddedServer], Awaitable[Client]]
+
+ACK_WAIT = 1.0
+"""Seconds: short, so that a redelivery can be waited for."""
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Opens connections as the worker does, and closes them after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_one(server: EmbeddedServer) -> Client:
+            client = Client()
+            await client.connect(**options(NatsOptions(servers=(server.url,))))
+            stack.push_async_callback(client.close)
+            return client
+
+        yield open_one
+
+
+@pytest.fixture
+async def server(nats_server: EmbeddedServer, js: JetStreamContext, connect: Connect) -> EmbeddedServer:
+    """The shared server, set up and empty."""
+    await reconcile(await connect(nats_server), TopologyConfig(ack_wait=ACK_WAIT))
+    return nats_server
+
+
+@pytest.fixture
+async def mortal_server(private_nats_server: EmbeddedServer, connect: Connect) -> EmbeddedServer:
+    """A server of the test's own, set up, to kill and restart."""
+    await reconcile(await connect(private_nats_server), TopologyConfig(ack_wait=ACK_WAIT))
+    return private_nats_server

@@ -1,0 +1,31 @@
+"""A message's header block: how many bytes it takes, which names nats-py can publish, and reading it as UTF-8."""
+
+import re
+from collections.abc import Mapping
+
+_VERSION = b"NATS/1.0"
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def message_bytes(data: bytes, headers: Mapping[str, str]) -> int:
+    """Return what the server counts against `max_payload`: the header block and the body.
+
+    nats-py looks at the body alone, and what it lets through costs the whole connection.
+    """
+    lines = sum(len(name.encode()) + len(value.encode()) + len(": \r\n") for name, value in headers.items())
+    return len(_VERSION) + len("\r\n") + lines + len("\r\n") + len(data)
+
+
+def can_be_published(name: str) -> bool:
+    """Say whether nats-py accepts `name`; other clients publish names that it doesn't."""
+    return _NAME.fullmatch(name) is not None
+
+
+def parse_headers(block: bytes) -> dict[str, str]:
+    """Return the headers in `block`, as they stand in a stream; bytes that are no UTF-8 become U+FFFD."""
+    headers = {}
+    for line in block.split(b"\r\n")[1:]:
+        name, separator, value = line.partition(b":")
+        if separator:
+            headers[name.strip().decode("utf-8", "replace")] = value.strip().decode("utf-8", "replace")
+    return headers
