@@ -1,8 +1,10 @@
 """`followers` as real processes: signals, pipes, and what is left behind."""
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +19,27 @@ from worker.embedded import EmbeddedServer
 from worker.jetstream.topology import TopologyConfig, reconcile
 
 Process = asyncio.subprocess.Process
+NOW = "2026-11-23T12:00:00Z"
+PAGE = {
+    "job_id": "job",
+    "provider": "esms",
+    "account": "a",
+    "oa_id": "1",
+    "page": 1,
+    "followers": [{"user_id": str(number), "notes": ["x" * 1000]} for number in range(100)],
+    "total": None,
+    "cursor": None,
+    "next_cursor": None,
+    "last": True,
+    "fetched_at": NOW,
+    "progress": {
+        "followers": 100,
+        "duplicates_dropped": 0,
+        "total_first": None,
+        "requests": 1,
+        "started_at": NOW,
+    },
+}
 TABLE = ["eTelecom Shop", "eTelecom Partner", "eSMS GetFollowers", "eSMS QueryListUID"]
 
 
@@ -118,6 +141,54 @@ async def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert announced["followers"]["esms"] == {"2801000000000000001": 1234, "2801000000000000002": 0}
 
 
+async def on_a_terminal(*arguments: str, **env: str) -> tuple[int, str]:
+    """Run the command line with a terminal for stdout and stderr; return its exit code and what it drew."""
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", *arguments),
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **env},
+    )
+    os.close(theirs)
+    drawn = await asyncio.to_thread(_read_all, ours)
+    return await process.wait(), drawn
+
+
+def _read_all(terminal: int) -> str:
+    found = b""
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as stream:  # EIO is a terminal's end
+        while chunk := stream.read(65_536):
+            found += chunk
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found.decode())
+
+
+async def test_a_terminal_shows_bars_and_the_table(tmp_path: Path) -> None:
+    code, drawn = await on_a_terminal("demo", "--once", "--followers", "120", TMPDIR=str(tmp_path))
+
+    assert code == 0
+    assert "━" in drawn
+    assert all(title in drawn.partition("VERDICT")[2] for title in TABLE)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_terminal_shows_a_bar_while_following(
+    nats_server: EmbeddedServer, nats_client: Client, js: JetStreamContext
+) -> None:
+    await reconcile(nats_client, TopologyConfig())
+    error = {"code": "not_found", "message": "OA [1] isn't there", "retryable": False}
+    event = {"type": "failed", "job_id": "job", "provider": "esms", "account": "a", "oa_id": "1", "error": error}
+    await js.publish("followers.page.esms.1.job", json.dumps(PAGE).encode())
+    await js.publish("followers.job.esms.1.job", json.dumps(event | {"finished_at": NOW}).encode())
+    servers = json.dumps([nats_server.url])
+
+    code, drawn = await on_a_terminal("fetch", "esms", "1", "--id", "job", FOLLOWERS_NATS__SERVERS=servers)
+
+    assert code == 1
+    assert "━" in drawn
+    assert drawn.splitlines()[-1] == "failed: not_found: OA [1] isn't there"
+
+
 async def test_ctrl_c_while_following_ends_with_130_and_no_traceback(
     tmp_path: Path, nats_server: EmbeddedServer, nats_client: Client, js: JetStreamContext
 ) -> None:
@@ -138,17 +209,8 @@ async def test_a_reader_that_stops_early_is_no_error(
     tmp_path: Path, nats_server: EmbeddedServer, nats_client: Client, js: JetStreamContext
 ) -> None:
     await reconcile(nats_client, TopologyConfig())
-    notes = [{"user_id": str(number), "notes": ["x" * 1000]} for number in range(100)]
-    body = {
-        "job_id": "job", "provider": "esms", "account": "a", "oa_id": "1", "page": 1, "followers": notes,
-        "total": None, "cursor": None, "next_cursor": None, "last": True, "fetched_at": "2026-11-23T12:00:00Z",
-        "progress": {
-            "followers": 100, "duplicates_dropped": 0, "total_first": None, "requests": 1,
-            "started_at": "2026-11-23T12:00:00Z",
-        },
-    }  # fmt: skip
     for _ in range(20):
-        await js.publish("followers.page.esms.1.job", json.dumps(body).encode())
+        await js.publish("followers.page.esms.1.job", json.dumps(PAGE).encode())
     servers = json.dumps([nats_server.url])
     command = f"{sys.executable} -m worker pages job | head -n 1; echo ${{PIPESTATUS[0]}}"
 
