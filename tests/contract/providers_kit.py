@@ -1,4 +1,4 @@
-"""What the provider suites share: every variant of client and simulator, and a server that says just what a test wants."""
+"""What the contract suites of the provider clients share: the variants, and one client for each over a simulator."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
 from tests.contract.providers_kit import KEYS, VARIANTS, Case, FileSecret, account, ids, running, sweep
@@ -138,6 +140,41 @@ async def test_a_secret_that_stays_refused_is_not_tried_twice(case: Case) -> Non
     refused = [entry for entry in case.simulator.requests if entry.status != 404]
     assert len(refused) == 1
     assert caught.value.requests == len(case.simulator.requests)
+
+
+async def test_a_new_secret_that_is_refused_as_well_costs_two_requests(case: Case) -> None:
+    mine = account(case.variant, case.simulator.url, "1:outdated")
+    assert isinstance(mine.api_key, FileSecret)
+    mine.api_key.in_file = "1:wrong-too"
+    client = open_client(mine, request_timeout=5, max_response_bytes=1 << 20)
+    case.opened.append(client)
+
+    with pytest.raises(UnauthorizedError) as caught:
+        await client.fetch(case.command(), None)
+
+    assert caught.value.requests == len(case.simulator.requests)
+    refused = [entry.auth for entry in case.simulator.requests if entry.status != 404]
+    assert len(refused) == 2
+    assert "ok" not in refused
+
+
+async def test_a_secret_whose_file_is_gone_leaves_the_refusal_as_it_is(case: Case) -> None:
+    class Gone(FileSecret):
+        def reload(self) -> bool:
+            raise FileNotFoundError("no such file")
+
+    right = account(case.variant, case.simulator.url)
+    client = open_client(
+        replace(right, api_key=Gone("1:outdated")), request_timeout=5, max_response_bytes=1 << 20
+    )
+    case.opened.append(client)
+
+    with capture_logs() as logs, pytest.raises(UnauthorizedError):
+        await client.fetch(case.command(), None)
+
+    assert [line["event"] for line in logs if line["event"] != "provider.endpoint_gone"] == [
+        "provider.secret_unreadable"
+    ]
 
 
 async def test_only_listed_fields_come_through(case: Case) -> None:

@@ -147,7 +147,7 @@ async def test_cancelling_a_fetch_leaves_the_client_usable(case: Case) -> None:
     await case.client.fetch(case.command(), None)
     case.simulator.inject(Fault(kind="hang", times=20))
     tasks = [asyncio.create_task(case.client.fetch(case.command(), None)) for _ in range(20)]
-    while case.simulator.journal.counters["in_flight"] < 20:  # noqa: ASYNC110 - the simulator has no event for it
+    while case.simulator.journal.counters["in_flight"] < 20:
         await asyncio.sleep(0)
 
     for task in tasks:
@@ -365,6 +365,21 @@ async def test_gzip_of_several_members_is_read(variant: str, encoding: str) -> N
 )
 async def test_encodings_that_cannot_be_read_are_garbled(variant: str, packed: bytes, encoding: str) -> None:
     assert type(await outcome(variant, packed, Content_Encoding=encoding)) is GarbledResponseError
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("body", "encoding"), [(b"\x1f\x8b nonsense", "gzip"), (b"x", "br"), (b"x" * 2000, "identity")]
+)
+async def test_an_error_page_that_cannot_be_read_does_not_hide_the_wait(
+    variant: str, body: bytes, encoding: str
+) -> None:
+    handler = saying(body, 429, Content_Encoding=encoding, Retry_After="9")
+    async with client_of(variant, handler, max_response_bytes=1000) as client:
+        with pytest.raises(RateLimitedError) as caught:
+            await client.fetch(command(variant), None)
+
+    assert caught.value.retry_after == 9
 
 
 # Where a key may go.

@@ -56,6 +56,11 @@ def test_a_command_is_read_with_its_address():
     assert (job.sequence, job.traceparent) == (7, "00-ab")
 
 
+@pytest.mark.parametrize("given", ["", "x" * 500_000, "00-ab\r\nNats-Msg-Id: 1", "00-é"])
+def test_what_is_no_trace_context_is_not_passed_on(given):
+    assert read_job(Command(_json(), headers={"Traceparent": given})).traceparent is None
+
+
 def test_messagepack_is_read_by_its_content_type():
     body = msgspec.msgpack.encode({"provider": "esms", "oa_id": "1", "page_size": 10})
 

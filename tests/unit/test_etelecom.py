@@ -219,7 +219,7 @@ def judged(
 ) -> FetchFailure:
     body = json.dumps({"code": code, "msg": msg} | ({"meta": meta} if meta else {})).encode()
     command = FetchEtelecomFollowers(oa_id="1", filter=EtelecomFilter(name="Mẫu", phone="0912000111"))
-    return failure(Answer(status, "", body, 4.0), command, cursor, "mine", "eTelecom", "1150:secretsecret")
+    return failure(Answer(status, body, 4.0), command, cursor, "mine", "eTelecom", "1150:secretsecret")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ MAX_COMMAND_BYTES = 65_536
 MSG_ID_HEADER = "Nats-Msg-Id"
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _QUOTED_VALUE = re.compile(r"'[^']*'")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f-]{1,120}")
 _NAMES: dict[Provider, str] = {"etelecom": "eTelecom", "esms": "eSMS"}
 
 
@@ -72,8 +73,9 @@ def read_job(delivery: Delivery) -> Job:
 
 
 def traceparent(delivery: Delivery) -> str | None:
-    """Return the command's W3C trace context, if it has one."""
-    return next((value for name, value in delivery.headers.items() if name.lower() == "traceparent"), None)
+    """Return the command's W3C trace context, if it has one that looks like it: it travels on each event."""
+    given = next((value for name, value in delivery.headers.items() if name.lower() == "traceparent"), "")
+    return given if _TRACEPARENT.fullmatch(given) else None
 
 
 def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
