@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -141,8 +141,8 @@ async def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert announced["followers"]["esms"] == {"2801000000000000001": 1234, "2801000000000000002": 0}
 
 
-async def on_a_terminal(*arguments: str, **env: str) -> tuple[int, str]:
-    """Run the command line with a terminal for stdout and stderr; return its exit code and what it drew."""
+async def on_a_terminal(*arguments: str, interrupt_at: str = "", **env: str) -> tuple[int, str]:
+    """Run the command line on a terminal, to its end or until it draws a text; return its exit code and all it drew."""
     ours, theirs = os.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker", *arguments),
@@ -151,15 +151,22 @@ async def on_a_terminal(*arguments: str, **env: str) -> tuple[int, str]:
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **env},
     )
     os.close(theirs)
-    drawn = await asyncio.to_thread(_read_all, ours)
+
+    def interrupt() -> None:
+        process.send_signal(signal.SIGINT)
+
+    drawn = await asyncio.to_thread(_read_all, ours, interrupt_at.encode(), interrupt)
     return await process.wait(), drawn
 
 
-def _read_all(terminal: int) -> str:
+def _read_all(terminal: int, wanted: bytes, when_there: Callable[[], None]) -> str:
     found = b""
     with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as stream:  # EIO is a terminal's end
         while chunk := stream.read(65_536):
             found += chunk
+            if wanted and wanted in found:
+                wanted = b""
+                when_there()
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found.decode())
 
 
@@ -169,6 +176,15 @@ async def test_a_terminal_shows_bars_and_the_table(tmp_path: Path) -> None:
     assert code == 0
     assert "━" in drawn
     assert all(title in drawn.partition("VERDICT")[2] for title in TABLE)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_on_a_terminal_the_demo_stays_until_it_is_interrupted(tmp_path: Path) -> None:
+    code, drawn = await on_a_terminal("demo", "--followers", "60", interrupt_at="Ctrl-C ends", TMPDIR=str(tmp_path))
+
+    assert code == 130
+    assert "followers fetch esms 2801000000000000001 --account demo-getfollowers" in drawn
+    assert "Traceback" not in drawn
     assert list(tmp_path.iterdir()) == []
 
 

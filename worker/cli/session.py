@@ -1,6 +1,7 @@
 """From settings to a connection, for the commands that talk to NATS.
 
-`worker.app` translates the same settings for the worker; importing it, with FastStream, takes longer than most commands.
+`worker.app` translates the same settings for the worker; importing it, with FastStream, would take longer than most
+of these commands do.
 """
 
 from collections.abc import AsyncIterator
