@@ -28,6 +28,7 @@ from worker.core.world import World
 Fault = Literal["lost", "ack_lost", "late"]
 """A publish that never arrives, one that arrives unconfirmed, one that arrives only after a later read."""
 EPOCH = datetime(2026, 3, 1, tzinfo=UTC)
+MAX_HEADER_BYTES = 65_535
 MSG_ID = "Nats-Msg-Id"
 TERMINAL_STATES = ("completed", "failed", "cancelled")
 
@@ -114,7 +115,7 @@ class FakeLog:
         await asyncio.sleep(0)
         if self.before_publish is not None:
             await self.before_publish(subject)
-        if _size(data, headers) > self.max_payload:
+        if _size(data, headers) > self.max_payload or _size(b"", headers) > MAX_HEADER_BYTES:
             raise PayloadTooLargeError(f"{len(data)} bytes on {subject}")
         fault = self._faults.popleft() if self._faults else None
         if self.down or fault == "lost":
