@@ -15,9 +15,7 @@ from nats.js import JetStreamContext
 from worker.embedded import EmbeddedServer
 
 
-def pytest_asyncio_loop_factories(
-    config: Any, item: Any
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests on the loop that the worker runs on."""
     return {"uvloop": uvloop.new_event_loop}
 

@@ -65,9 +65,7 @@ async def test_a_client_finds_jetstream_at_its_url(nats_server: EmbeddedServer, 
 
 
 async def test_it_listens_on_loopback_only_and_syncs_every_write(nats_server: EmbeddedServer) -> None:
-    reader, writer = await asyncio.open_connection(
-        *nats_server.monitor_url.removeprefix("http://").split(":")
-    )
+    reader, writer = await asyncio.open_connection(*nats_server.monitor_url.removeprefix("http://").split(":"))
     writer.write(b"GET /varz HTTP/1.0\r\n\r\n")
     varz = (await reader.read()).decode()
     writer.close()
@@ -135,9 +133,7 @@ async def test_stopping_leaves_no_process_and_no_folder() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_it_ends_with_the_process_that_started_it(how: signal.Signals) -> None:
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE
-    )
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE)
     assert parent.stdout
     pid, folder = (await asyncio.wait_for(parent.stdout.readline(), LONG)).decode().split(maxsplit=1)
     assert Path(folder.strip()).is_dir()

@@ -298,9 +298,7 @@ def test_both_a_key_and_its_file_are_refused() -> None:
         (b"\xff", "not UTF-8"),
     ],
 )
-def test_a_secret_file_that_holds_no_secret_is_refused_with_key_and_path(
-    content: bytes | None, reason: str
-) -> None:
+def test_a_secret_file_that_holds_no_secret_is_refused_with_key_and_path(content: bytes | None, reason: str) -> None:
     if content is not None:
         Path("key").write_bytes(content)
 
