@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
 
 import pytest
 from nats.aio.client import Client
@@ -11,7 +12,17 @@ from worker.embedded import EmbeddedServer
 from worker.jetstream.connection import NatsOptions, options
 from worker.jetstream.topology import TopologyConfig, reconcile
 
-Connect = Callable[[EmbeddedServer], Awaitable[Client]]
+
+class Reachable(Protocol):
+    """A server, or something on the way to it."""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        ...
+
+
+Connect = Callable[[Reachable], Awaitable[Client]]
 
 ACK_WAIT = 1.0
 """Seconds: short, so that a redelivery can be waited for."""
@@ -22,7 +33,7 @@ async def connect() -> AsyncIterator[Connect]:
     """Opens connections as the worker does, and closes them after the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def open_one(server: EmbeddedServer) -> Client:
+        async def open_one(server: Reachable) -> Client:
             client = Client()
             await client.connect(**options(NatsOptions(servers=(server.url,))))
             stack.push_async_callback(client.close)
