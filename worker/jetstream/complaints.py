@@ -12,6 +12,8 @@ from collections.abc import Callable
 import structlog
 from nats.errors import AuthorizationError
 
+from worker.jetstream.guarded import CredentialsError, PlaintextError
+
 AGAIN_AFTER = 10.0
 """Seconds between two log lines about the same kind of trouble."""
 DENIED_FOR = 60.0
@@ -37,7 +39,7 @@ class Complaints:
 
     @property
     def outside(self) -> str | None:
-        """Why the last attempt to connect failed; None when the last one worked."""
+        """Why the last attempt to connect failed, None when it worked or the server is just away."""
         return self._outside
 
     @property
@@ -50,7 +52,8 @@ class Complaints:
         denied = _DENIED.search(str(error))
         if denied is None:
             self._outside = because(error)
-            self._say("nats.error", type(error).__name__, reason=self._outside)
+            said = {"reason": self._outside} if self._outside else {}
+            self._say("nats.error", type(error).__name__, **said)
             return
         act, subject = denied[1].lower(), _PRINTABLE.sub("?", denied[2])[:200]
         verb = "publish to" if act == "publish" else "subscribe to"
@@ -76,12 +79,22 @@ class Complaints:
         getattr(_log, level)(event, error=kind, **fields)
 
 
-def because(error: Exception) -> str:
-    """Return why a connection could not be had and what to do. Quotes nothing that may hold a URL with a password."""
+def because(error: Exception) -> str | None:
+    """Return why we are not let in and what to do, None for an ordinary outage.
+
+    Quotes nothing that may hold a URL with a password.
+    """
+    if isinstance(error, CredentialsError):
+        return str(error)
+    if isinstance(error, PlaintextError):
+        return (
+            "the NATS server offers no TLS, and nothing is sent without it: turn TLS on at the server,"
+            " or leave out nats.tls_ca, nats.tls_cert and tls:// in nats.servers"
+        )
     if isinstance(error, AuthorizationError) or _REFUSED.search(str(error)):
         return (
             "NATS refuses the credentials: check creds_file, nkey_seed_file, user, password or token in [nats],"
-            " and the server's users"
+            " and the users of the server"
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
@@ -93,7 +106,4 @@ def because(error: Exception) -> str:
             f"TLS with NATS fails ({error.reason or type(error).__name__}): check nats.tls_ca, tls_cert and tls_key,"
             " and that the server asks for TLS"
         )
-    if isinstance(error, CredentialsError):
-        return str(error)
-    what = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-    return f"NATS can't be reached ({what}): start nats-server, or set nats.servers"
+    return None
