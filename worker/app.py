@@ -113,16 +113,18 @@ class Worker:
             raise StartError(str(error)) from error
         arguments: dict[str, Any] = options(nats_options(self.settings, self.name))
         arguments |= {
-            "error_cb": self._complaints.on_error,
-            "reconnected_cb": self._complaints.on_reconnected,
-            "closed_cb": self._closed,
             "graceful_timeout": 5.0,
             "logger": logging.getLogger("faststream"),
             "log_level": logging.DEBUG,
             "apply_types": False,
             "security": security,
         }
-        return _Broker(**arguments)
+        callbacks = {
+            "error_cb": self._complaints.on_error,
+            "reconnected_cb": self._complaints.on_reconnected,
+            "closed_cb": self._closed,
+        }
+        return _Broker(callbacks, **arguments)
 
     def _subscribe(self, provider: Provider) -> None:
         async def take(message: NatsMessage) -> None:
@@ -314,11 +316,15 @@ class Worker:
 
 
 class _Broker(NatsBroker):
-    """A broker on our client, which FastStream would otherwise make itself."""
+    """A broker on our client and with our callbacks: FastStream's say "connection broken" for every error."""
+
+    def __init__(self, callbacks: dict[str, Any], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._callbacks = callbacks
 
     async def _connect(self) -> Client:
         client = GuardedClient()
-        await client.connect(**self._connection_kwargs)
+        await client.connect(**(self._connection_kwargs | self._callbacks))
         self.config.connect(client)
         return client
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 from nats.errors import AuthorizationError
 
-from worker.jetstream.guarded import CredentialsError, PlaintextError
+from worker.jetstream.guarded import CredentialsError, LoginCutError, PlaintextError
 
 AGAIN_AFTER = 10.0
 """Seconds between two log lines about the same kind of trouble."""
@@ -86,6 +86,11 @@ def because(error: Exception) -> str | None:
     """
     if isinstance(error, CredentialsError):
         return str(error)
+    if isinstance(error, LoginCutError):
+        return (
+            "NATS cuts the connection at the login, as it does when it refuses the credentials: check creds_file,"
+            " nkey_seed_file, user, password or token in [nats], and the users of the server"
+        )
     if isinstance(error, PlaintextError):
         return (
             "the NATS server offers no TLS, and nothing is sent without it: turn TLS on at the server,"

@@ -11,7 +11,14 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from worker.jetstream.complaints import because
-from worker.jetstream.guarded import CredentialsError, CredentialsFile, GuardedClient, check_creds, check_seed
+from worker.jetstream.guarded import (
+    CredentialsError,
+    CredentialsFile,
+    GuardedClient,
+    LoginCutError,
+    check_creds,
+    check_seed,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -122,7 +129,7 @@ async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
 
     async def note(error: Exception) -> None:
         problem[:] = [error]
-        if because(error) is not None:
+        if because(error) is not None and not isinstance(error, LoginCutError):
             refused.set()
 
     async def ignore() -> None:

@@ -16,6 +16,10 @@ class PlaintextError(Error):
     """The server offers no TLS although the settings ask for it: nothing was sent."""
 
 
+class LoginCutError(Error):
+    """The server cut the connection while we logged in, which it mostly does to refuse the credentials."""
+
+
 class CredentialsError(Error):
     """A credentials file can't be used now; the message names the path, never the content."""
 
@@ -29,6 +33,15 @@ class GuardedClient(Client):
         if self._wants_tls() and not self._has_tls():
             raise PlaintextError("nats: the server offers no TLS")
         return super()._connect_command()
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except ConnectionError as error:
+            # The server says why and closes; what we had sent meanwhile turns that into a reset, which overtakes it.
+            if self._server_info.get("auth_required"):
+                raise LoginCutError("nats: connection cut at the login") from error
+            raise
 
     def _wants_tls(self) -> bool:
         server = self._current_server
