@@ -48,6 +48,8 @@ PULL_TIMEOUT = 2.0
 """Seconds that one pull request stays open: a request that died with the server costs no more than this."""
 WATCH_EVERY = 2.0
 """Seconds between two looks at the consumers; what FastStream doesn't notice, this does."""
+LOOK_EVERY = 0.25
+"""Seconds between two looks at what is waited for."""
 TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 DRAIN_WITHOUT_NATS = 2.0
@@ -219,7 +221,7 @@ class Worker:
         try:
             while not attempt.done():
                 self.readiness.why = self._complaints.outside or "NATS is not connected"
-                await asyncio.wait([attempt], timeout=WATCH_EVERY)
+                await asyncio.wait([attempt], timeout=LOOK_EVERY)
                 if not attempt.done() and time.monotonic() - told >= TELL_UNREACHABLE_EVERY:
                     told = time.monotonic()
                     reason = self._complaints.outside or "start nats-server, or set nats.servers"
@@ -298,7 +300,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         deadline, left, away_since = loop.time() + self.settings.worker.drain_timeout, set(tasks), None
         while left and loop.time() < deadline:
-            _, left = await asyncio.wait(left, timeout=min(0.25, deadline - loop.time()))
+            _, left = await asyncio.wait(left, timeout=min(LOOK_EVERY, deadline - loop.time()))
             if self._client is None or self._client.is_connected:
                 away_since = None
             elif (away_since := away_since or loop.time()) < loop.time() - DRAIN_WITHOUT_NATS:
