@@ -68,7 +68,12 @@ class Operator:
 
 
 def _jwt(issuer: KeyPair, subject: KeyPair, claims: dict[str, Any], expires: int | None = None) -> str:
-    body: dict[str, Any] = {"jti": os.urandom(8).hex(), "iat": 1_767_225_600, "iss": issuer.public, "sub": subject.public}
+    body: dict[str, Any] = {
+        "jti": os.urandom(8).hex(),
+        "iat": 1_767_225_600,
+        "iss": issuer.public,
+        "sub": subject.public,
+    }
     if expires is not None:
         body["exp"] = expires
     parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, {**body, "name": "invented", "nats": {"version": 2, **claims}}]

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator
@@ -119,47 +121,26 @@ async def test_a_broker_outage_turns_readiness_off_and_leaves_liveness_on(
     assert spent < 0.3
 
 
-async def test_a_connection_closed_for_good_ends_the_process_with_the_reason(tmp_path: Path) -> None:
-    """A user taken off the server: nats-py closes for ever, so only a new process has a chance."""
-    users = 'authorization: {{users: [{{user: "{}", password: "right"}}, {{user: "admin", password: "right"}}]}}'
-    async with stage.server(users.format("worker")) as server:
-        admin = await connect(NatsOptions(servers=(server.url,), user="admin", password="right"))
-        await reconcile(admin, TOPOLOGY)
-        await admin.close()
-        sections = stage.sections_for(server.url, {}, nats={"user": "worker", "password": "right"})
-        async with stage.replica(sections, tmp_path) as replica:
-            config = server.folder / "nats-server.conf"
-            config.write_text(config.read_text("utf-8").replace('"worker"', '"somebody"'), "utf-8")
-            os.kill(server.pid, signal.SIGHUP)
+async def test_a_connection_closed_for_good_ends_the_process(
+    server: EmbeddedServer, client: Client, tmp_path: Path
+) -> None:
+    """FastStream would go on without a connection, and nothing would ever bring it back."""
+    close = "loop.create_task(worker.broker._connection.close())"
+    async with stage.replica(
+        stage.sections_for(server.url, {}), tmp_path, program=on_signal(close, tmp_path)
+    ) as replica:
+        replica.process.send_signal(signal.SIGUSR1)
 
-            assert await replica.ended() == 70
-            said = await replica.says("nats.closed")
-
-    assert "refuses the credentials" in said["reason"]
+        assert await replica.ended() == 70
+    assert "nats.closed" in replica.log
 
 
 async def test_a_blocked_event_loop_fails_the_liveness_probe(
     server: EmbeddedServer, client: Client, tmp_path: Path
 ) -> None:
     """A kubelet's probe has a time-out: what doesn't answer is not alive."""
-    program = tmp_path / "blocked.py"
-    program.write_text(
-        textwrap.dedent("""
-            import asyncio, signal, time
-            from worker import app, settings
-
-            worker = app.Worker(settings.load())
-
-            async def run():
-                asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, 3)
-                await worker.app.run()
-
-            asyncio.run(run())
-        """),
-        "utf-8",
-    )
-    sections = stage.sections_for(server.url, {})
-    async with stage.replica(sections, tmp_path, program=[sys.executable, str(program)]) as replica:
+    block = on_signal("time.sleep(3)", tmp_path)
+    async with stage.replica(stage.sections_for(server.url, {}), tmp_path, program=block) as replica:
         before = await replica.get("/healthz", timeout=1)
         replica.process.send_signal(signal.SIGUSR1)
         blocked = await replica.get("/healthz", timeout=1)
@@ -168,16 +149,59 @@ async def test_a_blocked_event_loop_fails_the_liveness_probe(
     assert blocked[0] == 0
 
 
+def on_signal(act: str, folder: Path) -> list[str]:
+    """A program that is a worker, and does `act` in its event loop on SIGUSR1."""
+    program = folder / "program.py"
+    program.write_text(
+        textwrap.dedent(f"""
+            import asyncio, signal, time
+            from worker import app, settings
+
+            worker = app.Worker(settings.load())
+
+            async def run():
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGUSR1, lambda: {act})
+                await worker.app.run()
+
+            asyncio.run(run())
+        """),
+        "utf-8",
+    )
+    return [sys.executable, str(program)]
+
+
 # Being told to stop.
 
 
-@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.2, 0.5])
 async def test_a_signal_while_starting_stops_the_worker(server: EmbeddedServer, tmp_path: Path, after: float) -> None:
     async with stage.replica(stage.sections_for(server.url, {}), tmp_path, ready=False) as replica:
         await asyncio.sleep(after)
 
         # Before our first line ran, Python itself dies of it.
         assert await replica.stop(timeout=8) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True).returncode != 0
+    if shutil.which("unshare")
+    else True,
+    reason="needs the right to make a process namespace",
+)
+async def test_a_signal_is_heeded_as_process_1_before_the_heavy_imports_are_done(tmp_path: Path) -> None:
+    """The kernel drops what process 1 has no handler for: the pod would live on to the end of its grace period."""
+    alone = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-X", "importtime", "-m", "worker", "worker"]
+    async with stage.replica(
+        stage.sections_for("nats://127.0.0.1:1", {}), tmp_path, ready=False, program=alone
+    ) as replica:
+        # Importtime writes as it goes: our settings are imported right behind the handler, FastStream long after.
+        await stage.until(lambda: "worker.settings" in replica.log, 10)
+        assert "faststream.app" not in replica.log
+        children = Path(f"/proc/{replica.process.pid}/task/{replica.process.pid}/children").read_text("utf-8")
+        os.kill(int(children), signal.SIGTERM)
+
+        assert await replica.ended(timeout=8) == 0
 
 
 async def test_a_signal_while_nats_was_never_there_stops_at_once(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ async def assert_stays_out(url: str, nats: Mapping[str, Any], *reasons: str) -> 
 
     with capture_logs() as logs:
         async with starting(url, nats) as worker:
-            await stage.until(lambda: told(worker.readiness.why, *reasons), 10, lambda: f"{worker.readiness.why} {logs}")
+            await stage.until(
+                lambda: told(worker.readiness.why, *reasons), 10, lambda: f"{worker.readiness.why} {logs}"
+            )
             assert not worker.readiness.ready
     lines = [line for line in logs if told(line.get("reason"), *reasons)]
 
