@@ -61,8 +61,9 @@ class Operator:
         user = user or KeyPair("user")
         expires = None if valid_for is None else int(time.time() + valid_for)
         rights = {"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}
+        jwt = _jwt(self._account, user, rights, expires)
         return (
-            f"-----BEGIN NATS USER JWT-----\n{_jwt(self._account, user, rights, expires)}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
         )
 
