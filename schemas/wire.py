@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -52,7 +52,11 @@ def encode(message: Any, encoding: Encoding = "json") -> bytes:
     return _msgpack.encode(msgspec.to_builtins(message))
 
 
-def decode(data: bytes, type: type[T], content_type: str | None = None) -> T:
+@overload
+def decode(data: bytes, type: type[T], content_type: str | None = None) -> T: ...
+@overload
+def decode(data: bytes, type: Any, content_type: str | None = None) -> Any: ...
+def decode(data: bytes, type: Any, content_type: str | None = None) -> Any:
     """Return `data` as an instance of `type` (a struct or a union of structs) of this package.
 
     Raises UnknownContentTypeError, msgspec.DecodeError (not JSON / MessagePack), or its subclass

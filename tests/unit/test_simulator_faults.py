@@ -8,7 +8,14 @@ from worker.simulators.faults import Fault, FaultPlan
 
 def call(endpoint: str = "ListFollowers", oa_id: str = "1") -> Call:
     return Call(
-        number=1, method="POST", path="/", content_type="", authorization="", raw=b"", endpoint=endpoint, oa_id=oa_id
+        number=1,
+        method="POST",
+        path="/",
+        content_type="",
+        authorization="",
+        raw=b"",
+        endpoint=endpoint,
+        oa_id=oa_id,
     )
 
 
@@ -57,7 +64,11 @@ def test_a_rate_limit_lets_so_many_a_second_through_and_stays() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"kind": "reset", "every": 0}, "every"), ({"kind": "rate_limit"}, "per_second"), ({"kind": "error"}, "code")],
+    [
+        ({"kind": "reset", "every": 0}, "every"),
+        ({"kind": "rate_limit"}, "per_second"),
+        ({"kind": "error"}, "code"),
+    ],
 )
 def test_a_fault_that_makes_no_sense_is_refused(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):

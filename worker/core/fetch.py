@@ -59,11 +59,11 @@ class Fetch:
         self._reason: WaitReason | None = None
         self._until: datetime | None = None
 
-    async def run(self) -> JobEvent:
+    async def run(self, doom: FetchFailure | None = None) -> JobEvent:
         """Do what is left of the job and return its terminal event, which is in the log then.
 
-        Raises FetchFailure when it can't be done (`fail` ends it), FencedError when another worker has it,
-        DrainingError, CancelledJobError.
+        `doom`: why the job must not be tried again, unless it has ended. Raises FetchFailure when it can't be done
+        (`fail` ends it), FencedError when another worker has it, DrainingError, CancelledJobError.
         """
         tail, event = await asyncio.gather(self.log.last_page(), self.log.last_event())
         if tail is not None:
@@ -74,6 +74,8 @@ class Fetch:
             return event
         if event is not None:
             self.standing.attempt = event.attempt + 1
+        if doom is not None:
+            raise doom
         if not self.standing.last:
             self._client.check(self.job.command)
             await self._recall(tail)

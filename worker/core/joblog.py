@@ -154,5 +154,5 @@ def _page(entry: Entry) -> FollowerPage:
 
 
 def _event(entry: Entry) -> JobEvent:
-    event: JobEvent = decode(entry.data, JobEvent, content_type(entry.headers))  # type: ignore[arg-type]
+    event: JobEvent = decode(entry.data, JobEvent, content_type(entry.headers))
     return event

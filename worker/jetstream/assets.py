@@ -25,7 +25,7 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class TopologyConfig:
-    """What an operator may choose. Ages in seconds, sizes in bytes; -1 bytes leaves the server's limit alone."""
+    """What an operator may choose. Seconds and bytes; -1 bytes leaves the server's limit alone."""
 
     replicas: int = 1
     storage: Literal["file", "memory"] = "file"
@@ -45,8 +45,9 @@ class TopologyConfig:
         """Raise ValueError when events would age out before the commands that need them (DESIGN 3.5)."""
         if self.events_max_age < self.commands_max_age:
             raise ValueError(
-                f"events_max_age ({self.events_max_age:g} s) is below commands_max_age ({self.commands_max_age:g} s):"
-                " a command that outlives its events would fetch everything again; raise streams.events_max_age"
+                f"events_max_age ({self.events_max_age:g} s) is below commands_max_age"
+                f" ({self.commands_max_age:g} s): a command that outlives its events would fetch everything again;"
+                " raise streams.events_max_age"
             )
 
 

@@ -17,7 +17,7 @@ CONNECT_TIMEOUT = 2
 PING_INTERVAL = 5
 """Seconds; with two pings outstanding, a server that went silent is noticed within fifteen."""
 PENDING_BYTES = 2 * 1024 * 1024
-"""Bytes published while the server is away, at most: beyond that a publish fails at once and is tried again by its owner."""
+"""Bytes kept while the server is away: beyond that a publish fails at once, and its owner tries again."""
 
 
 class ConnectError(Exception):
@@ -43,7 +43,7 @@ class NatsOptions:
 
 
 def options(nats_options: NatsOptions) -> dict[str, Any]:
-    """Return the keyword arguments of `nats.connect` that hold no credentials; they never give up reconnecting."""
+    """Return the arguments of `nats.connect` that hold no credentials; they never give up reconnecting."""
     return {
         "servers": list(nats_options.servers),
         "name": nats_options.name,
@@ -95,10 +95,10 @@ def tls_context(nats_options: NatsOptions) -> ssl.SSLContext | None:
 
 
 async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
-    """Return a connection that reconnects for ever once it stood. Raises ConnectError after `wait` seconds without one.
+    """Return a connection that reconnects for ever once it stood. Raises ConnectError after `wait` seconds.
 
-    A server that refuses the credentials is reported at once. Losing and regaining the connection is not logged:
-    this is for commands that people run; `options` is for workers.
+    A server that refuses the credentials is reported at once. Losing and regaining the connection is not
+    logged: this is for commands that people run; `options` is for workers.
     """
     problem: list[Exception] = []
     refused = asyncio.Event()
@@ -148,7 +148,10 @@ async def _connect(arguments: dict[str, Any]) -> Client:
 def _explain(nats_options: NatsOptions, problem: Exception | None, wait: float, refused: bool) -> str:
     where = ", ".join(public_url(server) for server in nats_options.servers)
     if refused:
-        return f"NATS at {where} refuses the credentials: check creds_file, nkey_seed_file, user, password or token in [nats]"
+        return (
+            f"NATS at {where} refuses the credentials:"
+            " check creds_file, nkey_seed_file, user, password or token in [nats]"
+        )
     # Only the kind of an error is shown: its text may quote the server's URL with a password.
     because = f" ({_kind(problem)})" if problem is not None else ""
     return (

@@ -1,4 +1,4 @@
-"""Comparing what is on the server with what should be there, field by field; decides only, changes nothing."""
+"""Comparing what is on the server with what should be there, field by field; changes nothing."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,15 +34,16 @@ def drifts(asset: Asset, found: Mapping[str, Any]) -> list[Drift]:
 
 
 def outlived(commands: Mapping[str, Any], events: Mapping[str, Any]) -> Drift | None:
-    """Return a refused Drift when `events` would age out before `commands`, both as they will be (DESIGN 3.5)."""
+    """Return a refused Drift when `events`, as they will be, age out before `commands` (DESIGN 3.5)."""
     command_age, event_age = commands.get("max_age") or 0, events.get("max_age") or 0
     if event_age == 0 or 0 < command_age <= event_age:
         return None
     return Drift(
         field="max_age",
         detail=(
-            f"events live {_text('max_age', event_age)}, commands {_text('max_age', command_age)}: a command that"
-            " outlives its events would fetch everything again; raise streams.events_max_age to at least that"
+            f"events live {_text('max_age', event_age)}, commands {_text('max_age', command_age)}:"
+            " a command that outlives its events would fetch everything again;"
+            " raise streams.events_max_age to at least that"
         ),
         refused=True,
     )
@@ -80,7 +81,7 @@ def _compare(field: str, found: Any, wanted: Any) -> Iterator[Drift]:
 def _compare_subjects(found: list[str], wanted: list[str]) -> Iterator[Drift]:
     lacking = [subject for subject in wanted if not any(covers(pattern, subject) for pattern in found)]
     if lacking:
-        # A subject of ours that is wider than one it has would overlap with it: the wider one takes its place.
+        # A subject of ours that is wider than one it has would overlap with it: it takes its place.
         kept = [subject for subject in found if not any(covers(wide, subject) for wide in lacking)]
         yield Drift(field="subjects", detail=f"subjects lack {', '.join(lacking)}", value=kept + lacking)
     extra = [subject for subject in found if not any(covers(pattern, subject) for pattern in wanted)]
@@ -88,7 +89,7 @@ def _compare_subjects(found: list[str], wanted: list[str]) -> Iterator[Drift]:
     if extra:
         yield Drift(
             field="subjects",
-            detail=f"subjects also has {', '.join(extra)}: removing it could lose messages, which is left to you",
+            detail=(f"subjects also has {', '.join(extra)}: removing it could lose messages, which is left to you"),
             refused=True,
         )
 

@@ -81,12 +81,13 @@ class _ApiError(Exception):
 
 
 def check_server(version: str) -> None:
-    """Raise ServerTooOldError when `version` is below `OLDEST_SERVER`: `2.10.25`, or nats-py's way of printing it."""
+    """Raise ServerTooOldError when `version` (`2.10.25`, or as nats-py prints it) is below `OLDEST_SERVER`."""
     numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
     if numbers is None or tuple(int(number) for number in numbers.groups()) < OLDEST_SERVER:
         oldest = ".".join(str(number) for number in OLDEST_SERVER)
         raise ServerTooOldError(
-            f"nats-server {version or 'of unknown version'} is too old: it may lose commands; upgrade to {oldest} or newer"
+            f"nats-server {version or 'of unknown version'} is too old:"
+            f" it may lose commands; upgrade to {oldest} or newer"
         )
 
 

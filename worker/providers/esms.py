@@ -3,74 +3,32 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
 
 import httpx
 import msgspec
-from msgspec import Struct, field
 from structlog import get_logger
 
 from schemas.commands import FetchEsmsFollowers, FetchFollowers
 from schemas.follower import Follower
 from worker.core.account import EsmsAccount
 from worker.core.errors import (
-    BadResponseError,
     FetchFailure,
     InternalError,
     InvalidCommandError,
-    NotFoundError,
     UnsupportedError,
 )
 from worker.core.ports import ProviderPage
-from worker.providers import normalise
 from worker.providers.credentials import with_current
-from worker.providers.esms_errors import SUCCESS, failure
+from worker.providers.esms_answers import Endpoint, EndpointGoneError, read_answer
 from worker.providers.esms_filter import days
-from worker.providers.http import Answer, HttpClient
-from worker.providers.refusals import decode, status_failure, wrong_shape
+from worker.providers.http import HttpClient
 
 DEFAULT_BASE_URL = "https://rest.esms.vn"
 LAST_OFFSET = 9950
 """The highest offset that eSMS and Zalo serve: 10,000 followers at 50 a page (PROVIDERS 2.1, 2.2)."""
 
 _PATHS = {"GetFollowers": "ZNS/GetFollowers/", "QueryListUID": "QueryListUID/"}
-_GONE = frozenset({404, 405, 410, 501})
 _log = get_logger()
-
-_Endpoint = Literal["GetFollowers", "QueryListUID"]
-
-
-class _EndpointGoneError(NotFoundError):
-    """No eSMS API answers at this path."""
-
-
-class _Row(Struct, gc=False):
-    user_id: str | int = field(name="User_Id")
-
-
-class _Followers(Struct, gc=False):
-    """What GetFollowers answers, spelt as documented; anything else takes the loose way."""
-
-    code: str = field(name="CodeResult")
-    rows: list[_Row] = field(name="Followers")
-    total: int = field(name="Total")
-
-
-class _Data(Struct, gc=False):
-    rows: list[str | int] = field(name="Users")
-    total: int = field(name="Total")
-
-
-class _Users(Struct, gc=False):
-    """What QueryListUID answers, spelt as documented."""
-
-    code: str = field(name="CodeResult")
-    data: _Data = field(name="Data")
-
-
-_followers = msgspec.json.Decoder(_Followers)
-_users = msgspec.json.Decoder(_Users)
-_anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class EsmsClient:
@@ -107,9 +65,7 @@ class EsmsClient:
         self.check(own)
         offset = _offset(cursor)
         secrets = (self._account.api_key, self._account.secret_key)
-        return await with_current(
-            self._account.name, secrets, lambda keys: self._from_either(own, offset, keys)
-        )
+        return await with_current(self._account.name, secrets, lambda keys: self._from_either(own, offset, keys))
 
     def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
         """Return the offsets that follow, a page's size apart, as far as the total and eSMS's ceiling reach.
@@ -129,9 +85,7 @@ class EsmsClient:
         """Let go of connections."""
         await self._http.close()
 
-    async def _from_either(
-        self, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
-    ) -> ProviderPage:
+    async def _from_either(self, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> ProviderPage:
         chosen = self._account.endpoint
         if chosen == "auto" and (self._gone or _given(command)):
             chosen = "QueryListUID"
@@ -139,7 +93,7 @@ class EsmsClient:
             return await self._page(chosen, command, offset, keys)
         try:
             return await self._page("GetFollowers", command, offset, keys)
-        except _EndpointGoneError as gone:
+        except EndpointGoneError as gone:
             spent, status = gone.requests, gone.http_status
         try:
             page = await self._page("QueryListUID", command, offset, keys)
@@ -161,17 +115,15 @@ class EsmsClient:
             )  # fmt: skip
 
     async def _page(
-        self, endpoint: _Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
+        self, endpoint: Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
     ) -> ProviderPage:
         url = self._urls[endpoint]
         where = f"eSMS {endpoint} at {url.host}"
         answer = await self._http.post(url, self._body(endpoint, command, offset, keys))
-        user_ids, total = _read(answer, endpoint, self._account.name, where, keys)
-        return _paged(user_ids, total, offset, command.page_size)
+        user_ids, total = read_answer(answer, endpoint, self._account.name, where, keys)
+        return paged(user_ids, total, offset, command.page_size)
 
-    def _body(
-        self, endpoint: _Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
-    ) -> bytes:
+    def _body(self, endpoint: Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> bytes:
         # The page size is `Count`, though one table of the docs says Limit (PROVIDERS 2.2).
         body: dict[str, str | int] = {
             "ApiKey": keys[0],
@@ -193,9 +145,7 @@ class EsmsClient:
 
 def _own(command: FetchFollowers) -> FetchEsmsFollowers:
     if not isinstance(command, FetchEsmsFollowers):
-        raise InvalidCommandError(
-            "an eSMS account was given an eTelecom command: name an account of that provider"
-        )
+        raise InvalidCommandError("an eSMS account was given an eTelecom command: name an account of that provider")
     return command
 
 
@@ -213,7 +163,7 @@ def _offset(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _paged(user_ids: list[str], total: int | None, offset: int, page_size: int) -> ProviderPage:
+def paged(user_ids: list[str], total: int | None, offset: int, page_size: int) -> ProviderPage:
     """Decide where the list goes on: up to an empty page, the total, or the ceiling (PROVIDERS 2.6)."""
     followers = [Follower(user_id=user_id) for user_id in user_ids]
     after = offset + len(user_ids)
@@ -226,94 +176,3 @@ def _paged(user_ids: list[str], total: int | None, offset: int, page_size: int) 
         capped = full if total is None else after < total
         return ProviderPage(followers=followers, next_cursor=None, total=total, capped=capped)
     return ProviderPage(followers=followers, next_cursor=str(after), total=total)
-
-
-def _read(
-    answer: Answer, endpoint: _Endpoint, account: str, where: str, keys: Sequence[str]
-) -> tuple[list[str], int | None]:
-    """Return user ids and total; the documented spelling straight, others loosely (PROVIDERS 2.3)."""
-    rows: list[Any]
-    if answer.status == 200:
-        try:
-            if endpoint == "GetFollowers":
-                listed = decode(_followers, answer.body, where)
-                code, rows, total = listed.code, [row.user_id for row in listed.rows], listed.total
-            else:
-                users = decode(_users, answer.body, where)
-                code, rows, total = users.code, list(users.data.rows), users.data.total
-            if code == SUCCESS and total >= 0:
-                return _ids(rows, where), total
-        except msgspec.ValidationError:
-            pass
-    return _read_loosely(answer, account, where, keys)
-
-
-def _read_loosely(
-    answer: Answer, account: str, where: str, keys: Sequence[str]
-) -> tuple[list[str], int | None]:
-    try:
-        said = decode(_anything, answer.body, where)
-    except msgspec.ValidationError as error:
-        raise wrong_shape(error, where) from error
-    except FetchFailure:
-        if answer.status == 200:
-            raise
-        said = None
-    top = _folded(said)
-    code = normalise.text(top.get("coderesult", top.get("coderesponse")))
-    if code is None or answer.status == 429 or (answer.status != 200 and code.strip() == SUCCESS):
-        raise _not_the_api(answer, where)
-    if code.strip() != SUCCESS:
-        raise failure(
-            code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(keys)
-        )
-    data = _folded(top.get("data")) or top
-    rows = data.get("followers", data.get("users"))
-    total = normalise.count(data.get("total"))
-    # A list that is null is an empty one only where the total agrees: silence would lose followers.
-    if rows is None and total == 0:
-        rows = []
-    if not isinstance(rows, list):
-        raise BadResponseError(
-            f"{where} answered success without a list of followers; the job stops rather than lose them. "
-            "Report it to eSMS",
-            http_status=answer.status,
-        )
-    return _ids([_user_id(row) for row in rows], where), total
-
-
-def _not_the_api(answer: Answer, where: str) -> FetchFailure:
-    if answer.status in _GONE:
-        return _EndpointGoneError(
-            f"{where} is not there (HTTP {answer.status}): check the account's base_url and endpoint",
-            http_status=answer.status,
-        )
-    if answer.status == 200:
-        return BadResponseError(
-            f"{where} answered JSON without CodeResult, so it isn't eSMS's: check the account's base_url",
-            http_status=200,
-        )
-    return status_failure(answer, where)
-
-
-def _folded(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {}
-    return {str(key).lower().replace("_", ""): item for key, item in value.items()}
-
-
-def _user_id(row: Any) -> Any:
-    if not isinstance(row, dict):
-        return row
-    fields = _folded(row)
-    return next((fields[name] for name in ("userid", "zalouid", "uid") if name in fields), None)
-
-
-def _ids(rows: list[Any], where: str) -> list[str]:
-    found = [normalise.identifier(row) for row in rows]
-    if None in found:
-        raise BadResponseError(
-            f"{where} lists a follower without an id; the job stops rather than lose one. Report it to eSMS",
-            http_status=200,
-        )
-    return found  # type: ignore[return-value]

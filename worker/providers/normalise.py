@@ -5,8 +5,6 @@ import unicodedata
 from datetime import UTC, datetime
 
 _SEPARATORS = re.compile(r"[\s.\-()/]+")
-_FOREIGN = re.compile(r"\+[1-9][0-9]{7,14}")
-_LATIN_DIGITS = re.compile(r"\+?[0-9]+")
 _MOBILE = frozenset("35789")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,18 +23,25 @@ def phone(value: object) -> tuple[str | None, str | None]:
 
     Knows Vietnam's mobiles and 02x landlines with `0`, `84`, `+84`, `0084` or nothing before them, the
     numbers of before 2018, and those that start with another country's `+` code (PROVIDERS 5). A 9-digit
-    `84…` is an 084 number that lost its 0; `84` counts as the country code only before 9 digits (10 for landlines).
+    `84…` is an 084 number that lost its 0; `84` counts as the country
+    code only before 9 digits (10 for landlines).
     """
-    if value.__class__ is str:
-        raw: str | None = value
-    else:
-        raw = text(value)
-    if not raw or not raw.strip() or raw == "0":
+    raw = value if value.__class__ is str else text(value)
+    if not raw:
         return None, None
-    # The usual case first, without regular expressions: 84 and a mobile number.
-    if len(raw) == 11 and raw[:2] == "84" and raw[2] in _MOBILE and raw.isascii() and raw.isdigit():
-        return "+" + raw, raw
-    number = _e164(_SEPARATORS.sub("", unicodedata.normalize("NFKC", raw)))
+    # Plain digits, the usual case, need no regular expression.
+    if raw.isdigit() and raw.isascii():
+        if raw[0] == "0" and len(raw) == 10 and raw[1] in _MOBILE:
+            return "+84" + raw[1:], raw
+        return (_e164(raw, international=False), raw) if raw.strip("0") else (None, None)
+    if raw[:3] == "+84" and len(raw) == 12 and raw[3] in _MOBILE and raw[1:].isdigit() and raw.isascii():
+        return raw, None
+    plain = _SEPARATORS.sub("", unicodedata.normalize("NFKC", raw))
+    digits = plain.removeprefix("+")
+    if not digits:
+        return None, None
+    usable = digits.isdigit() and digits.isascii()
+    number = _e164(digits, international=plain[0] == "+") if usable else None
     return number, None if number == raw else clean(raw)
 
 
@@ -130,30 +135,27 @@ def count(value: object) -> int | None:
     return int(found)
 
 
-def _e164(digits: str) -> str | None:
-    if not _LATIN_DIGITS.fullmatch(digits):
-        return None
+def _e164(digits: str, *, international: bool) -> str | None:
+    """`digits` are ASCII digits and at least one; `international`: a `+` stood before them."""
     if digits.startswith("00"):
-        digits = "+" + digits[2:]
-    if digits[0] == "+" and not digits.startswith("+84"):
-        return digits if _FOREIGN.fullmatch(digits) else None
-    if digits[0] == "+":
-        national = _national(digits[3:].removeprefix("0"))
-    elif digits[0] == "0":
+        international, digits = True, digits[2:]
+    if not international and digits[0] == "0":
         national = _national(digits[1:])
-    elif digits.startswith("84") and len(digits) > 10:
+    elif digits[:2] == "84" and (international or len(digits) > 10):
         national = _national(digits[2:].removeprefix("0"))
+    elif international:
+        return f"+{digits}" if 8 <= len(digits) <= 15 and digits[0] != "0" else None
     else:
         national = _national(digits)
-    return national and f"+84{national}"
+    return None if national is None else f"+84{national}"
 
 
 def _national(digits: str) -> str | None:
     """The number after the trunk 0, if it is a mobile's (9 digits) or a landline's (10, starting with 2)."""
-    if len(digits) == 10 and digits[0] == "1" and digits[:3] in _RENUMBERED:
+    if len(digits) == 9:
+        return digits if digits[0] in _MOBILE else None
+    if len(digits) != 10:
+        return None
+    if digits[0] == "1" and digits[:3] in _RENUMBERED:
         return _RENUMBERED[digits[:3]] + digits[3:]
-    if len(digits) == 9 and digits[0] in _MOBILE:
-        return digits
-    if len(digits) == 10 and digits[0] == "2":
-        return digits
-    return None
+    return digits if digits[0] == "2" else None

@@ -12,9 +12,7 @@ from worker.settings.tree import EsmsSettings, EtelecomSettings, Settings
 Loc = tuple[str, ...]
 PREFIX = "FOLLOWERS_"
 
-SECTIONS: dict[str, Any] = {
-    name: info.annotation for name, info in Settings.model_fields.items() if name != "accounts"
-}
+SECTIONS: dict[str, Any] = {name: info.annotation for name, info in Settings.model_fields.items() if name != "accounts"}
 ACCOUNT_KINDS: dict[str, type[Any]] = {"etelecom": EtelecomSettings, "esms": EsmsSettings}
 ACCOUNT_FIELDS = {name: info for kind in ACCOUNT_KINDS.values() for name, info in kind.model_fields.items()}
 
@@ -67,9 +65,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 def variable_names(account: str = "<NAME>") -> list[str]:
     """Return every environment variable that is a setting, with one account's."""
     plain = [f"{PREFIX}{name}__{key}" for name, model in SECTIONS.items() for key in model.model_fields]
-    return [
-        name.upper() for name in (*plain, *(f"{PREFIX}accounts__{account}__{key}" for key in ACCOUNT_FIELDS))
-    ]
+    return [name.upper() for name in (*plain, *(f"{PREFIX}accounts__{account}__{key}" for key in ACCOUNT_FIELDS))]
 
 
 def explain(error: ValidationError, origin: Origin) -> list[str]:
@@ -77,9 +73,7 @@ def explain(error: ValidationError, origin: Origin) -> list[str]:
     details = error.errors(include_url=False, include_input=False)
     misnamed = {detail["loc"][:2] for detail in details if detail["loc"][-1] == "[key]"}
     return [
-        _line(detail, origin)
-        for detail in details
-        if detail["loc"][-1] == "[key]" or detail["loc"][:2] not in misnamed
+        _line(detail, origin) for detail in details if detail["loc"][-1] == "[key]" or detail["loc"][:2] not in misnamed
     ]
 
 

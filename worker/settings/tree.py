@@ -31,9 +31,7 @@ from worker.settings.values import (
 class Section(BaseModel):
     """One table of the settings: frozen, no unknown keys, no silent conversions (``true`` is not 1)."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class NatsSettings(Section):
@@ -81,9 +79,7 @@ def _without_userinfo(values: dict[str, Any]) -> dict[str, Any]:
     if not logins:
         return values
     if len(logins) > 1 or any(values.get(key) for key in ("user", "password", "token")):
-        raise ValueError(
-            "the URLs in servers carry different logins: use user and password, or token, instead"
-        )
+        raise ValueError("the URLs in servers carry different logins: use user and password, or token, instead")
     user, colon, password = logins.pop().partition(":")
     login = {"user": unquote(user), "password": unquote(password)} if colon else {"token": unquote(user)}
     bare = [re.sub(r"(^|//)[^/]*@", r"\1", server) for server in servers]

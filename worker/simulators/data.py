@@ -45,6 +45,7 @@ class People:
         self._spacing = max(30, min(600, _TWO_YEARS // max(count, 1))) * _SECOND
         self._first_id = 1_150_000_000_000_000_000 + self._key % 7000 * 10**15
         self._offset = self._key % 1000
+        self._lines = {(salt, prime): self._line(salt, prime) for salt in (0, 1) for _, prime in _USER_ID_RANGES}
         filler = "Dòng ghi chú được thêm cho trang lớn. ".encode()
         self._padding = (filler * (notes_padding // len(filler) + 1))[:notes_padding].decode(errors="ignore")
         self._unknown_state_every = unknown_state_every
@@ -58,14 +59,14 @@ class People:
         """The Zalo user id: 17 to 19 digits, unique within the account and `salt`."""
         kind = (index * 7 + salt + self._offset) % 3
         lowest, prime = _USER_ID_RANGES[kind]
-        factor, start = self._line(salt, prime)
+        factor, start = self._lines[salt, prime]
         return lowest + (index * factor + start) % prime
 
     def index_of(self, user_id: int) -> int | None:
         """The index that has this Zalo user id (any index, also past the end of the list), or None."""
         for lowest, prime in _USER_ID_RANGES:
             if lowest <= user_id < lowest + prime:
-                factor, start = self._line(0, prime)
+                factor, start = self._lines[0, prime]
                 index = (user_id - lowest - start) * pow(factor, -1, prime) % prime
                 if self.user_id(index) == user_id:
                     return index

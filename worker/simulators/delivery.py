@@ -29,7 +29,7 @@ def replaced(fault: Fault, failure: Callable[[str, str], Answer]) -> Answer:
         answer = failure(fault.code, fault.message)
         answer.headers = {**answer.headers, **headers}
         return answer
-    status = 429 if fault.kind == "rate_limit" and fault.status == 503 else fault.status
+    status = fault.status or (429 if fault.kind == "rate_limit" else 503)
     bodies = {
         "html": (_HTML % status, "text/html"),
         "json": (b'{"message":"unavailable"}', "application/json"),

@@ -1,8 +1,9 @@
 """eSMS's `ZNS/GetFollowers` and `QueryListUID`, as PROVIDERS section 2 describes them."""
 
+import asyncio
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -69,17 +70,18 @@ class EsmsSimulator(Server):
     def failure(self, code: str, message: str) -> Answer:
         return self._result(code, {"ErrorMessage": message or _MESSAGES.get(code, "Error")})
 
-    def looped(self, call: Call, answer: Answer) -> Answer:
+    async def looped(self, call: Call, answer: Answer) -> Answer:
         assert isinstance(call.body, dict)
-        return self._list(call, {**call.body, "Offset": 0})
+        return await self._list(call, {**call.body, "Offset": 0})
 
     async def answer(self, call: Call) -> Answer:
-        answer = self._respond(call)
+        answer = await self._respond(call)
         if not call.cookie:
-            answer.headers = {"Set-Cookie": f"ASP.NET_SessionId=simulated{call.number}; path=/; HttpOnly"}
+            cookie = f"ASP.NET_SessionId=simulated{call.number}; path=/; HttpOnly"
+            answer.headers = {**answer.headers, "Set-Cookie": cookie}
         return answer
 
-    def _respond(self, call: Call) -> Answer:
+    async def _respond(self, call: Call) -> Answer:
         gone = self.config.get_followers_gone and call.path == _GET_FOLLOWERS
         if gone or call.path not in (_GET_FOLLOWERS, _QUERY_LIST_UID, _LIST_OAS):
             return _page(404, "Service", "Endpoint not found.")
@@ -89,13 +91,13 @@ class EsmsSimulator(Server):
             return _request_error()
         if not isinstance(call.body, dict):
             return _request_error()
-        return self._list_oas(call.body, call) if call.path == _LIST_OAS else self._list(call, call.body)
+        return self._list_oas(call.body, call) if call.path == _LIST_OAS else await self._list(call, call.body)
 
-    def _list(self, call: Call, body: Mapping[str, object]) -> Answer:
+    async def _list(self, call: Call, body: Mapping[str, object]) -> Answer:
         if refused := self._refused(body, call):
             return refused
         if call.path == _QUERY_LIST_UID:
-            return self._query_list_uid(body)
+            return await self._query_list_uid(body)
         return self._get_followers(body)
 
     def _refused(self, body: Mapping[str, object], call: Call) -> Answer | None:
@@ -112,9 +114,7 @@ class EsmsSimulator(Server):
     def _get_followers(self, body: Mapping[str, object]) -> Answer:
         offset, count = _whole(body.get("Offset")), _whole(body.get("Count"))
         if offset is None or count is None:
-            return (
-                _request_error()
-            )  # xs:int in the model (PROVIDERS 2.2), so WCF itself refuses what does not parse
+            return _request_error()  # xs:int in the model (PROVIDERS 2.2), so WCF itself refuses what does not parse
         if offset < 0 or count < 1:
             return self.failure("162", f"{'Offset' if offset < 0 else 'Count'} is invalid.")
         oa_id = str(body["OAID"])
@@ -125,7 +125,7 @@ class EsmsSimulator(Server):
         rest = {"ErrorMessage": "success", "Followers": followers, "Total": total}
         return self._result("100", rest, len(users))
 
-    def _query_list_uid(self, body: Mapping[str, object]) -> Answer:
+    async def _query_list_uid(self, body: Mapping[str, object]) -> Answer:
         window: list[int] = []
         for name in ("FromDate", "ToDate"):
             try:
@@ -138,7 +138,7 @@ class EsmsSimulator(Server):
         if count is None or not 1 <= count <= 50:
             return self.failure("162", "Count is invalid.")
         oa_id, follower = str(body["OAID"]), str(body.get("IsFollower") or "")
-        chosen = self._window(oa_id, follower, window[0], window[1] + _DAY, str(body.get("TagName") or ""))
+        chosen = await self._window(oa_id, follower, window[0], window[1] + _DAY, str(body.get("TagName") or ""))
         users = self._page(oa_id, chosen, offset, count)
         data = {"Count": len(users), "Offset": offset, "Total": self._total(len(chosen)), "Users": users}
         return self._result("100", {"Data": data}, len(users))
@@ -157,21 +157,23 @@ class EsmsSimulator(Server):
             return [index for index in range(listing.count) if listing.state(index) != "follow"]
         return range(listing.count)
 
-    def _window(self, oa_id: str, follower: str, start: int, end: int, tag: str) -> Sequence[int]:
+    async def _window(self, oa_id: str, follower: str, start: int, end: int, tag: str) -> Sequence[int]:
         key = (oa_id, self.listings[oa_id].version, follower, start, end, tag)
         if key not in self._windows:
+            chosen = await self._select(self.listings[oa_id], follower, start, end, tag)
             if len(self._windows) >= 8:
                 self._windows.clear()
-            self._windows[key] = self._select(oa_id, follower, start, end, tag)
+            self._windows[key] = chosen
         return self._windows[key]
 
-    def _select(self, oa_id: str, follower: str, start: int, end: int, tag: str) -> Sequence[int]:
-        everybody, people = self._everybody(oa_id, follower), self.listings[oa_id].people
+    async def _select(self, listing: Listing, follower: str, start: int, end: int, tag: str) -> Sequence[int]:
+        people = listing.people
+        everybody = listing.followed() if follower == "1" else range(listing.count)
         first = bisect_left(everybody, start, key=people.created)
-        chosen = everybody[first : bisect_left(everybody, end, key=people.created)]
-        if not tag:
-            return chosen
-        return [index for index in chosen if tag in people.tags(index)]
+        chosen: Sequence[int] = everybody[first : bisect_left(everybody, end, key=people.created)]
+        if follower == "0":
+            chosen = await _sift(chosen, lambda index: listing.state(index) != "follow")
+        return await _sift(chosen, lambda index: tag in people.tags(index)) if tag else chosen
 
     def _ordered(self, everybody: Sequence[int]) -> Sequence[int]:
         return everybody[::-1] if self.config.order == "newest" else everybody
@@ -194,6 +196,14 @@ class EsmsSimulator(Server):
         written = int(code) if self.config.code_as_number and code.isdecimal() else code
         body = msgspec.json.encode({self.config.code_key: written, **rest})
         return Answer(body=body, content_type="application/json; charset=utf-8", code=code, rows=rows)
+
+
+async def _sift(indexes: Sequence[int], keep: Callable[[int], bool]) -> list[int]:
+    kept: list[int] = []
+    for start in range(0, len(indexes), 5000):
+        kept += filter(keep, indexes[start : start + 5000])
+        await asyncio.sleep(0)  # a long list must not hold up the event loop
+    return kept
 
 
 def _whole(value: object) -> int | None:

@@ -67,7 +67,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How often it fires; 0: until cleared. A `rate_limit` always stays."""
     seconds: float = 0.0
     seconds_max: float = 0.0
-    status: int = 503
+    status: int = 0
+    """0: 503, or 429 for a `rate_limit`."""
     retry_after: str = ""
     """The header as it is (`"3"`, `"soon"`); `date+3`: the HTTP date three seconds from now; empty: none."""
     body: Literal["html", "json", "empty"] = "html"
@@ -79,13 +80,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that make no sense."""
         if self.every < 1 or self.skip < 0 or self.times < 0 or self.seconds < 0 or self.chunks < 1:
-            raise ValueError(
-                f"fault {self.kind}: every and chunks are 1 or more, skip, times, seconds not negative"
-            )
+            raise ValueError(f"fault {self.kind}: every and chunks are 1 or more, skip, times, seconds not negative")
         if self.kind == "rate_limit" and self.per_second <= 0:
-            raise ValueError(
-                "fault rate_limit: per_second says how many requests a second pass, so set it above 0"
-            )
+            raise ValueError("fault rate_limit: per_second says how many requests a second pass, so set it above 0")
         if self.kind == "error" and not self.code:
             raise ValueError("fault error: set code to the provider's error code")
 

@@ -1,8 +1,9 @@
 """What reached the provider: the last requests and counters over all of them."""
 
+import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -38,7 +39,9 @@ class Journal:
     def __init__(self, size: int) -> None:
         self.entries: deque[Entry] = deque(maxlen=size)
         self.counters: Counter[str] = Counter()
-        """requests, `endpoint:<name>`, `oa:<id>`, `status:<number|none>`, `fault:<kind>`, `in_flight[_max]`"""
+        """By `requests`, `endpoint:<name>`, `oa:<id>`, `status:<number|none>`, `fault:<kind>`, `in_flight`,
+        `in_flight_max`."""
+        self._changed = asyncio.Event()
 
     def opened(self, call: Call) -> Entry:
         """Remember a request as it arrives."""
@@ -56,6 +59,7 @@ class Journal:
         for counter in ("requests", f"endpoint:{call.endpoint}", f"oa:{call.oa_id}", "in_flight"):
             self.counters[counter] += 1
         self.counters["in_flight_max"] = max(self.counters["in_flight_max"], self.counters["in_flight"])
+        self._tell()
         return entry
 
     def closed(self, entry: Entry) -> None:
@@ -65,6 +69,12 @@ class Journal:
         self.counters[f"status:{entry.status or 'none'}"] += 1
         for fault in entry.faults:
             self.counters[f"fault:{fault}"] += 1
+        self._tell()
+
+    async def until(self, holds: Callable[[Mapping[str, int]], bool]) -> None:
+        """Wait until the counters are as wanted: `until(lambda seen: seen["requests"] >= 3)`."""
+        while not holds(self.counters):
+            await self._changed.wait()
 
     def select(self, query: Mapping[str, str]) -> list[Entry]:
         """Entries with the query's `endpoint` and `oa_id`, numbered above its `after`. Raises ValueError."""
@@ -83,6 +93,11 @@ class Journal:
         self.entries.clear()
         self.counters.clear()
         self.counters["in_flight"] = in_flight
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 def _without_secrets(body: object) -> object:

@@ -51,7 +51,11 @@ class Server(abc.ABC):
         server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.config.host, self.config.port).start()
+        try:
+            await web.TCPSite(self._runner, self.config.host, self.config.port).start()
+        except OSError:
+            await self.stop()
+            raise
         host, port = self._runner.addresses[0][:2]
         self._url = f"http://{host}:{port}"
         return self
@@ -127,7 +131,7 @@ class Server(abc.ABC):
         """What the provider says when nothing goes wrong on the way."""
 
     @abc.abstractmethod
-    def looped(self, call: Call, answer: Answer) -> Answer:
+    async def looped(self, call: Call, answer: Answer) -> Answer:
         """The answer, so that whoever follows its paging comes round again."""
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -186,7 +190,7 @@ class Server(abc.ABC):
             self._served[key] = answer
         if fault and fault.kind in ("null_list", "missing_list"):
             return without_list(answer, self.list_path_of(call), null=fault.kind == "null_list")
-        return self.looped(call, answer) if fault and fault.kind == "cursor_loop" else answer
+        return await self.looped(call, answer) if fault and fault.kind == "cursor_loop" else answer
 
     def list_path_of(self, call: Call) -> tuple[str, ...]:
         """Where this endpoint's answers hold the followers."""

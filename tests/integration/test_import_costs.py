@@ -1,0 +1,32 @@
+"""What starting a small part of the product loads; each in a fresh process."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@functools.cache
+def imported_by(module: str) -> set[str]:
+    """Return the top-level names of all modules that importing this one brings in."""
+    script = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+
+
+@pytest.mark.parametrize("module", ["worker.core.account", "worker.embedded", "worker.logs"])
+def test_pydantic_is_loaded_by_the_settings_only(module: str) -> None:
+    assert "pydantic" not in imported_by(module)
+    assert "pydantic" in imported_by("worker.settings")
+
+
+@pytest.mark.parametrize("module", ["worker.settings", "worker.embedded", "worker.logs"])
+def test_small_parts_do_not_load_the_large_libraries(module: str) -> None:
+    assert not imported_by(module) & {"faststream", "nats", "aiohttp", "httpx", "typer"}

@@ -1,0 +1,73 @@
+"""The unmodified core in virtual time: thousands of worlds with kills, freezes and a lying network."""
+
+import logging
+
+import pytest
+import structlog
+
+from tests.simulation.world import Breakage, Ledger, Simulation
+from worker.core.chain import FencedError
+from worker.core.consume import CommandHandler
+from worker.core.ports import Delivery
+
+SEEDS = 300
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+def test_every_job_is_complete_in_order_and_once_whatever_dies():
+    total = Ledger()
+
+    for seed in range(SEEDS):
+        ledger = Simulation(seed).run()
+        assert not ledger.problems, f"seed {seed}: {ledger.problems}"
+        for name in ("jobs", "pages", "kills", "pauses", "drains", "duplicates"):
+            setattr(total, name, getattr(total, name) + getattr(ledger, name))
+
+    assert total.kills > SEEDS / 2
+    assert total.pauses > SEEDS / 2
+
+
+def _caught(breakage: Breakage, seeds: int) -> bool:
+    return any(Simulation(seed, breakage).run().problems for seed in range(seeds))
+
+
+def test_a_log_without_the_expected_sequence_is_caught():
+    assert _caught(Breakage(fence=False, window=0.01), 20)
+
+
+def test_taking_a_duplicate_for_success_is_caught():
+    assert _caught(Breakage(trust_duplicates=True), 300)
+
+
+def test_acknowledging_before_the_work_is_caught():
+    async def ack_first(handler: CommandHandler, delivery: Delivery) -> None:
+        await delivery.ack()
+        await handler.handle(delivery)
+
+    assert _caught(Breakage(handle=ack_first), 20)
+
+
+def test_settling_a_delivery_that_is_another_workers_is_caught():
+    async def ack_when_fenced(handler: CommandHandler, delivery: Delivery) -> None:
+        original = handler._handle
+
+        async def settle(*arguments: object) -> None:
+            try:
+                await original(*arguments)  # type: ignore[arg-type]
+            except FencedError:
+                await delivery.ack()
+
+        handler._handle = settle  # type: ignore[method-assign,assignment]
+        try:
+            await handler.handle(delivery)
+        finally:
+            handler._handle = original  # type: ignore[method-assign]
+
+    assert _caught(Breakage(handle=ack_when_fenced), 1500)

@@ -1,0 +1,264 @@
+"""One simulated run: commands, workers that die and freeze, and what must be true in the end."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from schemas import FollowerPage, JobCompleted, JobEvent, decode
+from schemas.events import TERMINAL
+from schemas.jobs import JobStatus
+from schemas.subjects import command_subject, job_subject, page_subject
+from schemas.types import Provider
+from tests.simulation.loop import run
+from tests.simulation.model import (
+    Faults,
+    ModelClient,
+    ModelDeadLetters,
+    ModelDelivery,
+    ModelLog,
+    ModelStatusBoard,
+    NoMeter,
+    Process,
+    Queue,
+    Stream,
+)
+from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.ports import Delivery
+from worker.core.world import World
+
+Handle = Callable[[CommandHandler, Delivery], Awaitable[None]]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ACK_WAIT = 3.0
+PROVIDERS: tuple[Provider, ...] = ("etelecom", "esms")
+
+
+async def honest(handler: CommandHandler, delivery: Delivery) -> None:
+    """Handle a delivery as the product does."""
+    await handler.handle(delivery)
+
+
+@dataclass
+class Breakage:
+    """What is wrong on purpose, to see that the simulation notices."""
+
+    fence: bool = True
+    trust_duplicates: bool = False
+    handle: Handle = honest
+    window: float | None = None
+
+
+@dataclass
+class Ledger:
+    """What happened in a run."""
+
+    jobs: int = 0
+    pages: int = 0
+    kills: int = 0
+    pauses: int = 0
+    drains: int = 0
+    duplicates: int = 0
+    virtual_seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ExpectedJob:
+    provider: Provider
+    id: str
+    ids: list[str]
+
+
+class Simulation:
+    """A seed's world. `run()` once."""
+
+    def __init__(self, seed: int, breakage: Breakage | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.breakage = breakage or Breakage()
+        self.faults = Faults() if self.rng.random() < 0.8 else Faults(0.12, 0.12, 0.12, 0.1, 0.2)
+        window = self.breakage.window or self.rng.choice([1.0, 5.0, 120.0])
+        self.stream = Stream(self.rng, self.rng.random() < 0.5, window, fence=self.breakage.fence)
+        if self.rng.random() < 0.3:
+            self.stream.max_payload = 3_600
+        self.notes = 300 if self.stream.max_payload < 10_000 else 0
+        self.queue = Queue(ACK_WAIT)
+        self.statuses: dict[str, JobStatus] = {}
+        self.letters: list = []  # type: ignore[type-arg]
+        self.ledger = Ledger()
+        self.jobs: list[ExpectedJob] = []
+        self.replicas: list[Replica] = []
+        self.processes: list[Process] = []
+
+    def run(self) -> Ledger:
+        """Run to the end and check; the ledger has the problems found."""
+        run(self.rng, self._main())
+        return self.ledger
+
+    async def _main(self) -> None:
+        self._publish()
+        self.replicas = [Replica(self, index) for index in range(self.rng.randint(1, 3))]
+        chaos = asyncio.create_task(self._chaos())
+        loop = asyncio.get_running_loop()
+        while self.queue.left and loop.time() < 3_000:
+            await asyncio.sleep(0.5)
+        chaos.cancel()
+        self.ledger.virtual_seconds = loop.time()
+        # What landed late or was still under way must not spoil what is finished.
+        await asyncio.sleep(30)
+        self._check()
+        for process in self.processes:
+            process.over = True
+
+    def _publish(self) -> None:
+        for number in range(self.rng.randint(1, 4)):
+            provider = self.rng.choice(PROVIDERS)
+            ids = [str(1000 * (number + 1) + index) for index in range(self.rng.choice([0, 1, 5, 12, 37, 80]))]
+            job = ExpectedJob(provider, f"job-{number}", ids)
+            self.jobs.append(job)
+            copies = self.rng.choice([1, 1, 2, 3])
+            self.ledger.duplicates += copies - 1
+            for _ in range(copies):
+                body = f'{{"provider":"{provider}","oa_id":"oa","id":"{job.id}","page_size":5}}'
+                self.queue.put(command_subject(provider), body.encode(), {})
+        self.rng.shuffle(self.queue.commands)
+
+    async def _chaos(self) -> None:
+        pace = self.rng.choice([0.5, 2, 5])
+        for _ in range(self.rng.randint(0, 20)):
+            await asyncio.sleep(self.rng.expovariate(pace))
+            victim = self.rng.choice(self.replicas)
+            act = self.rng.choice(["kill", "pause", "drain"])
+            if act == "kill":
+                self.ledger.kills += 1
+                victim.process.kill()
+                await self._replace(victim)
+            elif act == "pause":
+                self.ledger.pauses += 1
+                victim.process.pause(self.rng.uniform(0.5, 3 * ACK_WAIT))
+            else:
+                self.ledger.drains += 1
+                victim.draining.set()
+                await self._replace(victim)
+
+    async def _replace(self, victim: "Replica") -> None:
+        await asyncio.sleep(self.rng.uniform(0, 2))
+        self.replicas[self.replicas.index(victim)] = Replica(self, len(self.replicas) + self.ledger.kills * 7)
+
+    def _check(self) -> None:
+        problems = self.ledger.problems
+        if self.queue.left:
+            problems.append(f"{self.queue.left} commands were never done")
+        for job in self.jobs:
+            self.ledger.jobs += 1
+            problems.extend(f"{job.id}: {problem}" for problem in self._problems(job))
+
+    def _problems(self, job: ExpectedJob) -> list[str]:
+        pages = [decode(entry.data, FollowerPage) for entry in self.stream.of(page_subject(job.provider, "oa", job.id))]
+        events = self.stream.of(job_subject(job.provider, "oa", job.id))
+        decoded: list[tuple[int, JobEvent]] = [(entry.sequence, decode(entry.data, JobEvent)) for entry in events]
+        ends = [(sequence, event) for sequence, event in decoded if isinstance(event, TERMINAL)]
+        self.ledger.pages += len(pages)
+        return [*_page_problems(job, pages), *self._end_problems(job, pages, ends)]
+
+    def _end_problems(self, job: ExpectedJob, pages: list[FollowerPage], ends: list) -> list[str]:  # type: ignore[type-arg]
+        if len(ends) != 1:
+            return [f"{len(ends)} terminal events"]
+        sequence, end = ends[0]
+        last = self.stream.of(page_subject(job.provider, "oa", job.id))[-1:]
+        problems = []
+        if not isinstance(end, JobCompleted):
+            problems.append(f"ended as {end}")
+        elif (end.followers, end.pages) != (len(job.ids), pages[-1].page if pages else 0):
+            problems.append(f"completed says {end.pages} pages and {end.followers} followers")
+        if last and last[0].sequence > sequence:
+            problems.append("a page after the terminal event")
+        return problems
+
+
+def _page_problems(job: ExpectedJob, pages: list[FollowerPage]) -> list[str]:
+    problems = []
+    ids = [follower.user_id for page in pages for follower in page.followers]
+    if ids != job.ids:
+        problems.append(f"published {len(ids)} followers ({len(set(ids))} different) of {len(job.ids)}")
+    if [page.last for page in pages] != [False] * (len(pages) - 1) + [True]:
+        problems.append("`last` is not on the last page alone")
+    for before, after in zip([None, *pages], pages, strict=False):
+        if before is not None and before.page == after.page:
+            expected = (before.page, before.part + 1)
+        elif before is not None and before.part != before.parts:
+            problems.append(f"page {before.page} lacks parts")
+            continue
+        else:
+            expected = (before.page + 1 if before else 1, 1)
+            if after.cursor != (before.next_cursor if before else None):
+                problems.append(f"page {after.page} was read at {after.cursor}, not where the one before pointed")
+        if (after.page, after.part) != expected:
+            problems.append(f"page {after.page}.{after.part} stands where {expected} belongs")
+    return problems
+
+
+class Replica:
+    """A worker process with a few slots."""
+
+    def __init__(self, simulation: Simulation, number: int) -> None:
+        self.simulation = simulation
+        self.process = Process(f"w{number}-{simulation.rng.getrandbits(20)}")
+        simulation.processes.append(self.process)
+        self.draining = asyncio.Event()
+        rng = simulation.rng
+        log = ModelLog(simulation.stream, self.process, simulation.faults, rng)
+        log.trust_duplicates = simulation.breakage.trust_duplicates
+        world = World(
+            log=log,
+            status=ModelStatusBoard(simulation.statuses, self.process),
+            dead_letters=ModelDeadLetters(simulation.letters, self.process),
+            meter=NoMeter(),
+            now=lambda: START + timedelta(seconds=asyncio.get_running_loop().time()),
+            dice=rng.random,
+            token=lambda: f"{rng.getrandbits(64):x}",
+            worker=self.process.name,
+            prefetch=rng.choice([1, 3, 8]),
+            ack_wait=ACK_WAIT,
+        )
+        self.handler = CommandHandler(
+            {provider: OpenAccount(provider, provider, self._client(provider)) for provider in PROVIDERS},
+            world,
+            self.draining,
+        )
+        self.tasks = [asyncio.create_task(self._slot()) for _ in range(rng.randint(1, 3))]
+
+    def _client(self, provider: Provider) -> ModelClient:
+        simulation = self.simulation
+        return _ByJob(simulation, self.process, offsets=provider == "esms")
+
+    async def _slot(self) -> None:
+        while not self.draining.is_set():
+            await self.process.step()
+            command = self.simulation.queue.take()
+            if command is None:
+                await asyncio.sleep(0.2)
+                continue
+            delivery = ModelDelivery(self.simulation.queue, command, self.process)
+            await self.simulation.breakage.handle(self.handler, delivery)
+
+
+class _ByJob(ModelClient):
+    """Each job has its own list: the command's id says which."""
+
+    def __init__(self, simulation: Simulation, process: Process, *, offsets: bool) -> None:
+        super().__init__([], process, simulation.faults, simulation.rng, offsets=offsets, notes=simulation.notes)
+        self._simulation = simulation
+
+    async def fetch(self, command, cursor):
+        return await self._of(command).fetch(command, cursor)
+
+    def read_ahead(self, command, page, count):
+        return self._of(command).read_ahead(command, page, count)
+
+    def _of(self, command) -> ModelClient:
+        simulation = self._simulation
+        ids = next(job.ids for job in simulation.jobs if job.id == command.id)
+        return ModelClient(
+            ids, self._process, simulation.faults, simulation.rng, offsets=self._offsets, notes=simulation.notes
+        )

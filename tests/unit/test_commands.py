@@ -1,0 +1,166 @@
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import FetchEsmsFollowers, FetchEtelecomFollowers
+from worker.core.commands import MAX_COMMAND_BYTES, Address, RejectedError, read_job
+from worker.core.errors import InvalidCommandError, UnsupportedError
+
+
+@dataclass
+class Command:
+    """A delivery of which only the content matters."""
+
+    data: bytes
+    subject: str = "followers.fetch.etelecom"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sequence: int = 7
+    timestamp_us: int = 1_700_000_000_000_001
+    deliveries: int = 1
+
+    async def ack(self) -> None:
+        raise AssertionError("reading must not settle")
+
+    async def nak(self, delay: float) -> None:
+        raise AssertionError("reading must not settle")
+
+    async def in_progress(self) -> None:
+        raise AssertionError("reading must not settle")
+
+
+def _json(**fields: object) -> bytes:
+    return msgspec.json.encode({"provider": "etelecom", "oa_id": "579745863508352884"} | fields)
+
+
+def _esms(**fields: object) -> Command:
+    return Command(_json(provider="esms", **fields), subject="followers.fetch.esms")
+
+
+def _rejection(command: Command) -> RejectedError:
+    with pytest.raises(RejectedError) as caught:
+        read_job(command)
+    return caught.value
+
+
+def test_a_command_is_read_with_its_address():
+    job = read_job(Command(_json(id="j1", account="shop", labels={"a": "b"}), headers={"traceparent": "00-ab"}))
+
+    assert isinstance(job.command, FetchEtelecomFollowers)
+    assert job.address == Address(
+        provider="etelecom", oa_id="579745863508352884", job_id="j1", account="shop", labels={"a": "b"}
+    )
+    assert (job.sequence, job.traceparent) == (7, "00-ab")
+
+
+@pytest.mark.parametrize("given", ["", "x" * 500_000, "00-ab\r\nNats-Msg-Id: 1", "00-é"])
+def test_what_is_no_trace_context_is_not_passed_on(given):
+    assert read_job(Command(_json(), headers={"Traceparent": given})).traceparent is None
+
+
+def test_messagepack_is_read_by_its_content_type():
+    body = msgspec.msgpack.encode({"provider": "esms", "oa_id": "1", "page_size": 10})
+
+    job = read_job(Command(body, "followers.fetch.esms", {"Content-Type": "application/msgpack"}))
+
+    assert job.command == FetchEsmsFollowers(oa_id="1", page_size=10)
+
+
+def test_the_job_id_is_the_commands_then_the_message_ids_then_derived_from_the_stream():
+    named = {"Nats-Msg-Id": "m-1"}
+
+    assert read_job(Command(_json(id="j1"), headers=named)).address.job_id == "j1"
+    assert read_job(Command(_json(), headers=named)).address.job_id == "m-1"
+    assert read_job(Command(_json())).address.job_id == "t1700000000000001-7"
+
+
+def test_a_message_id_that_fits_no_subject_still_gives_the_same_job_each_time():
+    first, again, other = (
+        read_job(Command(_json(), headers={"Nats-Msg-Id": text})).address.job_id for text in ("a.b c", "a.b c", "a.b d")
+    )
+
+    assert first == again != other
+    assert first.isalnum()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "the command is empty"),
+        (b"{", "can't be decoded"),
+        (b"\xff\xfe", "can't be decoded"),
+        (b'{"labels":' * 6_000, "can't be decoded"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b"7", "Expected `object`, got `int`"),
+        (_json(provider="zalo"), '`provider` must be "etelecom" or "esms"'),
+        (b'{"oa_id":"1"}', '`provider` must be "etelecom" or "esms"'),
+        (_json(provider="esms"), "publish it on followers.fetch.esms"),
+        (_json(fliter={}), "unknown field `fliter`"),
+        (_json(filter={"nmae": "x"}), "unknown field `filter.nmae`"),
+        (_json(oa_id="a b"), "$.oa_id"),
+        (_json(oa_id="1\n"), "$.oa_id"),
+        (_json(oa_id=1), "$.oa_id"),
+        (_json(page_size=101), "$.page_size"),
+        (_json(page_size=0), "$.page_size"),
+        (_json(page_size="7"), "$.page_size"),
+        (_json(labels={str(n): "" for n in range(17)}), "$.labels"),
+        (_json(not_after="2026-01-01T00:00:00"), "$.not_after"),
+        (_json(filter={"date_from": "yesterday"}), "$.filter.date_from"),
+        (_json(max_pages=0), "$.max_pages"),
+        (b"x" * (MAX_COMMAND_BYTES + 1), "more than the 65536 allowed"),
+    ],
+)
+def test_a_wrong_command_is_refused_with_what_to_change(body, says):
+    rejection = _rejection(Command(body))
+
+    assert isinstance(rejection.error, InvalidCommandError)
+    assert says in rejection.error.message
+
+
+def test_an_unknown_content_type_is_refused_by_name():
+    rejection = _rejection(Command(_json(), headers={"content-type": "application/xml"}))
+
+    assert "application/xml" in rejection.error.message
+
+
+def test_what_only_the_other_provider_can_do_is_unsupported_and_named():
+    of_esms = _rejection(_esms(filter={"name": "x"}))
+    sort = _rejection(_esms(sort="-created_at"))
+    of_etelecom = _rejection(Command(_json(filter={"tag": "vip"})))
+
+    assert all(isinstance(rejection.error, UnsupportedError) for rejection in (of_esms, sort, of_etelecom))
+    assert "`filter.name`" in of_esms.error.message
+    assert "`sort`" in sort.error.message
+    assert "`filter.tag`" in of_etelecom.error.message
+
+
+def test_a_refused_command_keeps_its_address_where_that_can_be_read():
+    readable = _rejection(Command(_json(id="j1", account="shop", labels={"a": "b"}, page_size=999)))
+    by_header = _rejection(Command(_json(page_size=999), headers={"Nats-Msg-Id": "m-1"}))
+    unreadable = [_rejection(Command(body)) for body in (b"{", b"[]", _json(oa_id="a b"), _json(id="no spaces"))]
+
+    assert readable.address == Address(
+        provider="etelecom", oa_id="579745863508352884", job_id="j1", account="shop", labels={"a": "b"}
+    )
+    assert by_header.address is not None
+    assert by_header.address.job_id == "m-1"
+    assert [rejection.address for rejection in unreadable] == [None] * 4
+
+
+def test_a_wrong_value_is_not_repeated_in_the_message():
+    rejection = _rejection(Command(_json(filter={"gender": "0901234567"})))
+
+    assert "0901234567" not in rejection.error.message
+    assert "gender" in rejection.error.message
+
+
+@given(st.binary(max_size=300), st.sampled_from([None, "application/json", "application/msgpack"]))
+def test_no_bytes_make_reading_fail_otherwise(body, content_type):
+    headers = {"Content-Type": content_type} if content_type else {}
+
+    rejection = _rejection(Command(body, headers=headers))
+
+    assert rejection.error.message.isprintable()

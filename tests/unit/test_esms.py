@@ -1,0 +1,297 @@
+"""eSMS's answers become pages or the right error; its dates and offsets are worked out right."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schemas import EsmsFilter, FetchEsmsFollowers
+from tests.contract.providers_kit import account
+from worker.core.account import EsmsAccount
+from worker.core.errors import (
+    BadResponseError,
+    FetchFailure,
+    ForbiddenError,
+    GarbledResponseError,
+    InternalError,
+    InvalidCommandError,
+    NotFoundError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnsupportedError,
+)
+from worker.core.ports import ProviderClient, ProviderPage
+from worker.providers import open_client
+from worker.providers.esms import paged
+from worker.providers.esms_answers import read_answer
+from worker.providers.esms_filter import days
+from worker.providers.http import Answer
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+KEYS = ("THEAPIKEY", "THESECRETKEY")
+
+
+def read(body: Any, status: int = 200, endpoint: Any = "GetFollowers") -> tuple[list[str], int | None]:
+    return read_answer(Answer(status, json.dumps(body).encode(), 4.0), endpoint, "mine", "eSMS", KEYS)
+
+
+def refusal(body: Any, status: int = 200) -> FetchFailure:
+    with pytest.raises(FetchFailure) as caught:
+        read(body, status)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {
+            "CodeResult": "100",
+            "ErrorMessage": "success",
+            "Followers": [{"User_Id": "12"}, {"User_Id": "34"}],
+            "Total": 9,
+        },
+        {"CodeResult": 100, "Followers": [{"User_Id": 12}, {"User_Id": 34}], "Total": "9"},
+        {"coderesult": "100", "FOLLOWERS": [{"user_id": "12"}, {"USERID": "34"}], "total": 9.0},
+        {"CodeResponse": "100", "Followers": [{"User_id": "12"}, {"ZaloUid": "34"}], "Total": 9},
+        {"CodeResult": " 100 ", "Followers": ["12", 34], "Total": 9},
+        {"CodeResult": "100", "Data": {"Users": ["12", 34], "Total": 9, "Count": 2, "Offset": 0}},
+        {"CodeResult": "100", "data": {"users": ["12", "34"], "TOTAL": "9"}, "New": {"field": 1}},
+    ],
+)
+@pytest.mark.parametrize("endpoint", ["GetFollowers", "QueryListUID"])
+def test_all_spellings_give_the_same(body: Any, endpoint: str) -> None:
+    assert read(body, endpoint=endpoint) == (["12", "34"], 9)
+
+
+@pytest.mark.parametrize("total", [None, "many", -1, True])
+def test_a_total_that_says_nothing_is_unknown(total: Any) -> None:
+    assert read({"CodeResult": "100", "Followers": [{"User_Id": "1"}], "Total": total}) == (["1"], None)
+
+
+def test_a_null_list_is_empty_only_where_the_total_says_so() -> None:
+    assert read({"CodeResult": "100", "Followers": None, "Total": 0}) == ([], 0)
+    for total in (5, None):
+        assert type(refusal({"CodeResult": "100", "Followers": None, "Total": total})) is BadResponseError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"CodeResult": "100", "ErrorMessage": "success", "Total": 208},
+        {"CodeResult": "100", "Followers": "[]", "Total": 1},
+        {"CodeResult": "100", "Followers": [{"Name": "x"}], "Total": 1},
+        {"CodeResult": "100", "Followers": [{"User_Id": None}], "Total": 1},
+        {"CodeResult": "100", "Followers": [None], "Total": 1},
+        {"CodeResult": "100", "Data": None},
+        {"Followers": [{"User_Id": "1"}], "Total": 1},
+        [{"User_Id": "1"}],
+        {},
+        None,
+    ],
+)
+def test_what_would_lose_followers_in_silence_is_an_error(body: Any) -> None:
+    assert type(refusal(body)) is BadResponseError
+
+
+RELEVANT = {
+    "101": UnauthorizedError, "102": ForbiddenError, "103": ForbiddenError, "110": InvalidCommandError,
+    "140": ForbiddenError, "143": ForbiddenError, "160": RateLimitedError, "161": InvalidCommandError,
+    "162": InvalidCommandError, "199": ProviderUnavailableError, "204": NotFoundError,
+    "210": InvalidCommandError, "791": InvalidCommandError, "799": NotFoundError, "854": NotFoundError,
+}  # fmt: skip
+OF_SENDING = (
+    99, 104, 105, 106, 107, 108, 115, 117, 118, 120, 124, 146, 163, 171, 177, 201, 300, 301, 687, 788, 789,
+    790, 801, 802, 851, 852, 853,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [*RELEVANT.items(), *((str(code), BadResponseError) for code in OF_SENDING)]
+)
+def test_every_documented_code_has_its_error(code: str, expected: type[FetchFailure]) -> None:
+    error = refusal({"CodeResult": code, "ErrorMessage": "as eSMS puts it"})
+
+    assert type(error) is expected
+    assert error.provider_code == code
+    assert code in str(error)
+    assert "as eSMS puts it" in str(error)
+    if isinstance(error, RateLimitedError | ProviderUnavailableError):
+        assert error.retry_after == 4.0
+
+
+def test_advice_names_what_a_person_has_to_do() -> None:
+    assert "ask eSMS to allow this worker's IP" in str(refusal({"CodeResult": "140"}))
+    assert "accounts.mine.api_key and secret_key" in str(refusal({"CodeResult": "101"}))
+
+
+@pytest.mark.parametrize("code", ["777", "-32", "0", "success", ""])
+def test_a_code_that_nobody_documented_is_tried_again_and_told(code: str) -> None:
+    error = refusal({"CodeResult": code, "ErrorMessage": "new"})
+
+    if code == "":
+        assert type(error) is BadResponseError
+    else:
+        assert type(error) is GarbledResponseError
+        assert error.provider_code == code
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        ({"CodeResult": "101"}, 500, UnauthorizedError),
+        ({"CodeResult": "777"}, 500, ProviderUnavailableError),
+        ({"CodeResult": "100", "Followers": []}, 500, ProviderUnavailableError),
+        ({"CodeResult": "101"}, 429, RateLimitedError),
+        ({"Message": "no route"}, 404, NotFoundError),
+        ({"CodeResult": "204"}, 404, NotFoundError),
+    ],
+)
+def test_code_and_status_are_read_together(body: Any, status: int, expected: type[FetchFailure]) -> None:
+    error = refusal(body, status)
+
+    assert isinstance(error, expected)
+    assert error.http_status == status
+
+
+def test_a_message_repeats_no_key() -> None:
+    error = refusal({"CodeResult": "101", "ErrorMessage": "bad theapikey / THESECRETKEY, 0912000111"})
+
+    assert not [word for word in ("theapikey", "THESECRETKEY", "0912") if word in str(error)]
+
+
+# Offsets.
+
+
+@pytest.mark.parametrize(
+    ("rows", "total", "offset", "expected"),
+    [
+        (50, 208, 0, ("50", False)),
+        (8, 208, 200, (None, False)),
+        (50, 50, 0, (None, False)),
+        (0, 208, 50, (None, False)),
+        (0, 0, 0, (None, False)),
+        (20, 208, 0, ("20", False)),  # a short page is no end
+        (50, None, 0, ("50", False)),
+        (20, None, 0, ("20", False)),
+        (0, None, 70, (None, False)),
+        (50, 40, 0, ("50", False)),  # a full page outweighs a total that can't be right
+        (30, 20, 0, (None, False)),
+        (50, 20_000, 9900, ("9950", False)),
+        (50, 20_000, 9950, (None, True)),
+        (50, 10_000, 9950, (None, False)),
+        (50, None, 9950, (None, True)),
+        (49, None, 9950, (None, False)),
+    ],
+)
+def test_the_list_ends_where_it_ends(
+    rows: int, total: int | None, offset: int, expected: tuple[str | None, bool]
+) -> None:
+    page = paged([str(n) for n in range(1, rows + 1)], total, offset, 50)
+
+    assert (page.next_cursor, page.capped) == expected
+    assert len(page.followers) == rows
+
+
+def client(endpoint: Any = "auto") -> ProviderClient:
+    mine = account(endpoint, "http://127.0.0.1:9")
+    assert isinstance(mine, EsmsAccount)
+    return open_client(mine, request_timeout=1, max_response_bytes=1000, now=lambda: NOON)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "total", "count", "expected"),
+    [
+        ("50", 208, 8, ["50", "100", "150", "200"]),
+        ("50", 208, 2, ["50", "100"]),
+        ("50", 200, 8, ["50", "100", "150"]),
+        ("37", 208, 3, ["37", "87", "137"]),
+        ("9900", 20_000, 8, ["9900", "9950"]),
+        ("50", None, 8, ["50"]),
+        ("50", 40, 8, ["50"]),
+        ("50", 208, 0, []),
+        (None, 208, 8, []),
+    ],
+)
+def test_offsets_are_known_ahead(cursor: str | None, total: int | None, count: int, expected: list[str]) -> None:
+    page = ProviderPage(followers=(), next_cursor=cursor, total=total)
+
+    assert client().read_ahead(FetchEsmsFollowers(oa_id="1"), page, count) == expected
+
+
+@pytest.mark.parametrize("cursor", ["", "abc", "-50", "1.5", "٣", "9" * 30])
+async def test_a_cursor_that_is_no_offset_is_refused(cursor: str) -> None:
+    with pytest.raises(InternalError):
+        await client().fetch(FetchEsmsFollowers(oa_id="1"), cursor)
+
+
+def test_esms_rows_always_move() -> None:
+    assert client().moves(FetchEsmsFollowers(oa_id="1"))
+
+
+# Filters and dates.
+
+
+@pytest.mark.parametrize(
+    ("filter", "name"),
+    [
+        (EsmsFilter(date_from="2026-01-31"), "date_from"),
+        (EsmsFilter(date_to="2026-01-31"), "date_to"),
+        (EsmsFilter(state="follow"), "state"),
+        (EsmsFilter(tag="VIP"), "tag"),
+    ],
+)
+def test_get_followers_alone_can_do_no_filter(filter: EsmsFilter, name: str) -> None:
+    wanted = FetchEsmsFollowers(oa_id="1", filter=filter)
+
+    with pytest.raises(UnsupportedError, match=rf"filter\.{name}.*endpoint"):
+        client("GetFollowers").check(wanted)
+    client("QueryListUID").check(wanted)
+    client("auto").check(wanted)
+
+
+def test_an_empty_filter_is_no_filter() -> None:
+    client("GetFollowers").check(FetchEsmsFollowers(oa_id="1", filter=EsmsFilter()))
+
+
+@pytest.mark.parametrize(
+    ("written", "day"),
+    [
+        ("2026-01-31", "31/01/2026"),
+        ("31/01/2026", "31/01/2026"),
+        ("2026-01-31T00:00:00+07:00", "31/01/2026"),
+        ("2026-01-30T17:00:00Z", "31/01/2026"),
+        ("2026-01-30T16:59:59.999999999z", "30/01/2026"),
+        ("2026-01-31t23:30:00-05:00", "01/02/2026"),
+        ("2024-02-29", "29/02/2024"),
+        ("0999-01-01", "01/01/0999"),
+    ],
+)
+def test_a_day_is_vietnams_day(written: str, day: str) -> None:
+    assert days(EsmsFilter(date_from=written, date_to=written), NOON) == (day, day)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2026-02-30", "31/04/2026", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "9999-12-31T23:59:59Z"],
+)
+def test_a_day_that_does_not_exist_is_refused_before_any_request(written: str) -> None:
+    for name in ("date_from", "date_to"):
+        wanted = FetchEsmsFollowers(
+            oa_id="1",
+            filter=EsmsFilter(date_from=written) if name == "date_from" else EsmsFilter(date_to=written),
+        )
+        with pytest.raises(InvalidCommandError, match=rf"filter\.{name}") as caught:
+            client().check(wanted)
+        assert caught.value.requests == 0
+
+
+def test_days_in_the_wrong_order_are_refused() -> None:
+    with pytest.raises(InvalidCommandError, match="2026-02-01 is after date_to 2026-01-31"):
+        days(EsmsFilter(date_from="01/02/2026", date_to="2026-01-31"), NOON)
+
+
+def test_unset_days_reach_from_zalos_first_year_to_tomorrow_in_vietnam() -> None:
+    assert days(None, NOON) == ("01/01/2012", "24/11/2026")
+    assert days(None, NOON + timedelta(hours=5)) == ("01/01/2012", "25/11/2026")

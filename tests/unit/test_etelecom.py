@@ -1,0 +1,295 @@
+"""eTelecom's answers, byte by byte, become pages or the right error."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from schemas import EtelecomFilter, FetchEtelecomFollowers, Follower, SharedInfo
+from worker.core.errors import (
+    BadResponseError,
+    FetchFailure,
+    ForbiddenError,
+    GarbledResponseError,
+    InvalidCommandError,
+    NotFoundError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnsupportedError,
+)
+from worker.core.ports import ProviderPage
+from worker.providers.etelecom_errors import failure
+from worker.providers.etelecom_rows import read_page
+from worker.providers.http import Answer
+
+RICH = {
+    "id": "7374000123336164545",
+    "shop_id": "1150000000000000001",
+    "oa_id": "2801000000000000001",
+    "zl_user_id": "1438251841810134353",
+    "zl_user_id_by_app": "36534203252110606",
+    "assigned_user_id": "1149000000000000011",
+    "full_name": "Lê Văn Mẫu",
+    "avatar": "https://avatar.example.invalid/1",
+    "avatars": {"120": "https://avatar.example.invalid/120", "240": "https://avatar.example.invalid/240"},
+    "gender": "male",
+    "phone": "0912000111",
+    "state": "follow",
+    "has_conversation": True,
+    "shared_info": {
+        "address": "11 Đường Mẫu", "city": "Hà Nội", "district": "Quận Thử", "ward": "Phường Một",
+        "name": "Lê Mẫu", "phone": 84912000111,
+    },
+    "tags_and_notes_info": {"notes": ["gọi lại"], "tag_names": ["VIP"]},
+    "created_at": "2026-01-31T07:00:00.5+07:00",
+    "updated_at": "2026-02-01T00:00:00Z",
+    "last_conversation": {"message": "a private word"},
+}  # fmt: skip
+READ = Follower(
+    user_id="1438251841810134353",
+    user_id_by_app="36534203252110606",
+    provider_id="7374000123336164545",
+    shop_id="1150000000000000001",
+    display_name="Lê Văn Mẫu",
+    avatar="https://avatar.example.invalid/1",
+    avatars={"120": "https://avatar.example.invalid/120", "240": "https://avatar.example.invalid/240"},
+    gender="male",
+    state="follow",
+    phone="+84912000111",
+    phone_raw="0912000111",
+    shared_info=SharedInfo(
+        name="Lê Mẫu",
+        phone="+84912000111",
+        address="11 Đường Mẫu",
+        ward="Phường Một",
+        district="Quận Thử",
+        city="Hà Nội",
+    ),
+    tags=["VIP"],
+    notes=["gọi lại"],
+    assigned_user_id="1149000000000000011",
+    has_conversation=True,
+    created_at=datetime(2026, 1, 31, 0, 0, 0, 500_000, tzinfo=UTC),
+    updated_at=datetime(2026, 2, 1, tzinfo=UTC),
+)
+
+
+def page(*rows: Any, paging: Any = {"next": "n"}) -> ProviderPage:  # noqa: B006 - never changed
+    return read_page(json.dumps({"followers": list(rows), "paging": paging}).encode(), "eTelecom")
+
+
+def only(**changes: Any) -> Follower:
+    """The follower that the rich row with changes gives."""
+    return page({**RICH, **changes}).followers[0]
+
+
+def test_every_field_is_read() -> None:
+    assert page(RICH) == ProviderPage(followers=[READ], next_cursor="n", total=None)
+
+
+def test_a_row_with_nothing_but_an_id_is_a_follower() -> None:
+    assert page({"zl_user_id": "1"}).followers == [Follower(user_id="1")]
+
+
+@pytest.mark.parametrize("nothing", [None, "", "0"])
+def test_null_empty_and_zero_are_nothing(nothing: str | None) -> None:
+    bare = dict.fromkeys(("id", "shop_id", "zl_user_id_by_app", "assigned_user_id"), nothing)
+    texts = dict.fromkeys(("full_name", "avatar", "phone", "gender", "state"), nothing or None)
+    nulls = dict.fromkeys(
+        ("avatars", "has_conversation", "shared_info", "tags_and_notes_info", "created_at", "updated_at")
+    )
+
+    follower = page({"zl_user_id": "1", **bare, **(texts if nothing != "0" else {}), **nulls}).followers[0]
+
+    assert follower == Follower(user_id="1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value"),
+    [
+        ({"id": 7374000123336164545}, "provider_id", "7374000123336164545"),
+        ({"assigned_user_id": 0}, "assigned_user_id", None),
+        ({"gender": "prefer_not_to_say"}, "gender", "unknown"),
+        ({"gender": 2}, "gender", "female"),
+        ({"gender": ["x"]}, "gender", "unknown"),
+        ({"gender": ""}, "gender", None),
+        ({"state": "unknown"}, "state", None),
+        ({"state": "blocked"}, "state", None),
+        ({"state": 1}, "state", None),
+        ({"phone": 84912000111}, "phone", "+84912000111"),
+        ({"phone": {"x": 1}}, "phone", None),
+        ({"full_name": "Le\u0302 Va\u0306n Ma\u0302\u0303u"}, "display_name", "Lê Văn Mẫu"),
+        ({"full_name": 12}, "display_name", "12"),
+        ({"avatars": {"120": None, "240": "u"}}, "avatars", {"240": "u"}),
+        ({"avatars": {"120": ""}}, "avatars", {}),
+        ({"avatars": []}, "avatars", {}),
+        ({"has_conversation": "true"}, "has_conversation", True),
+        ({"shared_info": {}}, "shared_info", None),
+        ({"shared_info": dict.fromkeys(("name", "phone", "city"), "")}, "shared_info", None),
+        ({"shared_info": []}, "shared_info", None),
+        ({"shared_info": {"name": 5, "phone": "12345"}}, "shared_info", SharedInfo(name="5", phone="12345")),
+        ({"tags_and_notes_info": {"notes": None, "tag_names": [1, None, "", "a"]}}, "tags", ["1", "a"]),
+        ({"tags_and_notes_info": {"notes": [{"note": "x"}]}}, "notes", []),
+        ({"tags_and_notes_info": "x"}, "tags", []),
+        ({"created_at": "0001-01-01T00:00:00Z"}, "created_at", None),
+        ({"created_at": "0001-01-01T00:00:00.000+07:00"}, "created_at", None),
+        ({"created_at": ""}, "created_at", None),
+        ({"created_at": "2026-01-31T00:00:00"}, "created_at", None),
+        ({"created_at": 1769817600}, "created_at", None),
+        ({"updated_at": "2026-01-31T23:59:60Z"}, "updated_at", None),
+    ],
+)
+def test_what_varies_is_read_without_losing_the_rest(changes: dict[str, Any], field: str, value: object) -> None:
+    follower = only(**changes)
+
+    assert getattr(follower, field) == value
+    assert follower.user_id == READ.user_id
+    assert [getattr(follower, name) for name in ("provider_id", "shop_id")] == [
+        READ.provider_id,
+        READ.shop_id,
+    ]
+
+
+def test_one_odd_row_does_not_change_its_neighbours() -> None:
+    followers = page(RICH, {**RICH, "created_at": ""}, RICH).followers
+
+    assert [followers[0], followers[2]] == [READ, READ]
+
+
+def test_half_an_emoji_does_not_hold_up_the_list() -> None:
+    text = json.dumps({"followers": [RICH], "paging": {"next": "n"}})
+    broken = text.replace('"Lê Mẫu"', "").replace(json.dumps("Lê Văn Mẫu"), r'"Mẫu \ud83d \\ud83d \ud83c\udf38"')
+
+    follower = read_page(broken.encode(), "eTelecom").followers[0]
+
+    assert follower.display_name == "Mẫu \ufffd \\ud83d 🌸"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"followers": [], "paging": {"next": "", "prev": ""}},
+        {"followers": [], "paging": {"next": "still there"}},
+        {"followers": [], "paging": None},
+        {"followers": []},
+        {"followers": None, "paging": {"next": ""}},
+    ],
+)
+def test_an_empty_list_is_the_end(body: Any) -> None:
+    assert read_page(json.dumps(body).encode(), "x") == ProviderPage(followers=(), next_cursor=None)
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_an_empty_next_is_the_end(nothing: str | None) -> None:
+    assert page(RICH, paging={"next": nothing}).next_cursor is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"paging": {"next": "n"}},
+        {"followers": None, "paging": {"next": "n"}},
+        {"followers": {}, "paging": {}},
+        {"followers": [RICH]},
+        {"followers": [RICH], "paging": None},
+        {"followers": [RICH], "paging": {"next": 5}},
+        {"followers": [RICH], "paging": {"next": "n" * 3000}},
+        {"followers": [None], "paging": {"next": "n"}},
+        {"followers": ["1438251841810134353"], "paging": {"next": "n"}},
+        {"followers": [{**RICH, "zl_user_id": None}], "paging": {"next": "n"}},
+        {"followers": [{**RICH, "zl_user_id": 0}], "paging": {"next": "n"}},
+        {"followers": [{"id": "5"}], "paging": {"next": "n"}},
+    ],
+)
+def test_what_would_lose_followers_in_silence_is_an_error(body: Any) -> None:
+    with pytest.raises(BadResponseError) as caught:
+        read_page(json.dumps(body).encode(), "eTelecom")
+
+    assert READ.display_name not in str(caught.value)  # type: ignore[operator]
+
+
+def judged(code: str, status: int, *, cursor: str | None = None, meta: Any = None, msg: str = "no") -> FetchFailure:
+    body = json.dumps({"code": code, "msg": msg} | ({"meta": meta} if meta else {})).encode()
+    command = FetchEtelecomFollowers(oa_id="1", filter=EtelecomFilter(name="Mẫu", phone="0912000111"))
+    return failure(Answer(status, body, 4.0), command, cursor, "mine", "eTelecom", "1150:secretsecret")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("canceled", 408, ProviderUnavailableError),
+        ("unknown", 500, ProviderUnavailableError),
+        ("invalid_argument", 400, InvalidCommandError),
+        ("malformed", 400, InvalidCommandError),
+        ("deadline_exceeded", 408, ProviderUnavailableError),
+        ("not_found", 404, NotFoundError),
+        ("bad_route", 404, NotFoundError),
+        ("bad_route", 400, NotFoundError),
+        ("already_exists", 409, BadResponseError),
+        ("permission_denied", 403, ForbiddenError),
+        ("unauthenticated", 401, UnauthorizedError),
+        ("resource_exhausted", 403, RateLimitedError),
+        ("resource_exhausted", 429, RateLimitedError),
+        ("failed_precondition", 412, ForbiddenError),
+        ("aborted", 409, ProviderUnavailableError),
+        ("out_of_range", 400, InvalidCommandError),
+        ("unimplemented", 501, UnsupportedError),
+        ("internal", 500, ProviderUnavailableError),
+        ("unavailable", 503, ProviderUnavailableError),
+        ("data_loss", 500, ProviderUnavailableError),
+        ("brand_new", 500, ProviderUnavailableError),
+        ("brand_new", 429, RateLimitedError),
+        ("brand_new", 400, BadResponseError),
+    ],
+)
+def test_every_code_has_its_error(code: str, status: int, expected: type[FetchFailure]) -> None:
+    error = judged(code, status)
+
+    assert type(error) is expected
+    assert error.http_status == status
+    assert error.provider_code in (code, None)
+    if isinstance(error, RateLimitedError | ProviderUnavailableError):
+        assert error.retry_after == 4.0
+
+
+@pytest.mark.parametrize(
+    ("code", "xcode", "expected"),
+    [
+        ("not_found", "bad_route", NotFoundError),
+        ("invalid_argument", "malformed", InvalidCommandError),
+        ("unavailable", "account_closed", ForbiddenError),
+        ("unknown", "external_service", ProviderUnavailableError),
+        ("internal", "runtime", ProviderUnavailableError),
+        ("invalid_argument", "validation_failed", InvalidCommandError),
+        ("unauthenticated", "something_new", UnauthorizedError),
+    ],
+)
+def test_the_precise_code_beside_the_standard_one_wins(code: str, xcode: str, expected: type[FetchFailure]) -> None:
+    assert type(judged(code, 500, meta={"xcode": xcode})) is expected
+
+
+def test_an_odd_meta_does_not_hide_the_code() -> None:
+    assert type(judged("unauthenticated", 401, meta={"xcode": {"deep": 1}})) is UnauthorizedError
+
+
+def test_a_cursor_that_etelecom_gave_and_refuses_is_its_fault_and_not_the_commands() -> None:
+    message = "paging is invalid (sort does not match)"
+
+    assert type(judged("invalid_argument", 400, msg=message, cursor="abc")) is BadResponseError
+    assert type(judged("invalid_argument", 400, msg=message)) is InvalidCommandError
+
+
+def test_a_message_repeats_neither_key_nor_person() -> None:
+    error = judged("invalid_argument", 400, msg="1150:secretsecret SECRETSECRET Mẫu 0912000111 +84 912.000.111")
+
+    assert not [word for word in ("secret", "SECRET", "Mẫu", "912", "1150:") if word in str(error)]
+
+
+def test_truncated_json_is_not_a_page() -> None:
+    whole = json.dumps({"followers": [RICH], "paging": {"next": "n"}}).encode()
+
+    for end in range(0, len(whole), 37):
+        with pytest.raises(GarbledResponseError):
+            read_page(whole[:end], "eTelecom")

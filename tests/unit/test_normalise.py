@@ -1,0 +1,222 @@
+"""What providers send becomes what our events say."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta, timezone
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.providers import normalise
+
+E164 = re.compile(r"\+[1-9][0-9]{7,14}")
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.binary()
+    | st.datetimes(timezones=st.none() | st.just(UTC)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+PHONES = st.from_regex(r"\A(\+|00)?[0-9 .\-()]{0,16}\Z")
+
+
+@pytest.mark.parametrize(
+    ("given", "e164"),
+    [
+        ("0912000111", "+84912000111"),
+        ("84912000111", "+84912000111"),
+        ("+84912000111", "+84912000111"),
+        ("0084912000111", "+84912000111"),
+        ("912000111", "+84912000111"),
+        (" +84 912-000.111 ", "+84912000111"),
+        ("+84 (0) 912 000 111", "+84912000111"),
+        ("840912000111", "+84912000111"),
+        ("０９１２０００１１１", "+84912000111"),
+        (84912000111, "+84912000111"),
+        (912000111, "+84912000111"),
+        (84912000111.0, "+84912000111"),
+        # 084 is a prefix of its own: nine digits lost a 0, eleven have the country's code.
+        ("0840000111", "+84840000111"),
+        ("840000111", "+84840000111"),
+        ("84840000111", "+84840000111"),
+        ("8484000011", None),
+        # Landlines.
+        ("02838000111", "+842838000111"),
+        ("842838000111", "+842838000111"),
+        ("2838000111", "+842838000111"),
+        ("+84 28 3800 0111", "+842838000111"),
+        # Other countries' numbers need their +.
+        ("+12025550123", "+12025550123"),
+        ("+999", None),
+        ("12345", None),
+        ("0612000111", None),
+        ("091200011", None),
+        ("09120001111", None),
+        ("+84012345", None),
+        ("gọi sau", None),
+        ("٠٩١٢٠٠٠١١١", None),
+        ("0912000111 / 0912000112", None),
+    ],
+)
+def test_a_phone_becomes_e164_or_nothing(given: object, e164: str | None) -> None:
+    assert normalise.phone(given)[0] == e164
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0120", "70"), ("0121", "79"), ("0122", "77"), ("0126", "76"), ("0128", "78"),
+        ("0123", "83"), ("0124", "84"), ("0125", "85"), ("0127", "81"), ("0129", "82"),
+        ("0162", "32"), ("0163", "33"), ("0164", "34"), ("0165", "35"), ("0166", "36"), ("0167", "37"),
+        ("0168", "38"), ("0169", "39"), ("0186", "56"), ("0188", "58"), ("0199", "59"),
+    ],
+)  # fmt: skip
+def test_numbers_of_before_2018_get_their_new_prefix(old: str, new: str) -> None:
+    for shape in (old, "84" + old[1:], "+84" + old[1:], old[1:]):
+        assert normalise.phone(shape + "0001234")[0] == f"+84{new}0001234"
+
+
+@pytest.mark.parametrize("old", ["0130", "0161", "0187", "0198"])
+def test_eleven_digits_that_never_were_a_mobile_stay_as_they_came(old: str) -> None:
+    assert normalise.phone(old + "0001234") == (None, old + "0001234")
+
+
+def test_the_phone_as_received_is_kept_only_where_it_differs() -> None:
+    assert normalise.phone("+84912000111") == ("+84912000111", None)
+    assert normalise.phone(912000111) == ("+84912000111", "912000111")
+    assert normalise.phone("12345") == (None, "12345")
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", "0", 0, "000", True, [], {}, 1.5, "+", "--"])
+def test_no_phone_is_nothing_at_all(nothing: object) -> None:
+    assert normalise.phone(nothing) == (None, None)
+
+
+@given(ANYTHING | PHONES)
+@example("++84912000111")
+def test_a_phone_never_raises_and_has_the_shape_of_e164(value: object) -> None:
+    number, raw = normalise.phone(value)
+
+    assert number is None or E164.fullmatch(number)
+    assert number != raw or number is None
+    msgspec.json.encode([number, raw])
+
+
+@given(PHONES)
+def test_a_phone_normalised_twice_stays_the_same(value: str) -> None:
+    number, _ = normalise.phone(value)
+
+    if number is not None:
+        assert normalise.phone(number) == (number, None)
+
+
+@given(ANYTHING)
+def test_nothing_ever_raises_and_everything_can_be_encoded(value: object) -> None:
+    results = [
+        normalise.text(value),
+        normalise.identifier(value),
+        normalise.instant(value),
+        normalise.texts(value),
+        normalise.addresses(value),
+        normalise.truth(value),
+        normalise.count(value),
+    ]
+
+    msgspec.json.encode(results)
+
+
+@given(st.text(st.characters()))
+@example("e\u0323\u0302")
+@example("half \ud83d an emoji")
+def test_text_is_nfc_and_stays_so(value: str) -> None:
+    found = normalise.text(value) or ""
+
+    assert unicodedata.is_normalized("NFC", found)
+    assert (normalise.text(found) or "") == found
+
+
+def test_decomposed_vietnamese_is_composed() -> None:
+    assert normalise.text(unicodedata.normalize("NFD", "Nguyễn Thị Ngọc")) == "Nguyễn Thị Ngọc"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("7800378501923859642", "7800378501923859642"),
+        (961919545811768483, "961919545811768483"),
+        (" 12 ", "12"),
+        ("0", None), (0, None), ("", None), ("000", None), (None, None), (True, None),
+        (9.61919545811768483e17, None), ([], None), pytest.param(10**4400, None, id="endless"),
+    ],
+)  # fmt: skip
+def test_ids_keep_every_digit_and_zero_is_none(given: object, found: str | None) -> None:
+    assert normalise.identifier(given) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("2026-01-31T07:00:00+07:00", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31t00:00:00z", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T00:00:00.123456789Z", datetime(2026, 1, 31, 0, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-01-30T19:30:00-04:30", datetime(2026, 1, 31, tzinfo=UTC)),
+        (datetime(2026, 1, 31, 7, tzinfo=timezone(timedelta(hours=7))), datetime(2026, 1, 31, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", None), ("0001-01-01T00:00:00.000Z", None),
+        ("0001-01-01T00:00:00+07:06", None),
+        ("1970-01-01T00:00:00Z", None), ("9999-12-31T23:59:59-23:00", None),
+        ("2026-01-31T00:00:00", None), ("2026-02-30T00:00:00Z", None), ("", None), ("soon", None),
+        (None, None),
+        (0, None), (1769817600, None), ({}, None),
+    ],
+)  # fmt: skip
+def test_times_are_utc_and_zero_times_are_none(given: object, found: datetime | None) -> None:
+    assert normalise.instant(given) == found
+    assert found is None or normalise.instant(given).tzinfo is UTC  # type: ignore[union-attr]
+
+
+def test_lists_and_maps_drop_what_is_no_text() -> None:
+    assert normalise.texts(["a", None, 7, "", {}, "e\u0301"]) == ["a", "7", "é"]
+    assert normalise.addresses({"120": "u", "240": None, 320: "v"}) == {"120": "u", "320": "v"}
+    assert normalise.texts("abc") == [] == normalise.texts(None)
+    assert normalise.addresses(["x"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("208", 208),
+        (208, 208),
+        (208.0, 208),
+        (0, 0),
+        (-1, None),
+        ("x", None),
+        (None, None),
+        (True, None),
+        ("²", None),
+    ],
+)
+def test_counts_are_whole_and_not_negative(given: object, found: int | None) -> None:
+    assert normalise.count(given) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (True, True),
+        ("true", True),
+        ("False", False),
+        (1, True),
+        (0, False),
+        (2, None),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_truth_is_told_in_several_ways(given: object, found: bool | None) -> None:
+    assert normalise.truth(given) is found

@@ -1,0 +1,80 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import Follower, FollowerPage, Progress, encode
+from worker.core.errors import BadResponseError
+from worker.core.parts import split
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _size(message: object) -> int:
+    return len(encode(message))
+
+
+def _page(notes: list[int], *, last: bool = True, before: int = 0) -> FollowerPage:
+    followers = [Follower(user_id=str(index), notes=["n" * length]) for index, length in enumerate(notes)]
+    return FollowerPage(
+        job_id="j",
+        provider="etelecom",
+        account="a",
+        oa_id="1",
+        page=3,
+        followers=followers,
+        total=None,
+        cursor="c",
+        next_cursor=None if last else "d",
+        last=last,
+        fetched_at=NOW,
+        progress=Progress(
+            followers=before + len(followers), duplicates_dropped=0, total_first=None, requests=3, started_at=NOW
+        ),
+    )
+
+
+@given(st.lists(st.integers(0, 900), max_size=30), st.integers(2_000, 6_000), st.booleans(), st.integers(0, 500))
+def test_parts_hold_every_follower_in_order_within_the_limit(notes, limit, last, before):
+    page = _page(notes, last=last, before=before)
+
+    parts = split(page, limit, _size)
+
+    assert [follower for part in parts for follower in part.followers] == page.followers
+    assert all(_size(part) <= limit for part in parts)
+    assert [(part.part, part.parts) for part in parts] == [(n, len(parts)) for n in range(1, len(parts) + 1)]
+    assert [part.last for part in parts] == [False] * (len(parts) - 1) + [last]
+    counts = [part.progress.followers for part in parts]
+    assert counts[-1] == page.progress.followers
+    assert counts == sorted(counts)
+
+
+def test_the_numbering_goes_on_after_the_parts_that_are_published():
+    page = _page([800, 800, 800])
+
+    parts = split(page, 1_600, _size, done=1, parts=4)
+
+    assert [(part.part, part.parts) for part in parts] == [(2, 4), (3, 4), (4, 4)]
+
+
+def test_announced_parts_that_turn_out_empty_are_still_sent():
+    page = _page([10])
+
+    parts = split(page, 5_000, _size, done=1, parts=3)
+
+    assert [len(part.followers) for part in parts] == [1, 0]
+    assert [(part.part, part.parts, part.last) for part in parts] == [(2, 3, False), (3, 3, True)]
+
+
+def test_more_parts_than_announced_raise_the_number():
+    page = _page([800, 800, 800])
+
+    parts = split(page, 1_600, _size, done=1, parts=2)
+
+    assert [(part.part, part.parts) for part in parts] == [(2, 4), (3, 4), (4, 4)]
+
+
+def test_one_follower_larger_than_a_message_is_an_error_that_says_what_to_raise():
+    with pytest.raises(BadResponseError, match="raise `max_payload` on the NATS server"):
+        split(_page([9_000]), 5_000, _size)

@@ -1,0 +1,188 @@
+"""Following one job through its events, with a progress bar on a terminal and plain lines elsewhere."""
+
+import sys
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from schemas.commands import FetchFollowers
+from schemas.events import (
+    TERMINAL,
+    FollowerPage,
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    JobWaiting,
+)
+from schemas.subjects import EVENTS_STREAM
+from schemas.wire import content_type, decode
+from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
+from worker.jetstream.reader import EventReader
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+_NO_WORKER_AFTER = 5.0
+"""Seconds without a sign of a worker until we say so."""
+_LINE_EVERY = 1.0
+"""Seconds between two lines of progress when nobody watches a bar."""
+
+Terminal = JobCompleted | JobFailed | JobCancelled
+
+
+class View(Protocol):
+    """Somewhere to show a job's progress."""
+
+    def page(self, page: FollowerPage) -> None:
+        """A page was published."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Something else that people should know."""
+        ...
+
+
+async def follow(client: "Client", command: FetchFollowers) -> Terminal:
+    """Show the events of `command`'s job from its beginning; return the terminal one. Raises Stop."""
+    subject = f"followers.*.{command.provider}.{command.oa_id}.{command.id}"
+    view = BarView() if sys.stderr.isatty() else LineView()
+    patience = _NO_WORKER_AFTER
+    with view:
+        async with EventReader(client, subject) as reader:
+            while True:
+                message = await _next(reader, patience)
+                if message is None:
+                    if patience < float("inf"):
+                        view.say("waiting for a worker to take the command (is one running? `followers worker`)")
+                    patience = float("inf")
+                    continue
+                patience = float("inf")
+                event = decode_event(message)
+                if isinstance(event, TERMINAL):
+                    return event
+                show(event, view)
+
+
+def decode_event(message: "Msg") -> FollowerPage | JobEvent | None:
+    """Return the page or job event in `message`; None when it is of a kind that this version doesn't know.
+
+    Raises Stop when it can't be read.
+    """
+    kind = message.subject.split(".")[1]
+    encoding = content_type(message.headers)
+    try:
+        if kind == "page":
+            return decode(message.data, FollowerPage, encoding)
+        return decode(message.data, JobEvent, encoding) if kind == "job" else None
+    except ValueError as error:
+        where = f"event {message.metadata.sequence.stream} of {EVENTS_STREAM}"
+        raise Stop(f"{where} can't be read: {error}; is this `followers` older than the worker?") from error
+
+
+def show(event: FollowerPage | JobEvent | None, view: View) -> None:
+    """Tell `view` of an event that isn't terminal."""
+    if isinstance(event, FollowerPage):
+        view.page(event)
+    elif isinstance(event, JobStarted) and event.attempt > 1:
+        view.say(f"another worker goes on at page {event.resumed_at_page} (attempt {event.attempt})")
+    elif isinstance(event, JobWaiting):
+        view.say(f"waiting until {event.until:%H:%M:%S} UTC: {event.reason.replace('_', ' ')}")
+
+
+def report_end(event: Terminal, *, json: bool) -> int:
+    """Say how a job ended: a line on stderr, with `json` the event on stdout. Returns the exit code."""
+    if json:
+        emit(event)
+    note(summary(event))
+    return OK if isinstance(event, JobCompleted) else FAILED
+
+
+def summary(event: Terminal) -> str:
+    """Return one line that says how a job ended."""
+    if isinstance(event, JobFailed):
+        return f"failed: {event.error.code}: {event.error.message}"
+    if isinstance(event, JobCancelled):
+        return "cancelled"
+    seconds = (event.finished_at - event.started_at).total_seconds()
+    verdict = f"{event.verdict} ({event.reason})" if event.reason else event.verdict
+    return f"completed: {event.followers:,} followers in {event.pages:,} pages, {verdict}, {seconds:.1f} s"
+
+
+class LineView(AbstractContextManager["LineView"]):
+    """A line a second at most, for pipes and logs."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self._said = 0.0
+
+    def page(self, page: FollowerPage) -> None:
+        """Say how far the job is, unless that was said within the last second."""
+        if page.last or time.monotonic() - self._said >= _LINE_EVERY:
+            self._said = time.monotonic()
+            note(f"page {page.page:,}: {_count(page)}")
+
+    def say(self, line: str) -> None:
+        """Say it."""
+        note(line)
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to put away."""
+
+
+class BarView(AbstractContextManager["BarView"]):
+    """A progress bar on stderr."""
+
+    def __init__(self) -> None:
+        """Draw nothing yet."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            TimeElapsedColumn(),
+            console=stderr_console(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("waiting for a worker", total=None, count="")
+
+    def page(self, page: FollowerPage) -> None:
+        """Move the bar."""
+        self._bar.update(
+            self._task,
+            description=f"page {page.page:,}",
+            count=_count(page),
+            completed=page.progress.followers,
+            total=max(page.total, page.progress.followers) if page.total is not None else None,
+        )
+
+    def say(self, line: str) -> None:
+        """Say it above the bar."""
+        self._bar.console.print(line, markup=False)
+
+    def __enter__(self) -> "BarView":
+        """Start drawing."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+
+def _count(page: FollowerPage) -> str:
+    of = f" of {page.total:,}" if page.total is not None else ""
+    return f"{page.progress.followers:,}{of} followers"
+
+
+async def _next(reader: EventReader, patience: float) -> "Msg | None":
+    try:
+        return await reader.next(patience)
+    except LookupError as error:
+        raise Stop(str(error), code=USAGE) from error

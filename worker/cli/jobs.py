@@ -1,0 +1,165 @@
+"""`followers jobs` and `followers status`: what the bucket of job status says."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table, write_line
+from worker.cli.session import connected, jobs_bucket, load_settings
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from schemas.jobs import JobStatus
+
+JOBS_EXAMPLES = examples(
+    ("followers jobs", "The newest jobs."),
+    ("followers jobs --state failed --provider esms", "Only those."),
+    ("followers jobs --json | jq -r '.[].job_id'", "For programs: a JSON array of job statuses."),
+)
+STATUS_EXAMPLES = examples(
+    ("followers status nightly-2026-11-23", "How one job is doing."),
+    ("followers status nightly-2026-11-23 --json | jq .percent", "For programs."),
+)
+
+
+def jobs(
+    context: typer.Context,
+    state: Annotated[
+        Literal["queued", "running", "waiting", "completed", "failed", "cancelled"] | None,
+        typer.Option(help="Only jobs in this state."),
+    ] = None,
+    provider: Annotated[Literal["etelecom", "esms"] | None, typer.Option(help="Only jobs of this provider.")] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many.")] = 50,
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """List jobs, the newest first."""
+
+    async def work() -> int:
+        settings = load_settings(context, config)
+        async with connected(settings) as client:
+            found = [
+                job
+                for job in await _statuses(client)
+                if (state is None or job.state == state) and (provider is None or job.provider == provider)
+            ]
+        found.sort(key=_newness, reverse=True)
+        if json:
+            emit(found[:limit])
+            return OK
+        table(_COLUMNS, [_row(job) for job in found[:limit]])
+        if len(found) > limit:
+            complain(f"{len(found) - limit:,} more: use --limit")
+        return OK
+
+    perform(work)
+
+
+def status(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")],
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show one job."""
+
+    async def work() -> int:
+        settings = load_settings(context, config)
+        async with connected(settings) as client:
+            value = await _entry(client, job)
+        if json:
+            write_line(value)
+            return OK
+        from schemas.jobs import JobStatus
+        from schemas.wire import decode
+
+        for name, text in _lines(decode(value, JobStatus)):
+            print(f"{name:12} {text}")
+        return OK
+
+    perform(work)
+
+
+_COLUMNS = ("JOB", "PROVIDER", "OA", "STATE", "PAGES", "FOLLOWERS", "TOTAL", "UPDATED", "NOTE")
+
+
+def _row(job: "JobStatus") -> tuple[str, ...]:
+    total = "" if job.total is None else f"{job.total:,}"
+    pages, followers = f"{job.page:,}", f"{job.followers:,}"
+    return (job.job_id, job.provider, job.oa_id, job.state, pages, followers, total, _time(job.updated_at), _note(job))
+
+
+def _lines(job: "JobStatus") -> list[tuple[str, str]]:
+    of = "" if job.total is None else f" of {job.total:,}"
+    percent = "" if job.percent is None else f" ({job.percent:.0f} %)"
+    known = {
+        "job": job.job_id,
+        "provider": job.provider,
+        "account": job.account,
+        "oa": job.oa_id,
+        "state": job.state,
+        "verdict": job.verdict,
+        "reason": job.reason,
+        "until": _time(job.until),
+        "pages": f"{job.page:,}",
+        "followers": f"{job.followers:,}{of}{percent}",
+        "attempt": str(job.attempt),
+        "worker": job.worker,
+        "eta": _time(job.eta),
+        "started": _time(job.started_at),
+        "updated": _time(job.updated_at),
+        "finished": _time(job.finished_at),
+        "error": job.error and f"{job.error.code}: {job.error.message}",
+        "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
+    }
+    return [(name, text) for name, text in known.items() if text]
+
+
+def _note(job: "JobStatus") -> str:
+    if job.error is not None:
+        return f"{job.error.code}: {job.error.message}"
+    return " ".join(text for text in (job.verdict, job.reason) if text)
+
+
+def _time(moment: datetime | None) -> str:
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _newness(job: "JobStatus") -> datetime:
+    return job.started_at or job.updated_at
+
+
+async def _statuses(client: "Client") -> "list[JobStatus]":
+    import msgspec
+
+    from schemas.jobs import JobStatus
+
+    watcher: Any = await (await jobs_bucket(client)).watchall(ignore_deletes=True)
+    found: list[JobStatus] = []
+    unreadable = 0
+    while (entry := await watcher.updates(timeout=10)) is not None:
+        try:
+            found.append(msgspec.json.decode(entry.value or b"", type=JobStatus))
+        except msgspec.DecodeError:
+            unreadable += 1
+    await watcher.stop()
+    if unreadable:
+        complain(f"{unreadable} entries are no job status of this version and are left out")
+    return found
+
+
+async def _entry(client: "Client", job: str) -> bytes:
+    from nats.js.errors import KeyNotFoundError
+
+    from schemas.subjects import is_token
+
+    unknown = f"job {job} isn't known: no worker has seen it yet, or it is older than the bucket keeps"
+    if not is_token(job):
+        raise Stop(unknown)
+    try:
+        entry = await (await jobs_bucket(client)).get(job)
+    except KeyNotFoundError as error:
+        raise Stop(unknown) from error
+    return entry.value or b""

@@ -1,0 +1,93 @@
+"""`followers pages`: a job's followers, or its pages, as JSON lines."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, examples, note, perform, write_line
+from worker.cli.session import connected, load_settings
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from schemas.events import FollowerPage
+
+EXAMPLES = examples(
+    ("followers pages JOB > followers.jsonl", "One follower a line, in the provider's order."),
+    ("followers pages JOB | jq -r 'select(.phone) | [.user_id, .phone] | @csv'", "Ids and phones as CSV."),
+    ("followers pages JOB --provider-pages | jq '{page, n: (.followers | length)}'", "The page events themselves."),
+)
+
+_SILENCE = 10.0
+"""Seconds without an event, while more are known to be there, until we give up."""
+
+
+def pages(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")],
+    provider_pages: Annotated[
+        bool, typer.Option("--provider-pages", help="Print the page events, one a line, not the followers.")
+    ] = False,
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Print the followers of a job as JSON lines, in order.
+
+    A job that still runs is printed as far as it has come. `--json` changes nothing: it is JSON already.
+    """
+
+    async def work() -> int:
+        settings = load_settings(context, config)
+        async with connected(settings) as client:
+            last = await _print_pages(client, job, provider_pages=provider_pages)
+        sys.stdout.flush()
+        if last is None or not last.last:
+            pages_so_far = "no pages" if last is None else f"{last.page:,} pages"
+            note(f"job {job} is not complete: {pages_so_far} so far; see `followers status {job}`")
+        return OK
+
+    perform(work)
+
+
+async def _print_pages(client: "Client", job: str, *, provider_pages: bool) -> "FollowerPage | None":
+    import msgspec
+
+    from schemas.events import FollowerPage
+    from worker.cli.follow import decode_event
+    from worker.jetstream.reader import EventReader
+
+    if not await _has_pages(client, job):
+        return None
+    page: FollowerPage | None = None
+    encoder = msgspec.json.Encoder()
+    async with EventReader(client, f"followers.page.*.*.{job}") as reader:
+        while True:
+            message = await reader.next(_SILENCE)
+            if message is None:
+                raise Stop(f"NATS has fallen silent in the middle of job {job}: try again")
+            event = decode_event(message)
+            assert isinstance(event, FollowerPage), "the subject has pages only"
+            page = event
+            for line in [page] if provider_pages else page.followers:
+                write_line(encoder.encode(line))
+            if message.metadata.num_pending == 0:
+                return page
+
+
+async def _has_pages(client: "Client", job: str) -> bool:
+    """Raise Stop when there is no event of `job` at all."""
+    from nats.js.errors import NotFoundError
+
+    from schemas.subjects import EVENTS_STREAM, is_token
+
+    if not is_token(job):
+        raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
+    try:
+        info = await client.jetstream().stream_info(EVENTS_STREAM, subjects_filter=f"followers.*.*.*.{job}")
+    except NotFoundError as error:
+        raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
+    subjects = info.state.subjects or {}
+    if not subjects:
+        raise Stop(f"job {job} isn't known: it has no events; see `followers jobs`")
+    return any(subject.startswith("followers.page.") for subject in subjects)
