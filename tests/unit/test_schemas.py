@@ -205,7 +205,7 @@ def test_a_message_survives_the_wire(name: str, message: Any, encoding: Encoding
     assert read(encode(message, encoding), name, CONTENT_TYPES[encoding]) == message
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(message=commands, encoding=st.sampled_from(["json", "msgpack"]))
 def test_any_valid_command_survives_the_wire_and_fits_its_schema(message: FetchFollowers, encoding: Encoding) -> None:
     data = encode(message, encoding)
