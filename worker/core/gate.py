@@ -79,7 +79,8 @@ class Gate:
         self._turns = Turns()
         self._starts: deque[float] = deque()
         """Reserved starts, ascending."""
-        self._used, self._counted_from = 0, 0.0
+        self._window, self._lately, self._before = 0.0, 0, 0
+        """When the count of requests began, the count, and that of the window before."""
         self._alone = False
         self._debt = 0
         """Requests made without a start of their own, such as eSMS's second endpoint: paid with the next starts."""
@@ -186,7 +187,10 @@ class Gate:
         if probe:
             _log.info("circuit.probe", account=self._account)
             self._meter.circuit_changed(self._provider, self._account, "half_open")
-        self._used += 1
+        if now - self._window >= BURST_SECONDS:
+            self._before = self._lately if now - self._window < 2 * BURST_SECONDS else 0
+            self._window, self._lately = now, 0
+        self._lately += 1
         return Admission(now, probe)
 
     def _hold(self, now: float) -> float:
@@ -242,18 +246,16 @@ class Gate:
     def _ask_for_more(self, now: float) -> None:
         if self._share is None or self._asking is not None or now < self._ask_at:
             return
-        if len(self._starts) > self._burst // 2:
-            return
-        wanted = self._turns.waiting + self._debt + self._soon(now)
-        count = min(self._burst, wanted) - len(self._starts)
-        if count > 0:
-            self._used, self._counted_from = 0, now
-            self._asking = asyncio.get_running_loop().create_task(self._ask(self._share, count))
+        wanted = min(self._burst, self._turns.waiting + self._debt + self._soon(now))
+        held = len(self._starts)
+        if wanted and held <= wanted // 2:
+            self._asking = asyncio.get_running_loop().create_task(self._ask(self._share, wanted - held))
 
     def _soon(self, now: float) -> int:
         """Return how many requests are to be expected while a reserved start keeps: as many as there were lately."""
-        elapsed = max(now - self._counted_from, BURST_SECONDS)
-        return int(self._used * BURST_SECONDS / elapsed) if self._burst > 1 else 0
+        if self._burst == 1 or now - self._window >= 2 * BURST_SECONDS:
+            return 0
+        return max(self._lately, self._before)
 
     async def _ask(self, share: Share, count: int) -> None:
         try:
