@@ -43,7 +43,7 @@ class Limit:
     @property
     def horizon(self) -> float:
         """Seconds: with more than this reserved or blocked ahead of now, nothing is reserved yet."""
-        return max(2.0, 16 / self.rate)
+        return max(3.0, 16 / self.rate)
 
 
 def reserve(arrival: int, now: int, limit: Limit, count: int) -> tuple[list[int], int]:

@@ -16,8 +16,12 @@ until the shared limit can be reached again.
 """
 TRY_EVERY = 1.0
 """Seconds between two tries to reach the shared limit."""
-SETTLE = 1.5
-"""Seconds without a start after the shared limit came back: by then all replicas have noticed it."""
+SETTLE = 2.0
+"""Seconds without a new start when the shared limit is lost, and when it is back.
+
+By then what others had reserved is used, and all have noticed the change: those who still share and those who are on
+their own don't add up.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -83,8 +87,8 @@ class Share:
         if self.alone:
             return
         self.alone = True
-        # What the others have reserved lies before `_free_at`; the dice keep the replicas apart from there.
-        self._free_at = max(self._free_at, now) + self._dice() * self.limit.interval / FALLBACK
+        # The dice keep the replicas apart from each other.
+        self._free_at = max(self._free_at, now + SETTLE) + self._dice() * self.limit.interval / FALLBACK
         _log.warning(
             "limit.fallback",
             account=self._account,
