@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
 from tests.contract.providers_kit import KEYS, VARIANTS, Case, FileSecret, account, ids, running, sweep
@@ -140,6 +142,39 @@ async def test_a_secret_that_stays_refused_is_not_tried_twice(case: Case) -> Non
     assert caught.value.requests == len(case.simulator.requests)
 
 
+async def test_a_new_secret_that_is_refused_as_well_costs_two_requests(case: Case) -> None:
+    mine = account(case.variant, case.simulator.url, "1:outdated")
+    assert isinstance(mine.api_key, FileSecret)
+    mine.api_key.in_file = "1:wrong-too"
+    client = open_client(mine, request_timeout=5, max_response_bytes=1 << 20)
+    case.opened.append(client)
+
+    with pytest.raises(UnauthorizedError) as caught:
+        await client.fetch(case.command(), None)
+
+    assert caught.value.requests == len(case.simulator.requests)
+    refused = [entry.auth for entry in case.simulator.requests if entry.status != 404]
+    assert len(refused) == 2
+    assert "ok" not in refused
+
+
+async def test_a_secret_whose_file_is_gone_leaves_the_refusal_as_it_is(case: Case) -> None:
+    class Gone(FileSecret):
+        def reload(self) -> bool:
+            raise FileNotFoundError("no such file")
+
+    right = account(case.variant, case.simulator.url)
+    client = open_client(replace(right, api_key=Gone("1:outdated")), request_timeout=5, max_response_bytes=1 << 20)
+    case.opened.append(client)
+
+    with capture_logs() as logs, pytest.raises(UnauthorizedError):
+        await client.fetch(case.command(), None)
+
+    assert [line["event"] for line in logs if line["event"] != "provider.endpoint_gone"] == [
+        "provider.secret_unreadable"
+    ]
+
+
 async def test_only_listed_fields_come_through(case: Case) -> None:
     pages = await sweep(case.client, case.command())
 
@@ -199,9 +234,7 @@ async def test_later_pages_say_filter_and_sort_again(sort: str | None) -> None:
         bodies: list[Any] = [entry.body for entry in case.simulator.requests]
 
         assert len(set(ids(pages))) == len(case.simulator.ids(OA_ID, state="follow"))
-    assert all(
-        isinstance(body, dict) and body["filter"] == {"oa_id": OA_ID, "state": "follow"} for body in bodies
-    )
+    assert all(isinstance(body, dict) and body["filter"] == {"oa_id": OA_ID, "state": "follow"} for body in bodies)
     assert "after" not in bodies[0]["paging"]
     assert all(body["paging"].get("sort") == sort and body["paging"]["after"] for body in bodies[1:])
 
@@ -281,9 +314,7 @@ async def test_parallel_fetches_survive_the_fallback() -> None:
 
 async def test_an_outage_is_no_reason_to_change_the_endpoint() -> None:
     async with running("QueryListUID") as case:
-        client = open_client(
-            account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20
-        )
+        client = open_client(account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20)
         case.opened.append(client)
         case.simulator.inject(Fault(kind="status", status=503, endpoint="GetFollowers"))
         with pytest.raises(Exception, match="503"):
@@ -296,9 +327,7 @@ async def test_an_outage_is_no_reason_to_change_the_endpoint() -> None:
 
 async def test_a_filter_takes_the_endpoint_that_knows_it() -> None:
     async with running("QueryListUID", followers={OA_ID: 500}, unfollowed_every=7) as case:
-        client = open_client(
-            account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20
-        )
+        client = open_client(account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20)
         case.opened.append(client)
 
         gone = await sweep(client, case.command(filter=EsmsFilter(state="unfollow")))

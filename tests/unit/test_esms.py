@@ -34,7 +34,7 @@ KEYS = ("THEAPIKEY", "THESECRETKEY")
 
 
 def read(body: Any, status: int = 200, endpoint: Any = "GetFollowers") -> tuple[list[str], int | None]:
-    return read_answer(Answer(status, "", json.dumps(body).encode(), 4.0), endpoint, "mine", "eSMS", KEYS)
+    return read_answer(Answer(status, json.dumps(body).encode(), 4.0), endpoint, "mine", "eSMS", KEYS)
 
 
 def refusal(body: Any, status: int = 200) -> FetchFailure:
@@ -102,8 +102,8 @@ RELEVANT = {
     "210": InvalidCommandError, "791": InvalidCommandError, "799": NotFoundError, "854": NotFoundError,
 }  # fmt: skip
 OF_SENDING = (
-    99, 104, 105, 106, 107, 108, 115, 117, 118, 120, 124, 146, 163, 171, 177, 201, 300, 301, 687, 788, 789, 790,
-    801, 802, 851, 852, 853,
+    99, 104, 105, 106, 107, 108, 115, 117, 118, 120, 124, 146, 163, 171, 177, 201, 300, 301, 687, 788, 789,
+    790, 801, 802, 851, 852, 853,
 )  # fmt: skip
 
 
@@ -214,9 +214,7 @@ def client(endpoint: Any = "auto") -> ProviderClient:
         (None, 208, 8, []),
     ],
 )
-def test_offsets_are_known_ahead(
-    cursor: str | None, total: int | None, count: int, expected: list[str]
-) -> None:
+def test_offsets_are_known_ahead(cursor: str | None, total: int | None, count: int, expected: list[str]) -> None:
     page = ProviderPage(followers=(), next_cursor=cursor, total=total)
 
     assert client().read_ahead(FetchEsmsFollowers(oa_id="1"), page, count) == expected

@@ -142,7 +142,7 @@ class CommandHandler:
         except FetchFailure as error:
             # A zombie's failure is not the job's: look before a dead letter says so.
             await fetch.log.still_ours()
-            await self._bury(delivery, error, fetch.job.address, fetch.attempts)
+            await self._bury(delivery, error, fetch.job.address.job_id, fetch.attempts)
             ended = await fetch.fail(error)
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
@@ -177,13 +177,13 @@ class CommandHandler:
 
     async def _reject(self, delivery: Delivery, rejected: RejectedError) -> None:
         error, address = rejected.error, rejected.address
-        await self._bury(delivery, error, address, attempts=0)
+        await self._bury(delivery, error, rejected.job_id, attempts=0)
         if address is not None:
             await self._tell_rejected(delivery, error, address)
         _log.warning(
             "command.rejected",
             sequence=delivery.sequence,
-            job_id=address.job_id if address else None,
+            job_id=rejected.job_id,
             code=error.code,
             reason=error.message,
         )
@@ -208,13 +208,13 @@ class CommandHandler:
             )
             await self._world.status.settle(status)
 
-    async def _bury(self, delivery: Delivery, error: FetchFailure, address: Address | None, attempts: int) -> None:
+    async def _bury(self, delivery: Delivery, error: FetchFailure, job_id: str, attempts: int) -> None:
         headers = {name: value for name, value in delivery.headers.items() if not name.lower().startswith("nats-")}
         message_id = delivery.headers.get(MSG_ID_HEADER)
         headers |= {
             # A header of the command's publish, such as its Nats-Expected-Stream, would speak for this one too.
             **({"Followers-Msg-Id": message_id} if message_id is not None else {}),
-            **({"Followers-Job-Id": address.job_id} if address is not None else {}),
+            "Followers-Job-Id": job_id,
             "Followers-Error-Code": error.code,
             "Followers-Error-Message": " ".join(error.message.split()),
             "Followers-Attempts": str(attempts),
@@ -234,7 +234,9 @@ class CommandHandler:
             return self._accounts[address.account]
         configured = f"one of {', '.join(names)}" if names else "none is configured: add [accounts.NAME] to the worker"
         asked = f"account {address.account!r} is not known" if address.account else "the command names no account"
-        raise RejectedError(UnknownAccountError(f"{asked}; for {address.provider} name {configured}"), address)
+        raise RejectedError(
+            UnknownAccountError(f"{asked}; for {address.provider} name {configured}"), address.job_id, address
+        )
 
     def _is_worked_on(self, job: Job, known: JobStatus | None) -> bool:
         """Say whether another message of the same job is in another replica's hands, as far as the status tells.
@@ -254,7 +256,7 @@ def _check_identity(job: Job, known: JobStatus | None) -> None:
         f"the id {address.job_id!r} is already that of a job for OA {known.oa_id} at {known.provider}: "
         "an id stands for one job, so publish this command under another"
     )
-    raise RejectedError(InvalidCommandError(message), address)
+    raise RejectedError(InvalidCommandError(message), address.job_id, address)
 
 
 def _state_of(ended: JobEvent) -> JobState:

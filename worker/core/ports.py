@@ -112,7 +112,10 @@ class StatusBoard(Protocol):
     """Where people look up a job. Never read for correctness."""
 
     async def get(self, job_id: str) -> JobStatus | None:
-        """Return the status of `job_id`, or None when it isn't known or can't be read now."""
+        """Return the status of `job_id`, or None when it isn't known or can't be read now.
+
+        A look at a job in hand changes nothing.
+        """
         ...
 
     def post(self, status: JobStatus) -> None:
@@ -120,7 +123,10 @@ class StatusBoard(Protocol):
         ...
 
     async def settle(self, status: JobStatus) -> None:
-        """Write a terminal or `queued` status before returning, as far as the bucket can be reached."""
+        """Write a terminal or `queued` status before returning, as far as the bucket can be reached.
+
+        What is posted for the job after that is ignored until `drop`.
+        """
         ...
 
     def drop(self, job_id: str) -> None:
@@ -199,7 +205,7 @@ class Delivery(Protocol):
 
     @property
     def deliveries(self) -> int:
-        """How often it was delivered, with this time: 1 or more."""
+        """How often it was delivered, with this time: 1 or more. For the log only: a crashed server counts anew."""
         ...
 
     async def ack(self) -> None:

@@ -50,8 +50,6 @@ class Answer(Struct, frozen=True):
     """A whole HTTP response, decompressed."""
 
     status: int
-    media_type: str
-    """Lower case, without parameters; empty when the response names none."""
     body: bytes
     retry_after: float | None = None
     """Seconds that the server asks to wait, 0 or more; None when it doesn't."""
@@ -116,29 +114,34 @@ class HttpClient:
         await self._client.aclose()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=self._max_connections, ssl=_tls(), keepalive_timeout=_KEEP_ALIVE
-        )
+        connector = aiohttp.TCPConnector(limit=self._max_connections, ssl=_tls(), keepalive_timeout=_KEEP_ALIVE)
         return aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
         )
 
     async def _read(self, response: httpx.Response) -> Answer:
-        headers = response.headers
-        # httpx inflates a whole chunk at once, so a small body could swell without bound: read it raw.
-        inflater = Inflater(headers.get("Content-Encoding", ""), self._max_bytes)
-        async for chunk in response.aiter_raw():
-            inflater.feed(chunk)
-        wait = headers.get("Retry-After")
-        return Answer(
-            response.status_code,
-            headers.get("Content-Type", "").split(";", 1)[0].strip().lower(),
-            inflater.finish(),
-            None if wait is None else retry_after(wait, headers.get("Date"), self._now),
-        )
+        # One pass: each look-up in httpx's Headers goes through all of them.
+        headers = {name.lower(): value for name, value in response.headers.raw}
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+        try:
+            # httpx inflates a whole chunk at once, so a small body could swell without bound: read it raw.
+            inflater = Inflater(encoding, self._max_bytes, response.url.host)
+            async for chunk in response.aiter_raw():
+                inflater.feed(chunk)
+            body = inflater.finish()
+        except (FetchFailure, httpx.HTTPError, aiohttp.ClientError):
+            # An error page that can't be read must not hide a 429 and how long to wait.
+            if response.status_code == 200:
+                raise
+            body = b""
+        wait = headers.get(b"retry-after")
+        if wait is None:
+            return Answer(response.status_code, body)
+        date = headers.get(b"date", b"").decode("latin-1")
+        return Answer(response.status_code, body, retry_after(wait.decode("latin-1"), date, self._now))
 
 
-def retry_after(value: str, date: str | None, now: Callable[[], datetime]) -> float | None:
+def retry_after(value: str, date: str, now: Callable[[], datetime]) -> float | None:
     """Return the seconds that a `Retry-After` asks for, 0 to LONGEST_WAIT; None for neither those nor a date.
 
     `date` is the same answer's `Date` header: an HTTP date counts from that, so the clocks need not agree.
@@ -149,7 +152,7 @@ def retry_after(value: str, date: str | None, now: Callable[[], datetime]) -> fl
     until = _http_date(value)
     if until is None:
         return None
-    since = _http_date(date or "") or now()
+    since = _http_date(date) or now()
     return min(max((until - since).total_seconds(), 0.0), LONGEST_WAIT)
 
 
@@ -161,20 +164,11 @@ def failure_of(error: Exception, host: str) -> FetchFailure:
     what = type(error.__cause__ or error).__name__
     match error:
         case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():
-            return InternalError(
-                f"the request to {host} can't be sent ({what}): check the account's base_url and key"
-            )
-        case (
-            httpx.ReadError()
-            | httpx.RemoteProtocolError()
-            | httpx.DecodingError()
-            | aiohttp.ClientPayloadError()
-        ):
+            return InternalError(f"the request to {host} can't be sent ({what}): check the account's base_url and key")
+        case httpx.ReadError() | httpx.RemoteProtocolError() | httpx.DecodingError() | aiohttp.ClientPayloadError():
             return GarbledResponseError(f"the answer of {host} was cut short ({what}); it is asked for again")
         case aiohttp.ClientResponseError():
-            return GarbledResponseError(
-                f"the answer of {host} is not valid HTTP ({what}); it is asked for again"
-            )
+            return GarbledResponseError(f"the answer of {host} is not valid HTTP ({what}); it is asked for again")
         case httpx.TransportError() | aiohttp.ClientError() | OSError():
             return ProviderUnavailableError(
                 f"{host} can't be reached or dropped the connection ({what}); it is tried again later"

@@ -11,17 +11,18 @@ _GZIP = 16 + zlib.MAX_WBITS
 class Inflater:
     """Collects one response body. What it holds never exceeds its limit by more than one chunk."""
 
-    def __init__(self, encoding: str, limit: int) -> None:
-        """`encoding`: the `Content-Encoding`; `limit`: bytes at most, both as sent and decompressed.
+    def __init__(self, encoding: str, limit: int, host: str) -> None:
+        """`encoding`: the `Content-Encoding`; `limit`: bytes, sent or decompressed; `host`: whose it is.
 
         Raises GarbledResponseError for an encoding that was not asked for.
         """
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise GarbledResponseError(
-                "the answer has a Content-Encoding that was not asked for; it is asked for again"
+                f"{host} answered with a Content-Encoding that was not asked for; it is asked for again"
             )
         self._limit = limit
+        self._host = host
         self._sent = 0
         self._size = 0
         self._parts: list[bytes] = []
@@ -38,12 +39,12 @@ class Inflater:
         try:
             self._inflate(chunk)
         except zlib.error as error:
-            raise GarbledResponseError("the answer's gzip is broken; it is asked for again") from error
+            raise GarbledResponseError(f"{self._host} answered with broken gzip; it is asked for again") from error
 
     def finish(self) -> bytes:
         """Return the whole body. Raises GarbledResponseError when the gzip ends too early."""
         if self._zip is not None and self._sent and not self._zip.eof:
-            raise GarbledResponseError("the answer's gzip was cut short; it is asked for again")
+            raise GarbledResponseError(f"{self._host} answered with gzip that was cut short; it is asked for again")
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     def _inflate(self, data: bytes) -> None:
@@ -60,6 +61,6 @@ class Inflater:
 
     def _too_big(self) -> BadResponseError:
         return BadResponseError(
-            f"the answer is larger than {self._limit} bytes: ask for fewer rows with page_size, "
-            "or raise max_response_bytes"
+            f"the answer of {self._host} is larger than {self._limit} bytes: ask for fewer rows with "
+            "page_size, or raise max_response_bytes"
         )
