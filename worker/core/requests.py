@@ -163,8 +163,12 @@ class PageRequests:
     async def _sleep(self, seconds: float, place: Place | None = None) -> None:
         """Sleep until `place` is granted, `seconds` are over, or the deadline or a signal comes."""
         left = self._until_deadline()
+        to_the_deadline = left is not None and left <= seconds
         seconds = max(0.0, seconds if left is None else min(seconds, left))
         await self._signals.sleep(seconds, None if place is None else place.granted)
+        # A timer may fire a hair early: another request must not slip in between that and the deadline.
+        if to_the_deadline and not (place is not None and place.granted.done()):
+            raise self._too_late()
         self._check_deadline()
 
     def _check_deadline(self) -> None:
