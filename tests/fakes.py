@@ -13,7 +13,8 @@ import msgspec
 from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
-from schemas.types import JobState, Provider
+from schemas.types import JobState, Provider, WaitReason
+from worker.core.breaker import Circuit
 from worker.core.errors import FetchFailure
 from worker.core.ports import (
     Entry,
@@ -504,6 +505,9 @@ class FakeMeter:
         self.followers: Counter[Provider] = Counter()
         self.failures: Counter[tuple[Provider, str]] = Counter()
         self.jobs: Counter[tuple[Provider, JobState]] = Counter()
+        self.waits: defaultdict[tuple[Provider, WaitReason], float] = defaultdict(float)
+        self.circuits: list[tuple[str, Circuit]] = []
+        self.shared: dict[str, bool] = {}
 
     def page_published(self, provider: Provider, followers: int) -> None:
         """See `Meter.page_published`."""
@@ -517,6 +521,18 @@ class FakeMeter:
     def job_ended(self, provider: Provider, state: JobState) -> None:
         """See `Meter.job_ended`."""
         self.jobs[provider, state] += 1
+
+    def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
+        """See `Meter.request_waited`."""
+        self.waits[provider, reason] += seconds
+
+    def circuit_changed(self, provider: Provider, account: str, state: Circuit) -> None:
+        """See `Meter.circuit_changed`."""
+        self.circuits.append((account, state))
+
+    def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
+        """See `Meter.limit_shared`."""
+        self.shared[account] = shared
 
 
 def make_world(*, clock: Clock | None = None, **overrides: Any) -> World:

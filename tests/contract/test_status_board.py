@@ -445,7 +445,11 @@ async def test_a_replica_that_was_cut_off_cant_write_over_its_successor(
     server: EmbeddedServer, connect: Connect, real: Rig
 ) -> None:
     # Its writes time out, so it can't know what it has in the bucket; what it knows of the time before must hold.
-    async with Cable(server) as cable, jetstream(server, await connect(cable)) as far:
+    async with (
+        Cable(server) as cable,
+        await connect(cable) as client,
+        jetstream(server, client) as far,
+    ):
         cut_off, successor = await far.board(), await real.board()
         await cut_off.get("job-1")
         cut_off.post(status(page=3, worker="cut off"))

@@ -26,6 +26,7 @@ from worker.core.errors import (
     UnknownAccountError,
 )
 from worker.core.fetch import Fetch
+from worker.core.gate import Gate, open_gate
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery, ProviderClient
 from worker.core.world import CancelledJobError, DrainingError, Signals, World
@@ -54,6 +55,8 @@ class OpenAccount:
     name: str
     provider: Provider
     client: ProviderClient
+    gate: Gate | None = None
+    """What its requests pass; None: one without a rate limit."""
 
 
 class CommandHandler:
@@ -63,10 +66,19 @@ class CommandHandler:
         """Take the accounts by name, the world, and the event that says that this replica is to stop."""
         self.running: dict[str, Fetch] = {}
         """The jobs in hand, by job id."""
+        self.on_waiting: Callable[[Provider], None] = lambda provider: None
+        """Called when a job of that provider begins to stand still."""
+        self._gates = {
+            name: account.gate or open_gate(name, account.provider, world, None) for name, account in accounts.items()
+        }
         self._accounts = accounts
         self._world = world
         self._draining = draining
         self._faults: Counter[int] = Counter()
+
+    def waiting(self, provider: Provider) -> int:
+        """Return how many of `provider`'s jobs in hand stand still, for a limit or a provider that is away."""
+        return sum(fetch.waiting and fetch.job.address.provider == provider for fetch in self.running.values())
 
     async def handle(self, delivery: Delivery) -> None:
         """Work on `delivery` and settle it, with heartbeats until then. Raises nothing but CancelledError.
@@ -107,7 +119,9 @@ class CommandHandler:
             _log.info("command.duplicate", job_id=job_id, sequence=job.sequence)
             await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
             return
-        fetch = Fetch(job, account.name, account.client, self._world, Signals(self._draining))
+        gate = self._gates[account.name]
+        fetch = Fetch(job, account.name, account.client, gate, self._world, Signals(self._draining))
+        fetch.on_waiting = lambda: self.on_waiting(account.provider)
         self.running[job_id] = fetch
         heart.on_beat = fetch.post
         try:
