@@ -26,7 +26,7 @@ from tests.simulation.model import (
     Stream,
 )
 from worker.core.consume import CommandHandler, OpenAccount
-from worker.core.gate import open_gate
+from worker.core.gate import Gate, open_gate
 from worker.core.limit import Limit
 from worker.core.ports import Delivery
 from worker.core.share import Share
@@ -89,6 +89,7 @@ class Simulation:
         self.queue = Queue(ACK_WAIT)
         self.statuses: dict[str, JobStatus] = {}
         self.rate = self.rng.choice([0.0, 0.0, 3.0, 40.0])
+        self.gates: list[Gate] = []
         self.limits = {provider: SharedState() for provider in PROVIDERS}
         self.letters: list = []  # type: ignore[type-arg]
         self.ledger = Ledger()
@@ -115,6 +116,8 @@ class Simulation:
         self._check()
         for process in self.processes:
             process.over = True
+        for gate in self.gates:
+            gate.close()
 
     def _publish(self) -> None:
         for number in range(self.rng.randint(1, 4)):
@@ -247,6 +250,7 @@ class Replica:
             shared = FakeSharedLimit(limit, simulation.limits[provider], travel)
             share = Share(provider, limit, shared, world.dice)
         gate = open_gate(provider, provider, world, share)
+        simulation.gates.append(gate)
         return OpenAccount(provider, provider, self._client(provider), gate)
 
     def _client(self, provider: Provider) -> ModelClient:
