@@ -1,5 +1,6 @@
 """The promises of the contract, checked from the stored events alone."""
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -142,7 +143,7 @@ class _Job:
         if twice:
             found.duplicated += sum(Counter(places)[place] - 1 for place in twice)
             self._broken("duplicated", f"(page, part) {twice} come more than once")
-        backwards = sum(after < before for before, after in zip(places, places[1:], strict=False))
+        backwards = sum(after < before for before, after in itertools.pairwise(places))
         if backwards:
             found.out_of_order += backwards
             self._broken("out of order", f"the pages come as {places}")
@@ -190,7 +191,8 @@ class _Job:
         }
         wrong = {name: end.get(name) for name, value in wanted.items() if end.get(name) != value}
         if wrong:
-            self._broken("counts", f"`completed` says {wrong}, not {({name: wanted[name] for name in wrong})}")
+            right = {name: wanted[name] for name in wrong}
+            self._broken("counts", f"`completed` says {wrong}, not {right}")
         if end["requests"] < expected:
             self._broken("counts", f"`completed` says {end['requests']} requests for {expected} pages")
 

@@ -49,30 +49,38 @@ def timeline(job_id: str, events: Iterable[Record], journal: Journal) -> list[st
     return [f"timeline of {job_id}:", *told]
 
 
-def ratio(of: int, to: int) -> str:
-    """Return a quotient for people."""
-    return f"{of / to:.2f}" if to else "-"
-
-
 def figures(findings: Findings, journal: Journal, commands: Sequence[object]) -> dict[str, Any]:
     """Return the part of the ledger that the events and the journal tell."""
     counts = journal.counts
-    same, other = counts["duplicate.same_message_id"], counts["duplicate.other_message_id"]
     return {
         "worker_kills": counts["worker_kill"],
         "server_kills": counts["server_kill"],
         "zombies": counts["zombie"],
         "worker_drains": counts["worker_drain"],
         "commands": len(commands),
-        "duplicate_commands": f"{same + other} ({same} under the same message id, {other} under another)",
+        "duplicates_under_the_same_message_id": counts["duplicate.same_message_id"],
+        "duplicates_under_another_message_id": counts["duplicate.other_message_id"],
         "publishes_retried": counts["publish_retry"],
         "jobs": findings.jobs,
-        "attempts": f"{findings.attempts}, {findings.resumed} of them after page 1",
+        "attempts": findings.attempts,
+        "attempts_after_page_1": findings.resumed,
         "pages_expected": findings.pages_expected,
         "pages_published": findings.pages_published,
-        "page_events": f"{findings.page_events}, {findings.split_pages} pages in parts",
+        "page_events": findings.page_events,
+        "pages_in_parts": findings.split_pages,
         "lost": findings.lost,
         "duplicated": findings.duplicated,
         "out_of_order": findings.out_of_order,
         "mixed_chains": findings.mixed_chains,
     }
+
+
+def _told(record: Record) -> str:
+    data = record.data
+    by = f"for command #{record.headers.get('Followers-Command-Sequence')}"
+    if "type" in data:
+        rest = {name: data[name] for name in ("attempt", "resumed_at_page", "pages", "reason", "error") if name in data}
+        return f"{data['type']} {rest} {by}"
+    cursors = f"{data.get('cursor')} -> {data.get('next_cursor')}"
+    place = f"page {data['page']} part {data.get('part', 1)}/{data.get('parts', 1)}"
+    return f"{place} {len(data['followers'])} ids {cursors}{' last' if data['last'] else ''} {by}"

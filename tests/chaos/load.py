@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from tests.chaos.journal import Journal
 from tests.chaos.options import Options
 from tests.chaos.provider import SIZES, oa_id
+from tests.chaos.records import COMMANDS
 
 ACCOUNTS = (
     ("etelecom", "shop"),
@@ -90,7 +91,7 @@ class Load:
         """Return how many commands are in the work queue, also while the server comes and goes."""
         while True:
             try:
-                return (await self._js.stream_info("FOLLOWERS_COMMANDS")).state.messages
+                return (await self._js.stream_info(COMMANDS)).state.messages
             except (nats.errors.Error, OSError):
                 await asyncio.sleep(0.1)
 
@@ -127,10 +128,10 @@ class Load:
         )
 
     async def _publish(self, command: Command, message_id: str) -> None:
-        headers = {"Nats-Msg-Id": message_id, "Content-Type": command.content_type}
         while True:
+            headers = {"Nats-Msg-Id": message_id, "Content-Type": command.content_type}
             try:
-                await self._js.publish(command.subject, command.body, stream="FOLLOWERS_COMMANDS", headers=dict(headers))
+                await self._js.publish(command.subject, command.body, stream=COMMANDS, headers=headers)
             except (nats.errors.Error, OSError):
                 self._journal.note("publish_retry", job_id=command.job_id)
                 await asyncio.sleep(0.2)

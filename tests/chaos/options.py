@@ -28,7 +28,7 @@ class Options:
     keep: Path | None = None
     """A folder for the workers' log; None: it is thrown away."""
     kill_every: float = 0.6
-    server_kill_every: float = 6.0
-    zombie_every: float = 3.8
+    server_kill_every: float = 4.8
+    zombie_every: float = 3.5
     drain_every: float = 10.0
     duplicate_every: float = 0.5

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from tests.chaos.check import Violation, check
 from tests.chaos.journal import Journal
-from tests.chaos.ledger import Ledger, figures, ratio, timeline
+from tests.chaos.ledger import Ledger, figures, timeline
 from tests.chaos.load import ACCOUNTS, Load
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.options import Options
@@ -38,7 +38,7 @@ async def run(options: Options) -> Ledger:
         )
         provider = await stack.enter_async_context(Provider(options.seed))
         client = await stack.enter_async_context(await connected([server.url]))
-        version = str(client.connected_server_version)
+        version = str(client.connected_server_version).removeprefix("<nats server v").removesuffix(">")
         await prepare(client, options)
         config = folder / "followers.toml"
         config.write_text(settings([server.url], provider.urls, options))
@@ -77,14 +77,19 @@ async def run(options: Options) -> Ledger:
             "nats_server": version,
             "seed": options.seed,
             "mutant": options.mutant or "-",
-            "seconds": f"{lasted:.0f}, then {quiet_after:.1f} until all was quiet",
+            "seconds": round(lasted),
+            "seconds_until_quiet": round(quiet_after, 1),
             **figures(findings, journal, load.commands),
-            "commands_left": f"{left.messages}, {left.ack_pending} held",
-            "dead_letters": f"{len(dead)} of {sum(command.poison for command in load.commands)} invalid commands",
-            "provider_requests": f"{asked['requests']}, {asked['faults']} of them made to fail",
-            "pages_fetched_again": f"{again}, {ratio(again, disturbances)} a disturbance",
+            "commands_left": left.messages,
+            "commands_held": left.ack_pending,
+            "invalid_commands": sum(command.poison for command in load.commands),
+            "dead_letters": len(dead),
+            "provider_requests": asked["requests"],
+            "provider_faults": asked["faults"],
+            "pages_fetched_again": again,
+            "pages_fetched_again_per_disturbance": round(again / max(1, disturbances), 2),
             "workers_started": workers.started,
-            "longest_drain": f"{max([nemesis.longest_drain, *drains]):.1f} s",
+            "longest_drain_seconds": round(max([nemesis.longest_drain, *drains]), 1),
         },
         broken=violated,
         timeline=timeline(worst, events, journal) if worst else [],
