@@ -5,10 +5,12 @@ import email.utils
 import gzip
 import json
 import time
+import zlib
 from typing import Any
 
 from tests.integration.hostile_server import FIRST_ID, PAGES, SIZE, Act, Exchange, refuse_key
 
+MEGABYTE = 2**20
 HTML = b"<!DOCTYPE html><html><head><title>Gateway</title></head><body>try again</body></html>"
 _LIST = {"etelecom": "followers", "esms": "Followers"}
 _ID = {"etelecom": "zl_user_id", "esms": "User_Id"}
@@ -226,6 +228,34 @@ def _first_id(x: Exchange, value: bytes) -> bytes:
     data = json.dumps(x.good()).encode()
     assert f'"{id}"'.encode() in data
     return data.replace(f'"{id}"'.encode(), value)
+
+
+# Size.
+
+
+async def huge_body(x: Exchange) -> None:
+    """300 MB, nearly all of it blanks: valid JSON for whoever holds it."""
+    data = json.dumps(x.good()).encode()
+    blanks = 300 * MEGABYTE
+    await x.reply(data[:1], length=len(data) + blanks)
+    for _ in range(0, blanks, MEGABYTE):
+        await x.write(b" " * MEGABYTE)
+    await x.write(data[1:])
+
+
+async def gzip_bomb(x: Exchange) -> None:
+    """The same with 400 MB, in 0.4 MB on the wire."""
+    data = json.dumps(x.good()).encode()
+    packed = await asyncio.to_thread(_inflatable, data[:1], 400, data[1:])
+    assert len(packed) < MEGABYTE
+    await x.reply(packed, headers={"Content-Encoding": "gzip"})
+
+
+def _inflatable(start: bytes, megabytes: int, end: bytes) -> bytes:
+    blanks = b" " * MEGABYTE
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    parts = [packer.compress(start), *(packer.compress(blanks) for _ in range(megabytes)), packer.compress(end)]
+    return b"".join([*parts, packer.flush()])
 
 
 # Paging.

@@ -24,8 +24,9 @@ from schemas.types import Provider
 from schemas.wire import decode, encode
 from tests.integration import hostile_acts
 from tests.integration.hostile_rows import BOTH, REQUEST_TIMEOUT, RETRY_FOR, Outcome, Row
-from tests.integration.hostile_server import OA_ID, PAGES, SIZE, HostileServer, Trial, serving
+from tests.integration.hostile_server import OA_ID, SIZE, HostileServer, Trial, serving
 from worker.app import Worker
+from worker.jetstream.topology import TopologyConfig, reconcile
 from worker.settings import Settings
 
 KEY = "1150000000000000777:hostilecanarykey"
@@ -202,6 +203,22 @@ async def hostile_world(nats_url: str, folder: Path, chosen: list[Plan]) -> Asyn
         yield world
 
 
+@asynccontextmanager
+async def fresh_streams(nats_url: str) -> AsyncIterator[None]:
+    """The product's streams on a server that has none before and after."""
+    client = await nats.connect(nats_url, allow_reconnect=False)
+    await _delete_streams(client)
+    await reconcile(client, TopologyConfig())
+    yield
+    await _delete_streams(client)
+    await client.close()
+
+
+async def _delete_streams(client: Client) -> None:
+    for stream in await client.jetstream().streams_info():
+        await client.jetstream().delete_stream(str(stream.config.name))
+
+
 def account(trial: Trial, url: str, key_file: Path | None = None) -> dict[str, Any]:
     """The settings of the trial's account, without a limit of our own."""
     key = {"api_key": KEY} if key_file is None else {"api_key_file": str(key_file)}
@@ -227,5 +244,3 @@ async def _stop(world: World) -> None:
         task.cancel()
     await asyncio.gather(*world.results.values(), return_exceptions=True)
 
-
-__all__ = ["KEY", "NEW_KEY", "PAGES", "SECRET", "Jobs", "Plan", "Result", "Run", "World", "account", "hostile_world", "plans"]

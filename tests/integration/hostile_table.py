@@ -7,6 +7,7 @@ writes it anew.
 import os
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.integration.hostile_rows import PROCESS_ROWS, REQUEST_TIMEOUT, RETRY_FOR, ProcessRow, Row, ROWS
@@ -34,6 +35,7 @@ class Measured:
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
+        self._figures: dict[str, float] = {}
         self._worst: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
 
     def add(self, row: Row, lasting: bool, asked: int, seconds: float) -> None:
@@ -43,9 +45,10 @@ class Measured:
         self._worst[key] = most, longest = max(most, asked), max(longest, seconds)
         self.texts[key] = f"{most} request{'s' * (most != 1)}, {longest:.1f} s"
 
-    def say(self, row: ProcessRow, text: str) -> None:
-        """Take a figure as it is to be shown."""
-        self.texts[row.key] = text
+    def say_worst(self, row: ProcessRow, figure: float, text: Callable[[float], str]) -> None:
+        """Take one trial's figure, and how the worst is shown."""
+        worst = max(self._figures.get(row.key, 0.0), figure)
+        self._figures[row.key], self.texts[row.key] = worst, text(worst)
 
 
 MEASURED = Measured()

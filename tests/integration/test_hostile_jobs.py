@@ -2,18 +2,15 @@
 
 from collections.abc import AsyncIterator
 
-import nats
 import pytest
-from nats.js.api import StreamConfig
 
 from schemas.events import JobCompleted, JobFailed, JobStarted, JobWaiting
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, consumer_name
 from tests.integration import hostile_table
 from tests.integration.hostile_rows import BOTH, ROWS
-from tests.integration.hostile_runs import KEY, NEW_KEY, SECRET, Plan, Result, World, hostile_world, plans
+from tests.integration.hostile_runs import KEY, NEW_KEY, SECRET, Plan, Result, World, fresh_streams, hostile_world, plans
 from tests.integration.hostile_server import user_ids
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
 
 PLANS = plans(ROWS)
 
@@ -26,25 +23,11 @@ async def world(
     chosen = [
         item.callspec.params["plan"]
         for item in request.session.items
-        if item.path == request.path and "plan" in getattr(item, "callspec", _Without).params
+        if item.path == request.path and hasattr(item, "callspec")
     ]
-    client = await nats.connect(nats_server.url, allow_reconnect=False)
-    await _clear(client)
-    await reconcile(client, TopologyConfig())
-    async with hostile_world(nats_server.url, tmp_path_factory.mktemp("keys"), chosen) as made:
-        yield made
-    await _clear(client)
-    await client.close()
-
-
-class _Without:
-    params: dict[str, object] = {}  # noqa: RUF012
-
-
-async def _clear(client: nats.NATS) -> None:
-    for stream in await client.jetstream().streams_info():
-        assert isinstance(stream.config, StreamConfig)
-        await client.jetstream().delete_stream(str(stream.config.name))
+    async with fresh_streams(nats_server.url):
+        async with hostile_world(nats_server.url, tmp_path_factory.mktemp("keys"), chosen) as made:
+            yield made
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
