@@ -293,7 +293,7 @@ def total(said: int) -> Act:
     async def act(x: Exchange) -> None:
         x.keep()
         gone = said % SIZE == 0 and x.page > said // SIZE
-        await x.reply(x.good(total=said, **({"rows": []} if gone else {})))
+        await x.reply(x.good(total=said, rows=[]) if gone else x.good(total=said))
 
     return act
 

@@ -3,117 +3,25 @@
 HOSTILE.md is made of this table and compared with it, so neither can drift.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
-from schemas.types import ErrorCode, Provider, TruncatedReason, Verdict, WaitReason
+from schemas.types import Provider
 from tests.integration import hostile_acts as acts
+from tests.integration.hostile_outcomes import (
+    DOWN,
+    GARBLED,
+    IMPATIENT,
+    REQUEST_TIMEOUT,
+    SLOW,
+    Outcome,
+    ProcessRow,
+    Row,
+    again,
+    given_up,
+    read,
+    refused,
+)
 from tests.integration.hostile_server import PAGES, Act
-
-RETRY_FOR = 3.0
-"""Seconds: the worker's `retry_for` in these tests."""
-REQUEST_TIMEOUT = 2.0
-"""Seconds: the worker's `request_timeout` in these tests."""
-BOTH: tuple[Provider, ...] = ("etelecom", "esms")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What comes of a job of four pages."""
-
-    end: Verdict | ErrorCode
-    """A verdict: the job completed; a code: it failed."""
-    asked: tuple[int, int]
-    """The least and the most requests for the page in question."""
-    seconds: float
-    """From the command to the terminal event, at most; a busy machine is allowed for."""
-    after: float = 0.0
-    """Seconds that pass at least between the first two requests for the page."""
-    pages: int = PAGES
-    """Pages published."""
-    followers: int | None = None
-    """Followers published; None: all of those pages."""
-    dropped: int = 0
-    """Rows left out because they came twice."""
-    reason: TruncatedReason | None = None
-    waits: WaitReason | None = None
-    """What a `waiting` event gives for a reason."""
-    until: float = 0.0
-    """Seconds from the command to that event's `until`, at least."""
-    not_after: float | None = None
-    """Seconds from the command to its `not_after`."""
-    max_pages: int | None = None
-    http_status: int | None = None
-
-    @property
-    def completes(self) -> bool:
-        return self.end in ("complete", "drifted", "truncated")
-
-    @property
-    def text(self) -> str:
-        """As the table says it."""
-        end = f"`{self.end}`" if self.completes else f"failed `{self.end}`"
-        end += f" (`{self.reason}`)" if self.reason else ""
-        end += f", `not_after` {self.not_after:g} s" if self.not_after else ""
-        waits = f"`waiting` `{self.waits}`, then " if self.waits else "asked again, then " if self.asked[1] > 1 else ""
-        parts = [f"{self.pages} pages" if self.pages != 1 else "1 page"]
-        parts += [f"{self.dropped} rows dropped"] if self.dropped else []
-        return f"{waits}{end}; {', '.join(parts)}"
-
-    @property
-    def bound(self) -> str:
-        """As the table says it."""
-        least, most = self.asked
-        requests = f"{most} request{'s' * (most > 1)}" if least == most else f"{least}–{most} requests"
-        waited = f", {self.after:g} s apart" if self.after else ""
-        return f"{requests}{waited}, {self.seconds:g} s"
-
-
-def read(end: Verdict = "complete", **changes: object) -> Outcome:
-    """The answer is taken as it is."""
-    return Outcome(**{"end": end, "asked": (1, 1), "seconds": 10.0} | changes)  # type: ignore[arg-type]
-
-
-def again(times: int = 2, **changes: object) -> Outcome:
-    """The page is asked for again until it comes, and nothing is missing."""
-    return Outcome(**{"end": "complete", "asked": (times + 1, times + 1), "seconds": 15.0} | changes)  # type: ignore[arg-type]
-
-
-def refused(code: ErrorCode = "bad_response", **changes: object) -> Outcome:
-    """The job fails at the first such answer."""
-    return Outcome(**{"end": code, "asked": (1, 1), "seconds": 10.0, "pages": 1} | changes)  # type: ignore[arg-type]
-
-
-def given_up(code: ErrorCode, asked: tuple[int, int], **changes: object) -> Outcome:
-    """The job fails after some tries."""
-    return Outcome(**{"end": code, "asked": asked, "seconds": 25.0, "pages": 1} | changes)  # type: ignore[arg-type]
-
-
-# With full jitter from 0.5 s, four tries never take retry_for; six are the most for an answer that can't be read.
-GARBLED = given_up("bad_response", (4, 6))
-DOWN = given_up("provider_unavailable", (4, 12))
-SLOW = given_up("provider_unavailable", (2, 3), seconds=15.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One behaviour."""
-
-    key: str
-    behaviour: str
-    act: Act
-    passing: Outcome | None = None
-    """When it does so `times` times and then comes to its senses."""
-    lasting: Outcome | None = None
-    """When it goes on for ever."""
-    times: int = 2
-    pages: frozenset[int] = frozenset({2})
-    """On which pages."""
-    providers: tuple[Provider, ...] = BOTH
-    page_size: int | None = None
-    next_job: Literal["same", "other"] = "same"
-    """Whose account the job after it uses: a provider that asked for a year's patience is left alone."""
-
 
 EVERY = frozenset(range(1, PAGES + 1))
 ESMS: tuple[Provider, ...] = ("esms",)
@@ -128,8 +36,8 @@ def slow(key: str, behaviour: str, act: Act) -> Row:
     return Row(key=key, behaviour=behaviour, act=act, passing=again(1, after=REQUEST_TIMEOUT), lasting=SLOW, times=1)
 
 
-def fatal(key: str, behaviour: str, act: Act, **changes: object) -> Row:
-    return Row(key=key, behaviour=behaviour, act=act, lasting=refused(**changes))
+def fatal(key: str, behaviour: str, act: Act, http_status: int | None = None) -> Row:
+    return Row(key=key, behaviour=behaviour, act=act, lasting=refused(http_status=http_status))
 
 
 def harmless(key: str, behaviour: str, act: Act) -> Row:
@@ -146,16 +54,11 @@ def down(status: int) -> Row:
     )
 
 
-_LIMITED = again(1, waits="rate_limited", seconds=20.0)
-_IMPATIENT = Outcome(
-    end="deadline_exceeded", asked=(1, 10), seconds=12.0, pages=1, not_after=4.0,
-)  # fmt: skip
-
 ROWS = [
     Row(
         key="429-seconds", behaviour="429, `Retry-After: 2`", act=acts.limited("2"), times=1,
         passing=again(1, waits="rate_limited", after=2.0, until=1.9),
-        lasting=Outcome(end="deadline_exceeded", asked=(1, 3), seconds=12.0, pages=1, not_after=4.0, waits="rate_limited"),
+        lasting=replace(IMPATIENT, asked=(1, 3), waits="rate_limited"),
     ),
     Row(
         key="429-date", behaviour="429, `Retry-After` as a date 3 s ahead", act=acts.limited("date+3"), times=1,
@@ -171,12 +74,12 @@ ROWS = [
     ),
     Row(
         key="429-junk", behaviour="429, `Retry-After: soon`", act=acts.limited("soon"),
-        passing=again(), lasting=_IMPATIENT,
+        passing=again(), lasting=IMPATIENT,
     ),
-    Row(key="429-absent", behaviour="429 alone", act=acts.limited(""), passing=again(), lasting=_IMPATIENT),
+    Row(key="429-absent", behaviour="429 alone", act=acts.limited(""), passing=again(), lasting=IMPATIENT),
     Row(
         key="own-rate-limit", behaviour="its own word for too many requests (`resource_exhausted`, `160`)",
-        act=acts.own_rate_limit, passing=again(), lasting=_IMPATIENT,
+        act=acts.own_rate_limit, passing=again(), lasting=IMPATIENT,
     ),
     down(500), down(502), down(503),
     Row(
@@ -225,8 +128,8 @@ ROWS = [
         providers=ETELECOM, lasting=refused(),
     ),
     Row(
-        key="same-rows", behaviour="page 1's rows in place of page 2's, with page 2's cursor", act=acts.first_rows_again,
-        providers=ETELECOM, lasting=refused(),
+        key="same-rows", behaviour="page 1's rows in place of page 2's, with page 2's cursor",
+        act=acts.first_rows_again, providers=ETELECOM, lasting=refused(),
     ),
     Row(
         key="new-cursors", behaviour="page 1's rows for ever, with ever new cursors", act=acts.new_cursors,
@@ -246,46 +149,37 @@ ROWS = [
         lasting=read("truncated", reason="provider_cap", pages=200, followers=50, dropped=9950, seconds=30.0),
     ),
     Row(
-        key="total-shrinks", behaviour="total 12, then 9, with the rows gone", act=acts.total(9), pages=frozenset({2, 3, 4}),
-        providers=ESMS, lasting=read("drifted", pages=3),
+        key="total-shrinks", behaviour="total 12, then 9, with the rows gone", act=acts.total(9),
+        pages=frozenset({2, 3, 4}), providers=ESMS, lasting=read("drifted", pages=3),
     ),
     Row(
         key="total-too-low", behaviour="total 12, then 4, with the rows still there", act=acts.total(4),
         pages=frozenset({2, 3, 4, 5}), providers=ESMS, lasting=read("drifted", pages=5, followers=12),
     ),
     Row(
-        key="total-grows", behaviour="total 12, then 15, with the rows there", act=acts.growing, pages=frozenset(range(2, 7)),
-        providers=ESMS, lasting=read("drifted", pages=5),
+        key="total-grows", behaviour="total 12, then 15, with the rows there", act=acts.growing,
+        pages=frozenset(range(2, 7)), providers=ESMS, lasting=read("drifted", pages=5),
     ),
     Row(
         key="empty-page", behaviour="an empty page in the middle: the end of the list, but the total disagrees",
         act=acts.empty_page, providers=ESMS, lasting=read("drifted", pages=2, followers=3),
     ),
     Row(
-        key="empty-page", behaviour="an empty page in the middle, with a next cursor: the end of the list (PROVIDERS 1.4)",
+        key="empty-page",
+        behaviour="an empty page in the middle, with a next cursor: the end of the list (PROVIDERS 1.4)",
         act=acts.empty_page, providers=ETELECOM, lasting=read(pages=2, followers=3),
     ),
     harmless("ids-as-numbers", "ids as numbers beyond 2^53: no digit is lost", acts.ids_as_numbers),
     Row(
-        key="expired-key", behaviour="the key is refused from page 2 on", act=acts.expired_key, pages=frozenset({2, 3, 4}),
-        lasting=refused("unauthorized"),
+        key="expired-key", behaviour="the key is refused from page 2 on", act=acts.expired_key,
+        pages=frozenset({2, 3, 4}), lasting=refused("unauthorized"),
     ),
     Row(
         key="rotated-key", behaviour="the key is refused from page 2 on, with a new one in its file: read again",
         act=acts.rotated_key, times=1, passing=again(1),
     ),
-    harmless("keep-alive-dropped", "closed after every answer, though it promised to keep the connection", acts.dropped),
+    harmless("keep-alive-dropped", "closed after every answer in spite of its `Connection: keep-alive`", acts.dropped),
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessRow:
-    """A behaviour that is shown with a worker of its own in another process."""
-
-    key: str
-    behaviour: str
-    outcome: str
-    bound: str
 
 
 PROCESS_ROWS = [
@@ -302,15 +196,17 @@ PROCESS_ROWS = [
         outcome="asked again, then failed `rate_limited`; 1 page", bound="15 requests, 25 s",
     ),
     ProcessRow(
-        key="tls-silent", behaviour="TLS that never answers", outcome="asked again, then failed `provider_unavailable`; 0 pages",
-        bound="5 handshakes, 25 s",
+        key="tls-silent", behaviour="TLS that never answers",
+        outcome="asked again, then failed `provider_unavailable`; 0 pages", bound="5 handshakes, 25 s",
     ),
     ProcessRow(
         key="tls-wrong-name", behaviour="TLS with a certificate of a trusted authority for another name",
-        outcome="asked again, then failed `provider_unavailable`; 0 pages, no request gets through", bound="15 handshakes, 25 s",
+        outcome="asked again, then failed `provider_unavailable`; 0 pages, no request gets through",
+        bound="15 handshakes, 25 s",
     ),
     ProcessRow(
         key="tls-unknown", behaviour="TLS with a certificate of an unknown authority",
-        outcome="asked again, then failed `provider_unavailable`; 0 pages, no request gets through", bound="15 handshakes, 25 s",
+        outcome="asked again, then failed `provider_unavailable`; 0 pages, no request gets through",
+        bound="15 handshakes, 25 s",
     ),
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from schemas.subjects import command_subject
 from schemas.types import Provider
 from schemas.wire import decode, encode
 from tests.integration import hostile_acts
-from tests.integration.hostile_rows import BOTH, REQUEST_TIMEOUT, RETRY_FOR, Outcome, Row
+from tests.integration.hostile_outcomes import BOTH, REQUEST_TIMEOUT, RETRY_FOR, Outcome, Row
 from tests.integration.hostile_server import OA_ID, SIZE, HostileServer, Trial, serving
 from worker.app import Worker
 from worker.jetstream.topology import TopologyConfig, reconcile
@@ -174,7 +174,11 @@ async def hostile_world(nats_url: str, folder: Path, chosen: list[Plan]) -> Asyn
             path = folder / plan.name
             path.write_text(KEY)
             trial = server.trials[plan.name] = _trial(plan)
-            trial.memory = {"elsewhere": stranger.url, "here": trial.base_url(server.url), "rotate": _rotation(trial, path)}
+            trial.memory = {
+                "elsewhere": stranger.url,
+                "here": trial.base_url(server.url),
+                "rotate": _rotation(trial, path),
+            }
             accounts[plan.name] = account(trial, server.url, key_file=path)
         for provider in BOTH:
             calm = Trial(f"calm-{provider}", provider, hostile_acts.hang, frozenset(), 0, KEY)
@@ -243,4 +247,3 @@ async def _stop(world: World) -> None:
     for task in world.results.values():
         task.cancel()
     await asyncio.gather(*world.results.values(), return_exceptions=True)
-

@@ -78,7 +78,13 @@ class Exchange:
     """One request, and the connection to answer on."""
 
     def __init__(
-        self, trial: Trial, asked: Json, page: int, visit: Visit, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        trial: Trial,
+        asked: Json,
+        page: int,
+        visit: Visit,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self.trial, self.asked, self.page, self.visit = trial, asked, page, visit
         self.attempt = len(trial.asked(page))
@@ -109,7 +115,12 @@ class Exchange:
             raise Gone from error
 
     async def reply(
-        self, body: bytes | Json, status: int = 200, headers: Mapping[str, str] | None = None, *, length: int | None = None
+        self,
+        body: bytes | Json,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        *,
+        length: int | None = None,
     ) -> None:
         """Send a whole answer; `length` is the Content-Length to claim."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body

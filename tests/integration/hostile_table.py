@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.hostile_rows import PROCESS_ROWS, REQUEST_TIMEOUT, RETRY_FOR, ProcessRow, Row, ROWS
+from tests.integration.hostile_outcomes import REQUEST_TIMEOUT, RETRY_FOR, ProcessRow, Row
+from tests.integration.hostile_rows import PROCESS_ROWS, ROWS
 
 PATH = Path(__file__).parent / "HOSTILE.md"
 _HEAD = f"""# Hostile providers: what comes of a job
@@ -61,10 +62,9 @@ def lines() -> dict[str, list[str]]:
         for lasting, outcome in ((False, row.passing), (True, row.lasting)):
             if outcome is None:
                 continue
-            how = " *passes*" if not lasting and row.lasting else " *lasts*" if lasting and row.passing else ""
-            times = f" ({row.times}×)" if how == " *passes*" else ""
+            how = ", *lasts*" if lasting and row.passing else f", *passes* ({row.times}×)" if not lasting else ""
             provider = "both" if len(row.providers) == 2 else row.providers[0]
-            made[_key(row, lasting)] = [row.behaviour + ("," + how + times if how else ""), provider, outcome.text, outcome.bound]
+            made[_key(row, lasting)] = [row.behaviour + how, provider, outcome.text, outcome.bound]
     for process in PROCESS_ROWS:
         made[process.key] = [process.behaviour, "both", process.outcome, process.bound]
     return made
@@ -80,7 +80,7 @@ def check() -> None:
         return
     text = PATH.read_text(encoding="utf-8")
     assert text.startswith(_HEAD), "HOSTILE.md's introduction is not the one in hostile_table.py: write it anew"
-    found = [line.strip("| \n").split(" | ") for line in text.removeprefix(_HEAD).splitlines()]
+    found = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in text.removeprefix(_HEAD).splitlines()]
     assert [cells[:4] for cells in found] == list(expected.values())
     assert all(len(cells) == 5 and re.search(r"\d", cells[4]) for cells in found), "a row was never measured"
 
@@ -88,8 +88,8 @@ def check() -> None:
 def _recorded() -> dict[str, str]:
     if not PATH.exists():
         return {}
-    rows = [line.strip("| ").split(" | ") for line in PATH.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    return {_name(cells): cells[4] for cells in rows if len(cells) == 5}
+    rows = [line.split(" | ") for line in PATH.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    return {_name([cells[0].removeprefix("| "), cells[1]]): cells[4].rstrip("| ") for cells in rows if len(cells) == 5}
 
 
 def _name(cells: list[str]) -> str:

@@ -7,8 +7,19 @@ import pytest
 from schemas.events import JobCompleted, JobFailed, JobStarted, JobWaiting
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, consumer_name
 from tests.integration import hostile_table
-from tests.integration.hostile_rows import BOTH, ROWS
-from tests.integration.hostile_runs import KEY, NEW_KEY, SECRET, Plan, Result, World, fresh_streams, hostile_world, plans
+from tests.integration.hostile_outcomes import BOTH
+from tests.integration.hostile_rows import ROWS
+from tests.integration.hostile_runs import (
+    KEY,
+    NEW_KEY,
+    SECRET,
+    Plan,
+    Result,
+    World,
+    fresh_streams,
+    hostile_world,
+    plans,
+)
 from tests.integration.hostile_server import user_ids
 from worker.embedded import EmbeddedServer
 
@@ -23,11 +34,11 @@ async def world(
     chosen = [
         item.callspec.params["plan"]
         for item in request.session.items
-        if item.path == request.path and hasattr(item, "callspec")
+        if item.path == request.path and "plan" in item.fixturenames
     ]
-    async with fresh_streams(nats_server.url):
-        async with hostile_world(nats_server.url, tmp_path_factory.mktemp("keys"), chosen) as made:
-            yield made
+    url, folder = nats_server.url, tmp_path_factory.mktemp("keys")
+    async with fresh_streams(url), hostile_world(url, folder, chosen) as made:
+        yield made
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)

@@ -18,7 +18,8 @@ from schemas.types import Provider
 from tests.acceptance import product
 from tests.integration import hostile_acts as acts
 from tests.integration import hostile_table
-from tests.integration.hostile_rows import BOTH, PROCESS_ROWS
+from tests.integration.hostile_outcomes import BOTH
+from tests.integration.hostile_rows import PROCESS_ROWS
 from tests.integration.hostile_runs import KEY, Jobs, Run, account, fresh_streams
 from tests.integration.hostile_server import Act, HostileServer, Trial, serving, silent, user_ids
 from worker.embedded import EmbeddedServer
@@ -62,9 +63,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-async def stage(
-    nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
+async def stage(nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """A worker that trusts one authority and gives up soon."""
     folder = tmp_path_factory.mktemp("hostile")
     async with contextlib.AsyncExitStack() as stack:
@@ -106,7 +105,9 @@ async def stage(
 # How much memory.
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak of a process's memory from Linux")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="reads the peak of a process's memory from Linux"
+)
 @pytest.mark.parametrize("provider", BOTH)
 @pytest.mark.parametrize("size", list(_SIZES))
 async def test_an_answer_of_hundreds_of_megabytes_fails_the_job_and_takes_less_than_thirty(
