@@ -4,6 +4,7 @@ import asyncio
 import email.utils
 import gzip
 import json
+import struct
 import time
 import zlib
 from typing import Any
@@ -252,10 +253,21 @@ async def gzip_bomb(x: Exchange) -> None:
 
 
 def _inflatable(start: bytes, megabytes: int, end: bytes) -> bytes:
+    """Gzip of `start`, that many megabytes of blanks, and `end`; one compressed megabyte, repeated."""
     blanks = b" " * MEGABYTE
-    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    parts = [packer.compress(start), *(packer.compress(blanks) for _ in range(megabytes)), packer.compress(end)]
-    return b"".join([*parts, packer.flush()])
+    check = zlib.crc32(start)
+    for _ in range(megabytes):
+        check = zlib.crc32(blanks, check)
+    check = zlib.crc32(end, check)
+    size = len(start) + megabytes * MEGABYTE + len(end)
+    head = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+    return head + _block(start) + _block(blanks) * megabytes + _block(end, last=True) + struct.pack("<II", check, size)
+
+
+def _block(data: bytes, *, last: bool = False) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    # A full flush ends on a byte and forgets what came before, so blocks can stand in any order.
+    return packer.compress(data) + packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
 
 
 # Paging.

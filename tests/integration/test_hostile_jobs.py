@@ -1,6 +1,7 @@
 """Whole jobs against providers that misbehave in the middle of them, and the next job after each (HOSTILE.md)."""
 
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
@@ -31,10 +32,10 @@ async def world(
     nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> AsyncIterator[World]:
     """The shared worker, with the trials of all tests that were chosen under way."""
-    chosen = [
-        item.callspec.params["plan"]
+    chosen: list[Plan] = [
+        cast(Plan, item.callspec.params["plan"])
         for item in request.session.items
-        if item.path == request.path and "plan" in item.fixturenames
+        if isinstance(item, pytest.Function) and item.path == request.path and "plan" in item.fixturenames
     ]
     url, folder = nats_server.url, tmp_path_factory.mktemp("keys")
     async with fresh_streams(url), hostile_world(url, folder, chosen) as made:

@@ -89,7 +89,7 @@ async def stage(nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFa
             accounts[mute.name] = account(mute, f"https://{quiet}")
         config = {
             "nats": {"servers": [nats_server.url]},
-            "worker": {"request_timeout": 2.0, "retry_for": 2.0, "rate_limited_for": 2.0},
+            "worker": {"request_timeout": 3.0, "retry_for": 2.0, "rate_limited_for": 2.0},
             "accounts": accounts,
         }
         client = await nats.connect(nats_server.url, allow_reconnect=False)
