@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,18 +56,27 @@ class Operator:
             f"resolver: MEMORY\nresolver_preload: {preload}\n"
         )
 
-    def creds(self, user: KeyPair | None = None) -> str:
-        """A `.creds` file for a user of the account."""
+    def creds(self, user: KeyPair | None = None, *, valid_for: float | None = None) -> str:
+        """A `.creds` file for a user of the account; None: it never expires."""
         user = user or KeyPair("user")
+        expires = None if valid_for is None else int(time.time() + valid_for)
         rights = {"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}
+        jwt = _jwt(self._account, user, rights, expires)
         return (
-            f"-----BEGIN NATS USER JWT-----\n{_jwt(self._account, user, rights)}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
         )
 
 
-def _jwt(issuer: KeyPair, subject: KeyPair, claims: dict[str, Any]) -> str:
-    body = {"jti": os.urandom(8).hex(), "iat": 1_767_225_600, "iss": issuer.public, "sub": subject.public}
+def _jwt(issuer: KeyPair, subject: KeyPair, claims: dict[str, Any], expires: int | None = None) -> str:
+    body: dict[str, Any] = {
+        "jti": os.urandom(8).hex(),
+        "iat": 1_767_225_600,
+        "iss": issuer.public,
+        "sub": subject.public,
+    }
+    if expires is not None:
+        body["exp"] = expires
     parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, {**body, "name": "invented", "nats": {"version": 2, **claims}}]
     text = ".".join(_encoded(json.dumps(part).encode()) for part in parts)
     return f"{text}.{_encoded(issuer.sign(text.encode()))}"

@@ -50,7 +50,7 @@ class Providers:
                 "provider": "etelecom",
                 "base_url": self.etelecom.shop_url,
                 "api_key": SHOP_KEY,
-                "rate_limit": 0.0,
+                "rate_limit": 1000.0,
             },
             "esms": {
                 "provider": "esms",

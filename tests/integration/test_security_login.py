@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ async def starting(url: str, nats: Mapping[str, Any]) -> AsyncIterator[Worker]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+def told(text: str | None, *reasons: str) -> bool:
+    """Whether `text` gives one of the reasons."""
+    return any(reason in (text or "") for reason in reasons)
+
+
 async def assert_gets_in(url: str, nats: Mapping[str, Any]) -> None:
     async with starting(url, nats) as worker:
         await stage.until(lambda: worker.readiness.ready, 10, lambda: str(worker.readiness.why))
@@ -54,14 +60,13 @@ async def assert_gets_in(url: str, nats: Mapping[str, Any]) -> None:
 async def assert_stays_out(url: str, nats: Mapping[str, Any], *reasons: str) -> None:
     """It says why in one line, is not ready for that reason, and goes on trying."""
 
-    def told(text: str | None) -> bool:
-        return any(reason in (text or "") for reason in reasons)
-
     with capture_logs() as logs:
         async with starting(url, nats) as worker:
-            await stage.until(lambda: told(worker.readiness.why), 10, lambda: f"{worker.readiness.why} {logs}")
+            await stage.until(
+                lambda: told(worker.readiness.why, *reasons), 10, lambda: f"{worker.readiness.why} {logs}"
+            )
             assert not worker.readiness.ready
-    lines = [line for line in logs if told(line.get("reason"))]
+    lines = [line for line in logs if told(line.get("reason"), *reasons)]
 
     assert lines
     assert len(lines) <= 3, "one line of each kind, not one for each attempt"
@@ -115,7 +120,10 @@ async def test_a_rotated_credentials_file_is_used_at_the_next_reconnect(tmp_path
     async def who(monitor: str) -> list[str]:
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.get(f"{monitor}/connz", params={"auth": "1"})
-        return [connection.get("nkey") or connection["authorized_user"] for connection in answer.json()["connections"]]
+        return [
+            connection.get("nkey") or connection.get("authorized_user", "")
+            for connection in answer.json()["connections"]
+        ]
 
     async with server_of(operator.config) as server, starting(server.url, {"creds_file": str(creds)}) as worker:
         await stage.until(lambda: worker.readiness.ready, 10)
@@ -146,6 +154,35 @@ async def test_a_credentials_file_that_is_half_written_keeps_out_until_it_is_who
         await server.restart()
         await stage.until(lambda: "has no user seed" in (worker.readiness.why or ""), 10)
         creds.write_text(whole)
+        await stage.until(lambda: worker.readiness.ready, 10)
+
+
+async def test_credentials_that_expire_are_read_again_without_a_restart(tmp_path: Path) -> None:
+    operator = Operator()
+    creds = tmp_path / "worker.creds"
+    creds.write_text(operator.creds(valid_for=2))
+
+    async with server_of(operator.config) as server, starting(server.url, {"creds_file": str(creds)}) as worker:
+        await stage.until(lambda: worker.readiness.ready, 10)
+        await stage.until(lambda: told(worker.readiness.why, *REFUSED), 10, lambda: str(worker.readiness.why))
+        creds.write_text(operator.creds())
+        await stage.until(lambda: worker.readiness.ready, 10)
+
+
+async def test_a_user_taken_off_the_server_turns_readiness_off_until_it_is_back() -> None:
+    config = 'authorization: {users: [{user: "worker", password: "right"}, {user: "other", password: "right"}]}'
+    async with (
+        server_of(config) as server,
+        starting(server.url, {"user": "worker", "password": "right"}) as worker,
+    ):
+        await stage.until(lambda: worker.readiness.ready, 10)
+        file = server.folder / "nats-server.conf"
+        rendered = file.read_text("utf-8")
+        file.write_text(rendered.replace('"worker"', '"nobody"'), "utf-8")
+        os.kill(server.pid, signal.SIGHUP)
+        await stage.until(lambda: told(worker.readiness.why, *REFUSED), 10, lambda: str(worker.readiness.why))
+        file.write_text(rendered, "utf-8")
+        os.kill(server.pid, signal.SIGHUP)
         await stage.until(lambda: worker.readiness.ready, 10)
 
 

@@ -25,6 +25,7 @@ from schemas.subjects import (
     DEAD_STREAM,
     EVENTS_STREAM,
     JOBS_BUCKET,
+    LIMITS_BUCKET,
     PROVIDERS,
     command_subject,
     consumer_name,
@@ -33,10 +34,12 @@ from schemas.types import Provider
 from schemas.wire import decode, encode
 from tests.integration import stage
 from worker.app import StartError, Worker
+from worker.core.limit import Limit
 from worker.embedded import EmbeddedServer
 from worker.jetstream.connection import ConnectError, NatsOptions, connect
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import STREAMS, Role, User, accounts_block, inbox_prefix, permissions
 from worker.jetstream.status import JetStreamStatusBoard
@@ -200,6 +203,10 @@ async def write_status(client: Client) -> None:
     await JetStreamStatusBoard(client, timeout=2).settle(status)
 
 
+async def share_limit(client: Client) -> None:
+    assert (await JetStreamLimit(client, ServerClock(), "shop", Limit(100.0)).take(1)).times
+
+
 def order(provider: Provider) -> Act:
     async def act(client: Client) -> None:
         await client.jetstream().publish(command_subject(provider), b"{}", stream=COMMANDS_STREAM, timeout=2)
@@ -239,6 +246,8 @@ NEEDS: dict[str, dict[str, Act]] = {
         **{f"followers.dead.{provider}": bury(provider) for provider in PROVIDERS},
         f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_status,
         f"$KV.{JOBS_BUCKET}.*": write_status,
+        f"$JS.API.STREAM.MSG.GET.KV_{LIMITS_BUCKET}": share_limit,
+        f"$KV.{LIMITS_BUCKET}.*": share_limit,
         "_INBOX_worker.>": look,
     },
     "publisher": {

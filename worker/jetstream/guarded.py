@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import nkeys
 from nats.aio.client import Client
 from nats.errors import Error
 
+_LOGIN_OVER = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
 _MARKS = {"jwt": b"-----BEGIN NATS USER JWT-----", "seed": b"-----BEGIN USER NKEY SEED-----"}
 
 
@@ -42,6 +44,16 @@ class GuardedClient(Client):
             if self._server_info.get("auth_required"):
                 raise LoginCutError("nats: connection cut at the login") from error
             raise
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py closes for ever when the server says so in mid-flight. A short-lived credential that ran out has
+        # mostly been replaced in its file by then: log in again, and again, and say why it fails.
+        if self.is_connected and _LOGIN_OVER.search(err_msg):
+            error = Error(f"nats: {err_msg.strip(chr(39))}")
+            await self._error_cb(error)
+            await self._process_op_err(error)
+            return
+        await super()._process_err(err_msg)
 
     def _wants_tls(self) -> bool:
         server = self._current_server

@@ -104,6 +104,9 @@ def _worker(user: User) -> tuple[str, ...]:
         # Status: read and written by key.
         f"$JS.API.DIRECT.GET.{JOBS_STREAM}.>",
         f"$KV.{JOBS_BUCKET}.*",
+        # The limit that replicas share: asked of the leader, changed by key.
+        f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
+        f"$KV.{LIMITS_BUCKET}.*",
     )
 
 
