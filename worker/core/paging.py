@@ -17,6 +17,7 @@ class Reader:
         """Take how to fetch one page (with its retries) and which cursors are known after a page."""
         self._fetch = fetch
         self._read_ahead = read_ahead
+        self._awaited: asyncio.Task[ProviderPage] | None = None
         self._under_way: dict[str | None, asyncio.Task[ProviderPage]] = {}
         self._seen: set[int] = set()
 
@@ -25,7 +26,7 @@ class Reader:
 
         Raises what fetching raises, and BadResponseError when the provider's cursors run in a circle.
         """
-        task = self._under_way.pop(cursor, None) or self._start(cursor)
+        task = self._awaited = self._under_way.pop(cursor, None) or self._start(cursor)
         try:
             page = await task
         except asyncio.CancelledError:
@@ -34,6 +35,12 @@ class Reader:
         self._guard(cursor, page.next_cursor)
         self._go_ahead(page, ahead)
         return page
+
+    def abort(self) -> None:
+        """End all requests, also the one that `read` waits for: it raises CancelledError."""
+        for task in (self._awaited, *self._under_way.values()):
+            if task is not None:
+                task.cancel()
 
     async def close(self) -> None:
         """End the requests that nobody will wait for."""

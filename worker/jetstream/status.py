@@ -13,6 +13,7 @@ from nats.js import JetStreamContext
 from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
 from schemas.wire import decode, encode
+from worker.core.ports import BoardUnavailableError
 from worker.jetstream.pages import EXPECTED_SEQUENCE, WRONG_SEQUENCE_CODES
 
 TERMINAL = ("completed", "failed", "cancelled")
@@ -56,6 +57,19 @@ class JetStreamStatusBoard:
             return None  # a delete marker
         try:
             return decode(message.data, JobStatus)
+        except msgspec.DecodeError as error:
+            _log.warning("status.undecodable", job_id=job_id, error=str(error))
+            return None
+
+    async def look(self, job_id: str) -> JobStatus | None:
+        """Read the key, and remember nothing."""
+        try:
+            message = await self._js.get_msg(self._stream, subject=self._key(job_id), direct=True)
+            return decode(message.data, JobStatus) if message.data else None
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, OSError) as error:
+            raise BoardUnavailableError(type(error).__name__) from error
         except msgspec.DecodeError as error:
             _log.warning("status.undecodable", job_id=job_id, error=str(error))
             return None
