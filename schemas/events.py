@@ -70,7 +70,9 @@ class _JobEvent(_Event, frozen=True, kw_only=True, tag_field="type"):
     attempt: Annotated[Ordinal, Meta(description="1 on the first start, one more each time a worker takes over.")] = 1
     generation: Annotated[
         Ordinal,
-        Meta(description="1; one more each time a dead letter of the failed job is retried: there is one end for each."),
+        Meta(
+            description="1; one more each time a retry reopens the failed job: each has its own end."
+        ),
     ] = 1
 
 

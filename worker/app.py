@@ -10,7 +10,7 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -18,21 +18,34 @@ import nats.errors
 import structlog
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
 from faststream.nats.security import NatsCredentials, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
 from prometheus_client import CollectorRegistry
 
-from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
+from schemas.subjects import (
+    CANCEL_SUBJECTS,
+    COMMANDS_STREAM,
+    CONTROL_QUEUE,
+    PROVIDERS,
+    STATUS_SUBJECTS,
+    command_subject,
+    consumer_name,
+    exhausted_subject,
+)
 from schemas.types import Provider
+from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.core.account import EtelecomAccount
 from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.control import Answer, Control
 from worker.core.retry import RetryPolicy
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
+from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.connection import ConnectError, NatsOptions, options, public_url, tls_context
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyError, check_server, missing, reconcile
@@ -47,6 +60,8 @@ WATCH_EVERY = 2.0
 TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 CLOSED_EXIT = 70
+REQUESTS_AT_ONCE = 64
+"""Requests about jobs that this replica answers at the same time; most of it is waiting."""
 
 _log = structlog.get_logger(__name__)
 
@@ -70,11 +85,16 @@ class Worker:
         self._meter = PrometheusMeter(self._registry)
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
         self._handler: CommandHandler | None = None
+        self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
         self._open = contextlib.AsyncExitStack()
         self.broker = self._make_broker()
         for provider in PROVIDERS:
             self._subscribe(provider)
+            self._subscribe_exhausted(provider)
+        self._listen(CANCEL_SUBJECTS, self._hear_cancel)
+        self._answer(CANCEL_SUBJECTS, lambda control, job_id: control.cancel(job_id))
+        self._answer(STATUS_SUBJECTS, lambda control, job_id: control.status(job_id))
         self.app = FastStream(self.broker, logger=None, lifespan=self._lifespan)
         self.app.on_startup(self._connect)
         self.app.after_startup(self._ready)
@@ -132,6 +152,37 @@ class Worker:
         )
         subscriber(take)
 
+    def _listen(self, subject: str, take: Callable[[NatsMessage], Awaitable[None]], *, queue: str = "") -> None:
+        self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
+
+    def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
+        async def answer(message: NatsMessage) -> NatsResponse:
+            assert self._control is not None
+            given = await ask(self._control, message.raw_message.subject.rpartition(".")[2])
+            return NatsResponse(encode(given), headers={CONTENT_TYPE: JSON})
+
+        self.broker.subscriber(subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE)(answer)
+
+    async def _hear_cancel(self, message: NatsMessage) -> None:
+        assert self._handler is not None
+        self._handler.cancel(message.raw_message.subject.rpartition(".")[2])
+
+    def _subscribe_exhausted(self, provider: Provider) -> None:
+        async def take(message: NatsMessage) -> None:
+            task = asyncio.create_task(self._end_exhausted(message.body))
+            self._tasks[provider].add(task)
+            task.add_done_callback(self._tasks[provider].discard)
+
+        self._listen(exhausted_subject(provider), take, queue=CONTROL_QUEUE)
+
+    async def _end_exhausted(self, advisory: bytes) -> None:
+        assert self._handler is not None
+        delivery = await find_exhausted(await self.broker.connect(), advisory, timeout=5.0)
+        while delivery is not None and not delivery.settled and not self.draining.is_set():
+            await self._handler.handle_exhausted(delivery)
+            if not delivery.settled:  # its job is in other hands
+                await asyncio.sleep(self.settings.worker.ack_wait)
+
     async def _take(self, provider: Provider, message: NatsMessage) -> None:
         """Start a job for `message`; return when there is a slot for another one. Raises nothing."""
         assert self._handler is not None
@@ -187,6 +238,7 @@ class Worker:
         world = World(
             log=JetStreamLog(client, timeout=timeout),
             status=status,
+            cancellations=JetStreamCancellations(client, timeout=timeout),
             dead_letters=JetStreamDeadLetters(client, timeout=timeout),
             meter=self._meter,
             now=lambda: datetime.now(UTC),
@@ -200,6 +252,7 @@ class Worker:
         )
         self._open_accounts()
         self._handler = CommandHandler(self._accounts, world, self.draining)
+        self._control = Control(world)
 
     async def _reach(self) -> Client:
         """Wait for NATS as long as it takes; say so now and then."""

@@ -50,12 +50,12 @@ class Steering:
     def _cancel(self, job_id: str) -> None:
         self.cancels += 1
         self.asked.add(job_id)
-        replicas = list(self._simulation.replicas)
+        replicas = self._simulation.replicas
         answering = self._rng.choice(replicas)
-        tasks = [asyncio.create_task(Control(answering.world).cancel(job_id))]
-        # Everybody hears of it, except who happens not to be connected.
-        tasks += [asyncio.create_task(self._hear(one, job_id)) for one in replicas if self._rng.random() < 0.8]
-        self._simulation.tasks += tasks
+        self._simulation.tasks.append(asyncio.create_task(Control(answering.world).cancel(job_id)))
+        for replica in replicas:
+            if self._rng.random() < 0.8:  # the others are just not connected
+                self._simulation.tasks.append(asyncio.create_task(self._hear(replica, job_id)))
 
     async def _hear(self, replica: "Replica", job_id: str) -> None:
         await asyncio.sleep(self._rng.expovariate(200))

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from schemas import FollowerPage, JobCancelled, JobFailed
 from schemas.events import TERMINAL
@@ -91,7 +92,7 @@ class Simulation:
         self.queue = Queue(ACK_WAIT)
         self.statuses: dict[str, JobStatus] = {}
         self.letters: list[Letter] = []
-        self.tasks: list[asyncio.Task[object]] = []
+        self.tasks: list[asyncio.Task[Any]] = []
         self.steering = Steering(self, seed)
         self.ledger = Ledger()
         self.jobs: list[ExpectedJob] = []

@@ -24,7 +24,6 @@ from worker.core.errors import (
     UnknownAccountError,
 )
 from worker.core.fetch import Fetch
-from worker.core.joblog import JobLog
 from worker.core.ports import Delivery, ProviderClient
 from worker.core.world import CancelledJobError, DrainingError, Signals, World
 
@@ -73,6 +72,17 @@ class CommandHandler:
         fetch = self.running.get(job_id)
         if fetch is not None:
             fetch.signals.cancel()
+
+    async def handle_exhausted(self, delivery: Delivery) -> None:
+        """As `handle`, for a command that NATS won't deliver again: it fails, unless its job has ended."""
+        _log.error("command.exhausted", sequence=delivery.sequence, advice="run `followers setup`")
+        await self.handle(
+            delivery,
+            InternalError(
+                "NATS gave up on delivering this command: the consumer has a max_deliver, which must be -1; "
+                "run `followers setup`, then retry the dead letter"
+            ),
+        )
 
     async def handle(self, delivery: Delivery, doom: InternalError | None = None) -> None:
         """Work on `delivery` and settle it, with heartbeats until then. Raises nothing but CancelledError.
