@@ -28,7 +28,7 @@ run: $(RUNTIME) ## set up if needed, then run the demo
 .PHONY: test
 test: $(DEV) ## unit, contract, integration and acceptance tests, with coverage
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest --ignore=tests/chaos --ignore=tests/bench $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=thorough $(BIN)/coverage run -m pytest --ignore=tests/chaos --ignore=tests/bench $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90 >$(VENV)/coverage.txt || { cat $(VENV)/coverage.txt; exit 1; }
 	@echo "line coverage of worker/ and schemas/: $$($(BIN)/coverage report --format=total) %"

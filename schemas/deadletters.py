@@ -1,7 +1,7 @@
 """Headers of a dead letter, on `followers.dead.<provider>`, and of its retry; the body is the command's own bytes."""
 
 JOB_ID = "Followers-Job-Id"
-"""The job, where the command's provider, OA and id can be read."""
+"""The job; where the command can't be read, the id that its message stands for all the same."""
 MESSAGE_ID = "Followers-Msg-Id"
 """The `Nats-Msg-Id` under which the command was published."""
 ERROR_CODE = "Followers-Error-Code"

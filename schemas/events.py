@@ -70,9 +70,7 @@ class _JobEvent(_Event, frozen=True, kw_only=True, tag_field="type"):
     attempt: Annotated[Ordinal, Meta(description="1 on the first start, one more each time a worker takes over.")] = 1
     generation: Annotated[
         Ordinal,
-        Meta(
-            description="1; one more each time a retry reopens the failed job: each has its own end."
-        ),
+        Meta(description="1; one more each time a retry reopens the failed job: each has its own end."),
     ] = 1
 
 

@@ -9,10 +9,16 @@ from typing import Any
 import nats
 import pytest
 import uvloop
+from hypothesis import settings
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from worker.embedded import EmbeddedServer
+
+# Few examples while people wait, many where nobody does: `make test` sets the profile.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -13,7 +13,8 @@ import msgspec
 from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
-from schemas.types import JobState, Provider
+from schemas.types import JobState, Provider, WaitReason
+from worker.core.breaker import Circuit
 from worker.core.errors import FetchFailure
 from worker.core.ports import (
     BoardUnavailableError,
@@ -29,6 +30,7 @@ from worker.core.world import World
 Fault = Literal["lost", "ack_lost", "late"]
 """A publish that never arrives, one that arrives unconfirmed, one that arrives only after a later read."""
 EPOCH = datetime(2026, 3, 1, tzinfo=UTC)
+MAX_HEADER_BYTES = 65_535
 MSG_ID = "Nats-Msg-Id"
 TERMINAL_STATES = ("completed", "failed", "cancelled")
 
@@ -115,7 +117,7 @@ class FakeLog:
         await asyncio.sleep(0)
         if self.before_publish is not None:
             await self.before_publish(subject)
-        if _size(data, headers) > self.max_payload:
+        if _size(data, headers) > self.max_payload or _size(b"", headers) > MAX_HEADER_BYTES:
             raise PayloadTooLargeError(f"{len(data)} bytes on {subject}")
         fault = self._faults.popleft() if self._faults else None
         if self.down or fault == "lost":
@@ -209,6 +211,7 @@ class FakeStatusBoard:
         self._pending: dict[str, JobStatus] = {}
         self._written: dict[str, tuple[JobState, float]] = {}
         self._revisions: dict[str, int] = {}
+        self._over: set[str] = set()
 
     @property
     def states(self) -> list[JobState]:
@@ -220,7 +223,8 @@ class FakeStatusBoard:
         if self.bucket.down:
             return None
         revision, value = self.bucket.values.get(job_id, (0, b""))
-        self._revisions[job_id] = revision
+        if job_id not in self._written:
+            self._revisions[job_id] = revision
         try:
             return msgspec.json.decode(value, type=JobStatus) if value else None
         except msgspec.DecodeError:
@@ -237,6 +241,8 @@ class FakeStatusBoard:
     def post(self, status: JobStatus) -> None:
         """See `StatusBoard.post`."""
         self.posted.append(status)
+        if status.job_id in self._over:
+            return
         loop = asyncio.get_running_loop()
         self._pending[status.job_id] = status
         state, at = self._written.get(status.job_id, (None, 0.0))
@@ -249,17 +255,26 @@ class FakeStatusBoard:
     async def settle(self, status: JobStatus) -> None:
         """See `StatusBoard.settle`."""
         self.settled.append(status)
-        self._pending.pop(status.job_id, None)
+        job_id = status.job_id
+        self._over.add(job_id)
+        self._pending.pop(job_id, None)
         if not self._write(status) and status.state in TERMINAL_STATES:
-            current = await self.get(status.job_id)
+            self._forget(job_id)
+            current = await self.get(job_id)
             if current is None or current.state not in TERMINAL_STATES:
                 self._write(status)
+        self._forget(job_id)
 
     def drop(self, job_id: str) -> None:
         """See `StatusBoard.drop`."""
         self.dropped.append(job_id)
-        for known in (self._pending, self._written, self._revisions):
-            known.pop(job_id, None)
+        self._forget(job_id)
+        self._over.discard(job_id)
+
+    def _forget(self, job_id: str) -> None:
+        self._pending.pop(job_id, None)
+        self._written.pop(job_id, None)
+        self._revisions.pop(job_id, None)
 
     def _flush(self, job_id: str) -> None:
         status = self._pending.pop(job_id, None)
@@ -523,6 +538,9 @@ class FakeMeter:
         self.followers: Counter[Provider] = Counter()
         self.failures: Counter[tuple[Provider, str]] = Counter()
         self.jobs: Counter[tuple[Provider, JobState]] = Counter()
+        self.waits: defaultdict[tuple[Provider, WaitReason], float] = defaultdict(float)
+        self.circuits: list[tuple[str, Circuit]] = []
+        self.shared: dict[str, bool] = {}
 
     def page_published(self, provider: Provider, followers: int) -> None:
         """See `Meter.page_published`."""
@@ -536,6 +554,18 @@ class FakeMeter:
     def job_ended(self, provider: Provider, state: JobState) -> None:
         """See `Meter.job_ended`."""
         self.jobs[provider, state] += 1
+
+    def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
+        """See `Meter.request_waited`."""
+        self.waits[provider, reason] += seconds
+
+    def circuit_changed(self, provider: Provider, account: str, state: Circuit) -> None:
+        """See `Meter.circuit_changed`."""
+        self.circuits.append((account, state))
+
+    def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
+        """See `Meter.limit_shared`."""
+        self.shared[account] = shared
 
 
 def make_world(*, clock: Clock | None = None, **overrides: Any) -> World:

@@ -38,7 +38,10 @@ from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.core.account import EtelecomAccount
 from worker.core.consume import CommandHandler, OpenAccount
 from worker.core.control import Answer, Control
+from worker.core.gate import open_gate
+from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
+from worker.core.share import Share
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
@@ -46,6 +49,7 @@ from worker.jetstream.connection import ConnectError, NatsOptions, options, publ
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
+from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyError, check_server, missing, reconcile
@@ -62,6 +66,8 @@ TELL_UNREACHABLE_EVERY = 10.0
 CLOSED_EXIT = 70
 REQUESTS_AT_ONCE = 64
 """Requests about jobs that this replica answers at the same time; most of it is waiting."""
+WAITING_JOBS = 16
+"""Times `worker.max_jobs`: the most commands of one provider in hand, those included that wait for an account."""
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +90,7 @@ class Worker:
         self._registry = CollectorRegistry()
         self._meter = PrometheusMeter(self._registry)
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
+        self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
         self._handler: CommandHandler | None = None
         self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
@@ -195,13 +202,27 @@ class Worker:
         def done(task: asyncio.Task[None]) -> None:
             tasks.discard(task)
             gauge.dec()
+            self._room[provider].set()
 
         task.add_done_callback(done)
-        while len(tasks) >= self.settings.worker.max_jobs and not self.draining.is_set():
-            await _first(*tasks, signal=self.draining)
+        while self._is_full(provider, self._handler) and not self.draining.is_set():
+            self._room[provider].clear()
+            await self._room[provider].wait()
         if self.draining.is_set():
             # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
             await self._drained.wait()
+
+    def _is_full(self, provider: Provider, handler: CommandHandler) -> bool:
+        """Say whether no other command of `provider` is to be taken now.
+
+        A job that stands still gives its slot to others, where those may be another account's: a throttled or broken
+        account would else hold them all.
+        """
+        slots, held = self.settings.worker.max_jobs, len(self._tasks[provider])
+        accounts = sum(account.provider == provider for account in self._accounts.values())
+        if held < slots or accounts < 2:
+            return held >= slots
+        return held >= slots * WAITING_JOBS or held - handler.waiting(provider) >= slots
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -224,6 +245,8 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             for account in self._accounts.values():
+                if account.gate is not None:
+                    account.gate.close()
                 await account.client.close()
             await ops.stop()
 
@@ -250,9 +273,10 @@ class Worker:
             encoding=worker.encoding,
             ack_wait=worker.ack_wait,
         )
-        self._open_accounts()
+        self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
         self._control = Control(world)
+        self._handler.on_waiting = lambda provider: self._room[provider].set()
 
     async def _reach(self) -> Client:
         """Wait for NATS as long as it takes; say so now and then."""
@@ -279,14 +303,20 @@ class Worker:
         if problem is not None:
             raise StartError(problem)
 
-    def _open_accounts(self) -> None:
-        worker = self.settings.worker
+    def _open_accounts(self, nats_client: Client, world: World) -> None:
+        worker, clock = self.settings.worker, ServerClock()
         for account in self.settings.account_list():
             provider: Provider = "etelecom" if isinstance(account, EtelecomAccount) else "esms"
             client = open_client(
                 account, request_timeout=worker.request_timeout, max_response_bytes=worker.max_response_bytes
             )
-            self._accounts[account.name] = OpenAccount(account.name, provider, client)
+            share = None
+            if account.rate_limit > 0:
+                limit = Limit(account.rate_limit)
+                shared = JetStreamLimit(nats_client, clock, account.name, limit)
+                share = Share(account.name, limit, shared, world.dice)
+            gate = open_gate(account.name, provider, world, share)
+            self._accounts[account.name] = OpenAccount(account.name, provider, client, gate)
         if not self._accounts:
             _log.warning("accounts.none", advice="add [accounts.NAME] to the configuration")
 
@@ -316,6 +346,8 @@ class Worker:
     async def _drain(self) -> None:
         """Finish the pages in hand, hand the jobs back, and only then let the connection go."""
         self.draining.set()
+        for room in self._room.values():
+            room.set()
         self.readiness.why = "stopping"
         tasks = [task for tasks in self._tasks.values() for task in tasks]
         _log.info("worker.draining", jobs=len(tasks))
@@ -411,14 +443,6 @@ def _security(nats_options: NatsOptions) -> NatsSecurity | None:
 async def _as_it_is(message: NatsMessage) -> NatsMessage:
     """Decode nothing: what can't be decoded must become a dead letter, not FastStream's exception."""
     return message
-
-
-async def _first(*tasks: asyncio.Task[None], signal: asyncio.Event) -> None:
-    waiter = asyncio.create_task(signal.wait())
-    try:
-        await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiter.cancel()
 
 
 def _text(path: object) -> str | None:

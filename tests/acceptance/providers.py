@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ from worker.simulators import (
     Fault,
 )
 
-POOL = {0: 10, 25: 80, 50: 4, 100: 4, 250: 20, 300: 20, 1234: 16, 10_050: 1}
-"""How many Official Accounts there are of each length, at each simulator."""
 SPARES = 8
 """Accounts that only one test uses, so that what befalls them stays with it."""
 NOTE_BYTES = 20 * 1024
@@ -28,7 +27,7 @@ Simulator = EtelecomSimulator | EsmsSimulator
 
 
 class Providers:
-    """The simulators of one test session. Every Official Account is given out once."""
+    """The simulators of one test session. Each test takes new Official Accounts."""
 
     def __init__(
         self, etelecom: EtelecomSimulator, heavy: EtelecomSimulator, esms: EsmsSimulator, withdrawn: EsmsSimulator
@@ -39,12 +38,20 @@ class Providers:
         self.esms = esms
         self.withdrawn = withdrawn
         """eSMS after GetFollowers has been shut down."""
-        self._free = _oas()
+        self._oas = count(2_801_000_000_000_001_000)
         self._spares = {"etelecom": list(range(SPARES)), "esms": list(range(SPARES))}
 
     def oa(self, followers: int) -> str:
-        """An Official Account with that many followers, which no other test uses."""
-        return self._free[followers].pop()
+        """A new Official Account with that many followers at every simulator."""
+        oa = str(next(self._oas))
+        for simulator in self.simulators:
+            simulator.listings[oa] = simulator.make_listing(oa, followers)
+        return oa
+
+    @property
+    def simulators(self) -> tuple[Simulator, ...]:
+        """All of them."""
+        return self.etelecom, self.heavy, self.esms, self.withdrawn
 
     def spare(self, provider: str) -> str:
         """The name of an account that no other test uses."""
@@ -52,16 +59,11 @@ class Providers:
 
     def requests(self, oa: str) -> list[Any]:
         """What reached any of the simulators about this Official Account, oldest first."""
-        return [
-            entry
-            for simulator in (self.etelecom, self.heavy, self.esms, self.withdrawn)
-            for entry in simulator.requests
-            if entry.oa_id == oa
-        ]
+        return [entry for simulator in self.simulators for entry in simulator.requests if entry.oa_id == oa]
 
     def slow(self, oa: str, seconds: float) -> None:
         """From now on every answer about this Official Account takes `seconds`."""
-        for simulator in (self.etelecom, self.heavy, self.esms, self.withdrawn):
+        for simulator in self.simulators:
             simulator.inject(Fault(kind="latency", oa_id=oa, seconds=seconds, times=0))
 
     def accounts(self, folder: Path) -> dict[str, dict[str, Any]]:
@@ -101,26 +103,15 @@ def wrong_key(key: str) -> str:
 @contextlib.asynccontextmanager
 async def providers() -> AsyncIterator[Providers]:
     """Simulators in this process's event loop, each on a port of its own."""
-    followers = {oa: count for count, oas in _oas().items() for oa in oas}
     async with contextlib.AsyncExitStack() as stack:
         simulators = (
-            await stack.enter_async_context(EtelecomSimulator(EtelecomConfig(followers=followers))),
-            await stack.enter_async_context(
-                EtelecomSimulator(EtelecomConfig(followers=followers, notes_padding=NOTE_BYTES))
-            ),
-            await stack.enter_async_context(EsmsSimulator(EsmsConfig(followers=followers, unfollowed_every=0))),
-            await stack.enter_async_context(EsmsSimulator(EsmsConfig(followers=followers, get_followers_gone=True))),
+            await stack.enter_async_context(EtelecomSimulator(EtelecomConfig(followers={}))),
+            await stack.enter_async_context(EtelecomSimulator(EtelecomConfig(followers={}, notes_padding=NOTE_BYTES))),
+            await stack.enter_async_context(EsmsSimulator(EsmsConfig(followers={}, unfollowed_every=0))),
+            await stack.enter_async_context(EsmsSimulator(EsmsConfig(followers={}, get_followers_gone=True))),
         )
         yield Providers(*simulators)
 
 
 def _etelecom(base_url: str, key_file: str) -> dict[str, Any]:
     return {"provider": "etelecom", "base_url": base_url, "api_key_file": key_file, "rate_limit": 0}
-
-
-def _oas() -> dict[int, list[str]]:
-    """Invented ids in the shape of real ones, by the length of their list."""
-    return {
-        count: [str(2_801_000_000_000_000_000 + group * 1000 + number) for number in range(size)]
-        for group, (count, size) in enumerate(POOL.items(), 1)
-    }

@@ -1,7 +1,9 @@
 """A nats-server with the streams and buckets that the worker expects, and connections to it."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
 
 import pytest
 from nats.aio.client import Client
@@ -11,7 +13,17 @@ from worker.embedded import EmbeddedServer
 from worker.jetstream.connection import NatsOptions, options
 from worker.jetstream.topology import TopologyConfig, reconcile
 
-Connect = Callable[[EmbeddedServer], Awaitable[Client]]
+
+class Reachable(Protocol):
+    """A server, or something on the way to it."""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        ...
+
+
+Connect = Callable[[Reachable], Awaitable[Client]]
 
 ACK_WAIT = 1.0
 """Seconds: short, so that a redelivery can be waited for."""
@@ -22,10 +34,10 @@ async def connect() -> AsyncIterator[Connect]:
     """Opens connections as the worker does, and closes them after the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def open_one(server: EmbeddedServer) -> Client:
+        async def open_one(server: Reachable) -> Client:
             client = Client()
             await client.connect(**options(NatsOptions(servers=(server.url,))))
-            stack.push_async_callback(client.close)
+            stack.push_async_callback(_close, client)
             return client
 
         yield open_one
@@ -43,3 +55,12 @@ async def mortal_server(private_nats_server: EmbeddedServer, connect: Connect) -
     """A server of the test's own, set up, to kill and restart."""
     await reconcile(await connect(private_nats_server), TopologyConfig(ack_wait=ACK_WAIT))
     return private_nats_server
+
+
+async def _close(client: Client) -> None:
+    # Closed in the middle of a reconnection, nats-py leaves a socket open.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while client.is_reconnecting:
+                await asyncio.sleep(0.02)
+    await client.close()

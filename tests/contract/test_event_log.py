@@ -239,6 +239,13 @@ async def test_headers_count_against_max_payload_and_cost_nobody_the_connection(
     assert len((await _last(rig)).data) == rig.log.max_payload - 3000
 
 
+async def test_headers_that_no_stream_stores_are_too_large(rig: Rig) -> None:
+    with pytest.raises(PayloadTooLargeError):
+        await rig.log.publish(SUBJECT, b"{}", {"Followers-Note": "x" * 65_536}, 0)
+
+    assert await rig.log.last(SUBJECT) is None
+
+
 async def test_a_message_as_large_as_the_server_takes_is_taken(rig: Rig) -> None:
     # The adapter adds its expectation to the headers, so a little room stays.
     data = b"x" * (rig.log.max_payload - 256)

@@ -164,9 +164,7 @@ async def test_a_secret_whose_file_is_gone_leaves_the_refusal_as_it_is(case: Cas
             raise FileNotFoundError("no such file")
 
     right = account(case.variant, case.simulator.url)
-    client = open_client(
-        replace(right, api_key=Gone("1:outdated")), request_timeout=5, max_response_bytes=1 << 20
-    )
+    client = open_client(replace(right, api_key=Gone("1:outdated")), request_timeout=5, max_response_bytes=1 << 20)
     case.opened.append(client)
 
     with capture_logs() as logs, pytest.raises(UnauthorizedError):
@@ -236,9 +234,7 @@ async def test_later_pages_say_filter_and_sort_again(sort: str | None) -> None:
         bodies: list[Any] = [entry.body for entry in case.simulator.requests]
 
         assert len(set(ids(pages))) == len(case.simulator.ids(OA_ID, state="follow"))
-    assert all(
-        isinstance(body, dict) and body["filter"] == {"oa_id": OA_ID, "state": "follow"} for body in bodies
-    )
+    assert all(isinstance(body, dict) and body["filter"] == {"oa_id": OA_ID, "state": "follow"} for body in bodies)
     assert "after" not in bodies[0]["paging"]
     assert all(body["paging"].get("sort") == sort and body["paging"]["after"] for body in bodies[1:])
 
@@ -318,9 +314,7 @@ async def test_parallel_fetches_survive_the_fallback() -> None:
 
 async def test_an_outage_is_no_reason_to_change_the_endpoint() -> None:
     async with running("QueryListUID") as case:
-        client = open_client(
-            account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20
-        )
+        client = open_client(account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20)
         case.opened.append(client)
         case.simulator.inject(Fault(kind="status", status=503, endpoint="GetFollowers"))
         with pytest.raises(Exception, match="503"):
@@ -333,9 +327,7 @@ async def test_an_outage_is_no_reason_to_change_the_endpoint() -> None:
 
 async def test_a_filter_takes_the_endpoint_that_knows_it() -> None:
     async with running("QueryListUID", followers={OA_ID: 500}, unfollowed_every=7) as case:
-        client = open_client(
-            account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20
-        )
+        client = open_client(account("auto", case.simulator.url), request_timeout=5, max_response_bytes=1 << 20)
         case.opened.append(client)
 
         gone = await sweep(client, case.command(filter=EsmsFilter(state="unfollow")))

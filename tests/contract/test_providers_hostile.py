@@ -190,9 +190,7 @@ async def test_the_providers_own_rate_limit_is_known(variant: str) -> None:
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
     ],
 )
-async def test_retry_after_is_read_where_it_makes_sense(
-    variant: str, value: str, seconds: float | None
-) -> None:
+async def test_retry_after_is_read_where_it_makes_sense(variant: str, value: str, seconds: float | None) -> None:
     for status, kind in ((429, RateLimitedError), (503, ProviderUnavailableError)):
         error = await outcome(variant, HTML, status, Retry_After=value)
 
@@ -326,9 +324,7 @@ async def test_a_large_body_is_refused_before_it_is_held(variant: str) -> None:
 @BOTH
 async def test_a_gzip_bomb_does_not_swell(variant: str) -> None:
     bomb = gzip.compress(bytes(100_000_000), 1)
-    async with client_of(
-        variant, saying(bomb, Content_Encoding="gzip"), max_response_bytes=1_000_000
-    ) as client:
+    async with client_of(variant, saying(bomb, Content_Encoding="gzip"), max_response_bytes=1_000_000) as client:
         await asyncio.sleep(0)
         tracemalloc.start()
         try:
@@ -506,8 +502,7 @@ async def test_a_provider_that_repeats_keys_and_people_is_not_repeated(
     variant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     talkative = (
-        f"no {SHOP_KEY} {API_KEY} {SECRET_KEY.lower()} {PHONE} +84 912 000 111 Trần Thị Mẫu\n\x1b[31m"
-        + "x" * 900
+        f"no {SHOP_KEY} {API_KEY} {SECRET_KEY.lower()} {PHONE} +84 912 000 111 Trần Thị Mẫu\n\x1b[31m" + "x" * 900
     )
     said = {"code": "invalid_argument", "msg": talkative, "CodeResult": "161", "ErrorMessage": talkative}
     wanted = command(variant)
@@ -520,11 +515,7 @@ async def test_a_provider_that_repeats_keys_and_people_is_not_repeated(
                 await client.fetch(wanted, None)
 
     seen = f"{caught.value} {caught.value!r} {logs} {caplog.text}"
-    secrets = (
-        [SHOP_KEY.split(":")[1], PHONE, "912 000"]
-        if variant == "shop"
-        else [API_KEY, SECRET_KEY.lower(), PHONE]
-    )
+    secrets = [SHOP_KEY.split(":")[1], PHONE, "912 000"] if variant == "shop" else [API_KEY, SECRET_KEY.lower(), PHONE]
     assert not [canary for canary in (*secrets, "\n", "\x1b") if canary in str(caught.value)]
     assert not [canary for canary in secrets if canary in seen]
     assert ("Trần" in seen) is (variant != "shop")

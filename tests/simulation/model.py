@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
-from schemas.types import JobState, Provider
+from schemas.types import JobState, Provider, WaitReason
+from worker.core.breaker import Circuit
 from worker.core.errors import GarbledResponseError, ProviderUnavailableError, RateLimitedError, UnauthorizedError
 from worker.core.ports import (
     Entry,
@@ -354,6 +355,15 @@ class NoMeter:
         """Ignore it."""
 
     def job_ended(self, provider: Provider, state: JobState) -> None:
+        """Ignore it."""
+
+    def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
+        """Ignore it."""
+
+    def circuit_changed(self, provider: Provider, account: str, state: Circuit) -> None:
+        """Ignore it."""
+
+    def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
         """Ignore it."""
 
 

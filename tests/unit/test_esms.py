@@ -214,9 +214,7 @@ def client(endpoint: Any = "auto") -> ProviderClient:
         (None, 208, 8, []),
     ],
 )
-def test_offsets_are_known_ahead(
-    cursor: str | None, total: int | None, count: int, expected: list[str]
-) -> None:
+def test_offsets_are_known_ahead(cursor: str | None, total: int | None, count: int, expected: list[str]) -> None:
     page = ProviderPage(followers=(), next_cursor=cursor, total=total)
 
     assert client().read_ahead(FetchEsmsFollowers(oa_id="1"), page, count) == expected

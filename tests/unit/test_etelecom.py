@@ -141,9 +141,7 @@ def test_null_empty_and_zero_are_nothing(nothing: str | None) -> None:
         ({"updated_at": "2026-01-31T23:59:60Z"}, "updated_at", None),
     ],
 )
-def test_what_varies_is_read_without_losing_the_rest(
-    changes: dict[str, Any], field: str, value: object
-) -> None:
+def test_what_varies_is_read_without_losing_the_rest(changes: dict[str, Any], field: str, value: object) -> None:
     follower = only(**changes)
 
     assert getattr(follower, field) == value
@@ -162,9 +160,7 @@ def test_one_odd_row_does_not_change_its_neighbours() -> None:
 
 def test_half_an_emoji_does_not_hold_up_the_list() -> None:
     text = json.dumps({"followers": [RICH], "paging": {"next": "n"}})
-    broken = text.replace('"Lê Mẫu"', "").replace(
-        json.dumps("Lê Văn Mẫu"), r'"Mẫu \ud83d \\ud83d \ud83c\udf38"'
-    )
+    broken = text.replace('"Lê Mẫu"', "").replace(json.dumps("Lê Văn Mẫu"), r'"Mẫu \ud83d \\ud83d \ud83c\udf38"')
 
     follower = read_page(broken.encode(), "eTelecom").followers[0]
 
@@ -214,9 +210,7 @@ def test_what_would_lose_followers_in_silence_is_an_error(body: Any) -> None:
     assert READ.display_name not in str(caught.value)  # type: ignore[operator]
 
 
-def judged(
-    code: str, status: int, *, cursor: str | None = None, meta: Any = None, msg: str = "no"
-) -> FetchFailure:
+def judged(code: str, status: int, *, cursor: str | None = None, meta: Any = None, msg: str = "no") -> FetchFailure:
     body = json.dumps({"code": code, "msg": msg} | ({"meta": meta} if meta else {})).encode()
     command = FetchEtelecomFollowers(oa_id="1", filter=EtelecomFilter(name="Mẫu", phone="0912000111"))
     return failure(Answer(status, body, 4.0), command, cursor, "mine", "eTelecom", "1150:secretsecret")
@@ -272,9 +266,7 @@ def test_every_code_has_its_error(code: str, status: int, expected: type[FetchFa
         ("unauthenticated", "something_new", UnauthorizedError),
     ],
 )
-def test_the_precise_code_beside_the_standard_one_wins(
-    code: str, xcode: str, expected: type[FetchFailure]
-) -> None:
+def test_the_precise_code_beside_the_standard_one_wins(code: str, xcode: str, expected: type[FetchFailure]) -> None:
     assert type(judged(code, 500, meta={"xcode": xcode})) is expected
 
 
@@ -290,9 +282,7 @@ def test_a_cursor_that_etelecom_gave_and_refuses_is_its_fault_and_not_the_comman
 
 
 def test_a_message_repeats_neither_key_nor_person() -> None:
-    error = judged(
-        "invalid_argument", 400, msg="1150:secretsecret SECRETSECRET Mẫu 0912000111 +84 912.000.111"
-    )
+    error = judged("invalid_argument", 400, msg="1150:secretsecret SECRETSECRET Mẫu 0912000111 +84 912.000.111")
 
     assert not [word for word in ("secret", "SECRET", "Mẫu", "912", "1150:") if word in str(error)]
 

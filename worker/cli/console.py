@@ -99,29 +99,27 @@ def write_line(line: bytes) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout: coloured on a terminal, plain columns of full width when piped."""
+    """Print a table on stdout: fitted to the terminal, or plain columns of full width when piped."""
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        for row in (columns, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = stdout_console()
     drawn = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        drawn.add_row(*row)
-    console.print(drawn, no_wrap=not console.is_terminal, crop=False)
+        drawn.add_row(*map(Text, row))
+    Console(highlight=False).print(drawn)
 
 
-def stdout_console() -> "Console":
-    """Return the console for data; when piped it is as wide as the data needs."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=1000)
-
-
-def stderr_console(*, color: bool = True) -> "Console":
+def stderr_console() -> "Console":
     """Return the console for progress."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, no_color=not color or None)
+    return Console(stderr=True, highlight=False)
 
 
 def _is_configuration(error: Exception) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from schemas.events import TERMINAL, FollowerPage, JobCompleted, JobEvent
 from schemas.subjects import PROVIDERS
@@ -101,7 +102,7 @@ def summarize(ends: Sequence[tuple[str, Terminal]], console: Console) -> None:
     table.add_column("VERDICT")
     table.add_column("TIME", justify="right")
     for title, end in ends:
-        table.add_row(end.job_id, title, *_figures(end))
+        table.add_row(*map(Text, (end.job_id, title, *_figures(end))))
     console.print()
     console.print(table)
 

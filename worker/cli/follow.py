@@ -123,8 +123,7 @@ class LineView(AbstractContextManager["LineView"]):
         """Say how far the job is, unless that was said within the last second."""
         if page.last or time.monotonic() - self._said >= _LINE_EVERY:
             self._said = time.monotonic()
-            of = f" of {page.total:,}" if page.total is not None else ""
-            note(f"page {page.page:,}: {page.progress.followers:,}{of} followers")
+            note(f"page {page.page:,}: {_count(page)}")
 
     def say(self, line: str) -> None:
         """Say it."""
@@ -139,31 +138,31 @@ class BarView(AbstractContextManager["BarView"]):
 
     def __init__(self) -> None:
         """Draw nothing yet."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("followers"),
+            TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
             console=stderr_console(),
             transient=True,
         )
-        self._task = self._bar.add_task("waiting for a worker", total=None)
+        self._task = self._bar.add_task("waiting for a worker", total=None, count="")
 
     def page(self, page: FollowerPage) -> None:
         """Move the bar."""
         self._bar.update(
             self._task,
             description=f"page {page.page:,}",
+            count=_count(page),
             completed=page.progress.followers,
             total=max(page.total, page.progress.followers) if page.total is not None else None,
         )
 
     def say(self, line: str) -> None:
         """Say it above the bar."""
-        self._bar.console.print(line)
+        self._bar.console.print(line, markup=False)
 
     def __enter__(self) -> "BarView":
         """Start drawing."""
@@ -175,6 +174,11 @@ class BarView(AbstractContextManager["BarView"]):
     ) -> None:
         """Leave the terminal as it was."""
         self._bar.stop()
+
+
+def _count(page: FollowerPage) -> str:
+    of = f" of {page.total:,}" if page.total is not None else ""
+    return f"{page.progress.followers:,}{of} followers"
 
 
 async def _next(reader: EventReader, patience: float) -> "Msg | None":

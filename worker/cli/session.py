@@ -1,4 +1,8 @@
-"""From settings to a connection, for the commands that talk to NATS."""
+"""From settings to a connection, for the commands that talk to NATS.
+
+`worker.app` translates the same settings for the worker; importing it, with FastStream, would take longer than most
+of these commands do.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -51,19 +55,8 @@ def topology_config(settings: "Settings") -> "TopologyConfig":
     """Return what the streams, buckets and consumers should be."""
     from worker.jetstream.topology import TopologyConfig
 
-    streams = settings.streams
     return TopologyConfig(
-        replicas=settings.nats.replicas,
-        storage=streams.storage,
-        commands_max_age=streams.commands_max_age,
-        events_max_age=streams.events_max_age,
-        dead_max_age=streams.dead_max_age,
-        jobs_ttl=streams.jobs_ttl,
-        commands_max_bytes=streams.commands_max_bytes,
-        events_max_bytes=streams.events_max_bytes,
-        dead_max_bytes=streams.dead_max_bytes,
-        duplicate_window=streams.duplicate_window,
-        ack_wait=settings.worker.ack_wait,
+        replicas=settings.nats.replicas, ack_wait=settings.worker.ack_wait, **settings.streams.model_dump()
     )
 
 

@@ -12,16 +12,15 @@ from worker.core.ports import Delivery
 from worker.core.world import World
 
 
-async def bury(world: World, delivery: Delivery, error: FetchFailure, address: Address | None, attempts: int) -> None:
+async def bury(world: World, delivery: Delivery, error: FetchFailure, job_id: str, attempts: int) -> None:
     """Store the dead letter of `delivery`; returns once it is stored. `attempts`: requests for the failed page."""
     # A header of the command's publish, such as its Nats-Expected-Stream, would speak for this one too.
     headers = {name: value for name, value in delivery.headers.items() if not name.lower().startswith("nats-")}
     message_id = header(delivery, MSG_ID_HEADER)
     if message_id is not None and retry_of(delivery) is None:
         headers[deadletters.MESSAGE_ID] = message_id
-    if address is not None:
-        headers[deadletters.JOB_ID] = address.job_id
     headers |= {
+        deadletters.JOB_ID: job_id,
         deadletters.ERROR_CODE: error.code,
         deadletters.ERROR_MESSAGE: " ".join(error.message.split()),
         deadletters.ATTEMPTS: str(attempts),

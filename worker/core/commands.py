@@ -52,10 +52,11 @@ class Job:
 class RejectedError(Exception):
     """The message is no valid command; `address` is None where provider, OA or id can't be read."""
 
-    def __init__(self, error: FatalError, address: Address | None) -> None:
-        """Keep why, and where a `failed` event can go."""
+    def __init__(self, error: FatalError, job_id: str, address: Address | None) -> None:
+        """Keep why, the job id that the message stands for all the same, and where a `failed` event can go."""
         super().__init__(error.message)
         self.error = error
+        self.job_id = job_id
         self.address = address
 
 
@@ -65,7 +66,12 @@ def read_job(delivery: Delivery) -> Job:
     try:
         command = _decode(delivery, provider)
     except FatalError as error:
-        raise RejectedError(error, _guess_address(delivery, provider)) from error
+        fields = _loosely(delivery)
+        given = fields.get("id")
+        job_id = given if isinstance(given, str) and is_token(given) else _implied_id(delivery)
+        # An id that is there and wrong names no job: an event under another one would only confuse.
+        address = _address(fields, provider, job_id) if given in (None, job_id) else None
+        raise RejectedError(error, job_id, address) from error
     address = Address(
         provider=provider,
         oa_id=command.oa_id,
@@ -132,6 +138,11 @@ def _explain(error: msgspec.ValidationError, provider: Provider) -> FatalError:
     if unknown is None:
         if "`$.provider`" in text or "required field `provider`" in text:
             return InvalidCommandError('`provider` must be "etelecom" or "esms", as the last token of the subject says')
+        if " - at `" not in text and text.startswith("Expected `object`"):
+            return InvalidCommandError(
+                f"the command is no object ({_plain(text)}) when read as its Content-Type says: "
+                "send an object, as JSON, or as MessagePack with Content-Type application/msgpack"
+            )
         return InvalidCommandError(f"the command is invalid: {_plain(text)}; correct that field and publish it again")
     name, where = unknown.group(1), "filter." if "$.filter" in text else ""
     if name in _fields_of_others(provider, filter=bool(where)):
@@ -169,12 +180,9 @@ def _implied_id(delivery: Delivery) -> str:
     return f"m{hashlib.sha256(named.encode()).hexdigest()[:40]}"
 
 
-def _guess_address(delivery: Delivery, provider: Provider) -> Address | None:
-    fields = _loosely(delivery)
-    oa_id, job_id, account = fields.get("oa_id"), fields.get("id"), fields.get("account")
-    if job_id is None:
-        job_id = _implied_id(delivery)
-    if not (isinstance(oa_id, str) and is_token(oa_id) and isinstance(job_id, str) and is_token(job_id)):
+def _address(fields: Mapping[str, Any], provider: Provider, job_id: str) -> Address | None:
+    oa_id, account = fields.get("oa_id"), fields.get("account")
+    if not (isinstance(oa_id, str) and is_token(oa_id)):
         return None
     return Address(
         provider=provider,

@@ -24,6 +24,7 @@ from worker.core.errors import (
     UnknownAccountError,
 )
 from worker.core.fetch import Fetch
+from worker.core.gate import Gate, open_gate
 from worker.core.ports import Delivery, ProviderClient
 from worker.core.world import CancelledJobError, DrainingError, Signals, World
 
@@ -53,6 +54,8 @@ class OpenAccount:
     name: str
     provider: Provider
     client: ProviderClient
+    gate: Gate | None = None
+    """What its requests pass; None: one without a rate limit."""
 
 
 class CommandHandler:
@@ -62,6 +65,11 @@ class CommandHandler:
         """Take the accounts by name, the world, and the event that says that this replica is to stop."""
         self.running: dict[str, Fetch] = {}
         """The jobs in hand, by job id."""
+        self.on_waiting: Callable[[Provider], None] = lambda provider: None
+        """Called when a job of that provider begins to stand still."""
+        self._gates = {
+            name: account.gate or open_gate(name, account.provider, world, None) for name, account in accounts.items()
+        }
         self._accounts = accounts
         self._world = world
         self._draining = draining
@@ -72,6 +80,10 @@ class CommandHandler:
         fetch = self.running.get(job_id)
         if fetch is not None:
             fetch.signals.cancel()
+
+    def waiting(self, provider: Provider) -> int:
+        """Return how many of `provider`'s jobs in hand stand still, for a limit or a provider that is away."""
+        return sum(fetch.waiting and fetch.job.address.provider == provider for fetch in self.running.values())
 
     async def handle_exhausted(self, delivery: Delivery) -> None:
         """As `handle`, for a command that NATS won't deliver again: it fails, unless its job has ended."""
@@ -125,7 +137,9 @@ class CommandHandler:
             _log.info("command.duplicate", job_id=job_id, sequence=job.sequence)
             await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
             return
-        fetch = Fetch(job, account.name, account.client, self._world, Signals(self._draining))
+        gate = self._gates[account.name]
+        fetch = Fetch(job, account.name, account.client, gate, self._world, Signals(self._draining))
+        fetch.on_waiting = lambda: self.on_waiting(account.provider)
         self.running[job_id] = fetch
         heart.on_beat = fetch.post
         if is_cancelled:
@@ -167,7 +181,7 @@ class CommandHandler:
         except FetchFailure as error:
             # A zombie's failure is not the job's: look before a dead letter says so.
             await fetch.claim()
-            await bury(self._world, delivery, error, fetch.job.address, fetch.attempts)
+            await bury(self._world, delivery, error, fetch.job.address.job_id, fetch.attempts)
             ended = await fetch.fail(error)
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
@@ -202,13 +216,13 @@ class CommandHandler:
 
     async def _reject(self, delivery: Delivery, rejected: RejectedError) -> None:
         error, address = rejected.error, rejected.address
-        await bury(self._world, delivery, error, address, attempts=0)
+        await bury(self._world, delivery, error, rejected.job_id, attempts=0)
         if address is not None:
             await tell_rejected(self._world, delivery, error, address)
         _log.warning(
             "command.rejected",
             sequence=delivery.sequence,
-            job_id=address.job_id if address else None,
+            job_id=rejected.job_id,
             code=error.code,
             reason=error.message,
         )
@@ -223,7 +237,9 @@ class CommandHandler:
             return self._accounts[address.account]
         configured = f"one of {', '.join(names)}" if names else "none is configured: add [accounts.NAME] to the worker"
         asked = f"account {address.account!r} is not known" if address.account else "the command names no account"
-        raise RejectedError(UnknownAccountError(f"{asked}; for {address.provider} name {configured}"), address)
+        raise RejectedError(
+            UnknownAccountError(f"{asked}; for {address.provider} name {configured}"), address.job_id, address
+        )
 
     def _is_worked_on(self, job: Job, known: JobStatus | None) -> bool:
         """Say whether another message of the same job is in another replica's hands, as far as the status tells.
@@ -243,7 +259,7 @@ def _check_identity(job: Job, known: JobStatus | None) -> None:
         f"the id {address.job_id!r} is already that of a job for OA {known.oa_id} at {known.provider}: "
         "an id stands for one job, so publish this command under another"
     )
-    raise RejectedError(InvalidCommandError(message), address)
+    raise RejectedError(InvalidCommandError(message), address.job_id, address)
 
 
 def _state_of(ended: JobEvent) -> JobState:

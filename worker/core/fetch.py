@@ -6,10 +6,10 @@ the tail is still the one that was read: so each page is there exactly once, in 
 
 import asyncio
 import math
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
-import structlog
 
 from schemas.events import (
     TERMINAL,
@@ -24,44 +24,58 @@ from schemas.events import (
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, WaitReason
 from worker.core.commands import Job
-from worker.core.errors import DeadlineExceededError, FetchFailure
+from worker.core.errors import FetchFailure
+from worker.core.gate import Gate
 from worker.core.joblog import JobLog
 from worker.core.paging import Reader
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
-from worker.core.retry import GiveUp, Retry, decide
+from worker.core.requests import PageRequests
 from worker.core.world import CancelledJobError, Signals, World
 
 TELL_WAITS_FROM = 1.0
 """Seconds: shorter waits are not worth an event."""
 
-_log = structlog.get_logger(__name__)
-
 
 class Fetch:
     """One attempt at a job by one worker."""
 
-    def __init__(self, job: Job, account: str, client: ProviderClient, world: World, signals: Signals) -> None:
-        """Take a valid job, the name of its account, that account's client, the world and the signals."""
+    def __init__(
+        self, job: Job, account: str, client: ProviderClient, gate: Gate, world: World, signals: Signals
+    ) -> None:
+        """Take a valid job, the name of its account, that account's client and gate, the world and the signals."""
         self.job = job
         self.account = account
         self.signals = signals
         self.standing = Standing(started_at=world.now(), worker=world.worker)
         self.log = JobLog(job.address, account, job.sequence, world, job.traceparent)
-        self.attempts = 0
-        """Requests made for the page that failed last."""
         self._contested = False
         """A worker that had the job before us may still publish a page, for all we know."""
         self._started = False
         self._restored = self.standing.progress()
         self.was_over = False
         """The job had ended before this attempt."""
+        self.on_waiting: Callable[[], None] = lambda: None
+        """Called when the job begins to stand still."""
         self._client = client
         self._world = world
+        self._requests = PageRequests(
+            job, account, client, gate, world, signals, self.standing, tell_waiting=self._tell_waiting
+        )
         self._published: set[str] = set()
         self._state: JobState = "running"
         self._reason: WaitReason | None = None
         self._until: datetime | None = None
+
+    @property
+    def attempts(self) -> int:
+        """Requests made for the page that failed last."""
+        return self._requests.attempts
+
+    @property
+    def waiting(self) -> bool:
+        """The job stands still: people have been told why, and no page has come since."""
+        return self._state == "waiting"
 
     async def run(self, doom: FetchFailure | None = None) -> JobEvent:
         """Do what is left of the job and return its terminal event, which is in the log then.
@@ -189,7 +203,9 @@ class Fetch:
         self.post()
 
     async def _read(self) -> None:
-        reader = Reader(self._fetch, lambda page, count: self._client.read_ahead(self.job.command, page, count))
+        reader = Reader(
+            self._requests.fetch, lambda page, count: self._client.read_ahead(self.job.command, page, count)
+        )
         self.signals.on_cancel = reader.abort
         try:
             while not self.standing.last:
@@ -274,72 +290,18 @@ class Fetch:
             return "max_pages"
         return "provider_cap" if page.capped else None
 
-    async def _fetch(self, cursor: str | None) -> ProviderPage:
-        attempt, first_failure = 0, self._world.now()
-        while True:
-            attempt += 1
-            try:
-                page = await self._fetch_once(cursor)
-            except FetchFailure as error:
-                self.attempts = attempt
-                now = self._world.now()
-                first_failure = now if attempt == 1 else first_failure
-                decision = decide(
-                    error,
-                    attempt=attempt,
-                    failing_for=(now - first_failure).total_seconds(),
-                    dice=self._world.dice(),
-                    policy=self._world.policy,
-                )
-                if isinstance(decision, GiveUp):
-                    raise decision.error from error.__cause__
-                await self._wait(decision, error)
-            else:
-                self.standing.requests += page.requests
-                return page
+    async def _tell_waiting(self, reason: WaitReason, until: datetime, firm: bool) -> None:
+        """Let people see that the job stands still, unless they have been told of this wait.
 
-    async def _fetch_once(self, cursor: str | None) -> ProviderPage:
-        seconds = self._until_deadline()
-        if seconds is not None and seconds <= 0:
-            raise self._too_late()
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._client.fetch(self.job.command, cursor)
-        except TimeoutError as error:
-            self.standing.requests += 1
-            raise self._too_late() from error
-        except FetchFailure as error:
-            self.standing.requests += error.requests
-            self._world.meter.request_failed(self.job.address.provider, error.code)
-            raise
-
-    async def _wait(self, retry: Retry, error: FetchFailure) -> None:
-        until = self._world.now() + timedelta(seconds=retry.delay)
-        _log.warning(
-            "fetch.retrying",
-            job_id=self.job.address.job_id,
-            account=self.account,
-            code=error.code,
-            http_status=error.http_status,
-            provider_code=error.provider_code,
-            delay=round(retry.delay, 3),
-            attempt=self.attempts,
-        )
-        if retry.delay >= TELL_WAITS_FROM and (self._until is None or until > self._until):
-            self._state, self._reason, self._until = "waiting", retry.reason, until
-            waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=retry.reason, until=until)
-            await self.log.tell(waiting, f"waiting.{self._world.token()}")
-            self.post()
-        seconds = self._until_deadline()
-        await self.signals.sleep(retry.delay if seconds is None else max(0.0, min(retry.delay, seconds)))
-
-    def _until_deadline(self) -> float | None:
-        not_after = self.job.command.not_after
-        return None if not_after is None else (not_after - self._world.now()).total_seconds()
-
-    def _too_late(self) -> DeadlineExceededError:
-        return DeadlineExceededError(
-            f"the command's `not_after` ({self.job.command.not_after}) passed after page {self.standing.page}: "
-            "publish it again under a new id with a later deadline, or without one",
-            requests=0,
-        )
+        An `until` that isn't firm is told anew only once the one told before is over.
+        """
+        now, told = self._world.now(), self._until
+        if (until - now).total_seconds() < TELL_WAITS_FROM:
+            return
+        if told is not None and (until <= told or (told > now and not firm)):
+            return
+        self._state, self._reason, self._until = "waiting", reason, until
+        self.on_waiting()
+        waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=reason, until=until)
+        await self.log.tell(waiting, f"waiting.{self._world.token()}")
+        self.post()

@@ -116,7 +116,10 @@ class StatusBoard(Protocol):
     """Where people look up a job. Never read for correctness."""
 
     async def get(self, job_id: str) -> JobStatus | None:
-        """Return the status of `job_id`, or None when it isn't known or can't be read now."""
+        """Return the status of `job_id`, or None when it isn't known or can't be read now.
+
+        A look at a job in hand changes nothing.
+        """
         ...
 
     def post(self, status: JobStatus) -> None:
@@ -131,7 +134,10 @@ class StatusBoard(Protocol):
         ...
 
     async def settle(self, status: JobStatus) -> None:
-        """Write a terminal or `queued` status before returning, as far as the bucket can be reached."""
+        """Write a terminal or `queued` status before returning, as far as the bucket can be reached.
+
+        What is posted for the job after that is ignored until `drop`.
+        """
         ...
 
     def drop(self, job_id: str) -> None:
@@ -165,6 +171,36 @@ class DeadLetters(Protocol):
         ...
 
 
+class LimitUnavailableError(Exception):
+    """The shared limit did not answer, so what others have reserved is unknown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """Starts that were reserved. Times are seconds of the event loop's clock."""
+
+    times: Sequence[float]
+    """When each request may start, ascending; empty when nothing can be reserved yet."""
+    free_at: float
+    """From when on nothing is reserved or blocked, as far as is known."""
+
+
+class SharedLimit(Protocol):
+    """One account's request limit, shared by all replicas. Times are seconds of the event loop's clock."""
+
+    async def take(self, count: int) -> Taken:
+        """Reserve `count` starts, or none when the limit is spoken for too far ahead (a provider's Retry-After).
+
+        No two replicas get the same start, and starts lie as far apart as the limit says, up to the difference of
+        their clocks. Raises LimitUnavailableError; what was asked for may be reserved then all the same.
+        """
+        ...
+
+    async def push(self, until: float) -> None:
+        """Reserve nothing more before `until`, in any replica. Raises LimitUnavailableError."""
+        ...
+
+
 class Delivery(Protocol):
     """A command in hand. Every call may fail silently when the delivery is stale or the server is away."""
 
@@ -195,7 +231,7 @@ class Delivery(Protocol):
 
     @property
     def deliveries(self) -> int:
-        """How often it was delivered, with this time: 1 or more."""
+        """How often it was delivered, with this time: 1 or more. For the log only: a crashed server counts anew."""
         ...
 
     async def ack(self) -> None:

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from schemas.types import JobState, Provider
+from schemas.types import JobState, Provider, WaitReason
 from schemas.wire import Encoding
+from worker.core.breaker import Circuit
 from worker.core.ports import Cancellations, DeadLetters, EventLog, StatusBoard
 from worker.core.retry import RetryPolicy
 
@@ -25,6 +26,18 @@ class Meter(Protocol):
 
     def job_ended(self, provider: Provider, state: JobState) -> None:
         """Count a job that came to `completed`, `failed`, `cancelled`, or back to `queued`."""
+        ...
+
+    def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
+        """Add up the seconds that a request waited before it could start."""
+        ...
+
+    def circuit_changed(self, provider: Provider, account: str, state: Circuit) -> None:
+        """Take note of the state that an account's circuit breaker came to."""
+        ...
+
+    def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
+        """Take note that an account's limit can be shared with the other replicas, or no longer."""
         ...
 
 
@@ -83,11 +96,15 @@ class Signals:
         if self.draining.is_set():
             raise DrainingError
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until a signal comes; then raise as `check` does."""
+    async def sleep(self, seconds: float, until: asyncio.Future[Any] | None = None) -> None:
+        """Sleep, but no longer than until a signal comes; then raise as `check` does.
+
+        The end of `until` ends the sleep too; it is not cancelled.
+        """
         waiters = [asyncio.create_task(event.wait()) for event in (self.draining, self.cancelled)]
+        woken_by = [*waiters, until] if until is not None else waiters
         try:
-            await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(woken_by, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for waiter in waiters:
                 waiter.cancel()

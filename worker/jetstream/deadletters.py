@@ -10,9 +10,22 @@ from nats.js import JetStreamContext
 
 from schemas.subjects import DEAD_STREAM, dead_subject
 from schemas.types import Provider
+from worker.jetstream.headers import MAX_HEADER_BYTES, can_be_published, message_bytes
 
 HEADER_ROOM = 8192
-"""Bytes of a message kept for headers."""
+"""Bytes to which the headers are brought down when they or the message would be too large."""
+KEPT = frozenset(
+    {
+        "Nats-Msg-Id",
+        "Followers-Job-Id",
+        "Followers-Error-Code",
+        "Followers-Error-Message",
+        "Followers-Attempts",
+        "Followers-Stream-Sequence",
+        "Followers-Failed-At",
+    }
+)
+"""Headers of ours (CONTRACT 3): short, and never left out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -27,16 +40,11 @@ class JetStreamDeadLetters:
 
     async def store(self, provider: Provider, body: bytes, headers: Mapping[str, str], key: str) -> None:
         """Publish until the server has it: the command is not settled before."""
-        headers = {**headers, "Nats-Msg-Id": key}
-        kept = self._client.max_payload - HEADER_ROOM
-        if len(body) > kept:
-            # With our headers it would no longer fit, and a letter that can't be stored would block for ever.
-            headers["Followers-Body-Bytes"] = str(len(body))
-            body = body[:kept]
+        body, kept = _fit(body, {**headers, "Nats-Msg-Id": key}, self._client.max_payload)
         pause = 0.1
         while True:
             try:
-                await self._js.publish(dead_subject(provider), body, stream=DEAD_STREAM, headers=dict(headers))
+                await self._js.publish(dead_subject(provider), body, stream=DEAD_STREAM, headers=dict(kept))
             except (nats.errors.Error, OSError) as error:
                 code = getattr(error, "err_code", None)
                 _log.warning("dead_letter.unstored", error=type(error).__name__, err_code=code)
@@ -44,3 +52,29 @@ class JetStreamDeadLetters:
                 pause = min(pause * 2, 5.0)
             else:
                 return
+
+
+def _fit(body: bytes, headers: Mapping[str, str], limit: int) -> tuple[bytes, dict[str, str]]:
+    """Return what of a letter can be stored: one that can't would be tried for ever, and hold up all others.
+
+    Headers go first, the largest ones, then the end of the body; each loss is told in a header.
+    """
+    limit -= 256  # what is added below, and the stream's name
+    kept = {name: value for name, value in headers.items() if can_be_published(name)}
+    total = message_bytes(b"", kept)
+    if total + len(body) > limit or total > MAX_HEADER_BYTES - 256:
+        empty = message_bytes(b"", {})
+        sizes = {name: message_bytes(b"", {name: kept[name]}) - empty for name in kept.keys() - KEPT}
+        for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            if total <= HEADER_ROOM:
+                break
+            total -= sizes[name]
+            del kept[name]
+    dropped = len(headers) - len(kept)
+    if dropped:
+        kept["Followers-Headers-Dropped"] = str(dropped)
+    room = limit - message_bytes(b"", kept)
+    if len(body) > room:
+        kept["Followers-Body-Bytes"] = str(len(body))
+        body = body[:room]
+    return body, kept

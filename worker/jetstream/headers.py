@@ -3,6 +3,9 @@
 import re
 from collections.abc import Mapping
 
+MAX_HEADER_BYTES = 65_535
+"""The largest header block that JetStream stores, whatever `max_payload` is (error 10097)."""
+
 _VERSION = b"NATS/1.0"
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 

@@ -19,7 +19,8 @@ EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 WRONG_SEQUENCE_CODES = frozenset({10071, 10164, 10158})
 """Wrong last sequence, the same on a cluster, and "duplicate message id is in process"."""
 NO_MESSAGE = 10037
-TOO_LARGE = 10054
+TOO_LARGE_CODES = frozenset({10054, 10097})
+"""The message, or its headers, are larger than the stream takes."""
 
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class JetStreamLog:
         except nats.js.errors.APIError as error:
             if error.err_code in WRONG_SEQUENCE_CODES:
                 raise WrongSequenceError from error
-            if error.err_code == TOO_LARGE:
+            if error.err_code in TOO_LARGE_CODES:
                 raise PayloadTooLargeError(f"{len(data)} bytes on {subject}") from error
             raise self._unavailable("publish", error) from error
         except (nats.errors.Error, OSError) as error:

@@ -36,6 +36,7 @@ class EventReader:
         self._delivered = 0
         self._outstanding = 0
         self._heard = 0.0
+        self._reconnects = 0
 
     async def __aenter__(self) -> "EventReader":
         """Listen. The consumer is made on the first `next`."""
@@ -62,7 +63,7 @@ class EventReader:
         while (left := deadline - time.monotonic()) > 0:
             _heed_cancellation()
             try:
-                if not self._name or time.monotonic() - self._heard > _PATIENCE:
+                if not self._name or self._reconnects != self._client.stats["reconnects"] or self._is_silent():
                     await self._make_consumer()
                 if self._outstanding <= 0:
                     await self._pull()
@@ -75,6 +76,9 @@ class EventReader:
             if self._is_event(message):
                 return message
         return None
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._heard > _PATIENCE
 
     def _is_event(self, message: Msg) -> bool:
         status = (message.headers or {}).get("Status")
@@ -95,7 +99,7 @@ class EventReader:
         return True
 
     async def _make_consumer(self) -> None:
-        name = f"read-{uuid.uuid4().hex}"
+        name, reconnects = f"read-{uuid.uuid4().hex}", self._client.stats["reconnects"]
         config = {
             "name": name,
             "deliver_policy": "by_start_sequence",
@@ -115,6 +119,7 @@ class EventReader:
         if error:
             raise nats.errors.Error(str(error.get("description")))
         self._name, self._delivered, self._outstanding, self._heard = name, 0, 0, time.monotonic()
+        self._reconnects = reconnects
 
     async def _pull(self) -> None:
         request = {

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import TypeVar
 
 import msgspec
 import nats.errors
@@ -14,21 +15,24 @@ from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
 from schemas.wire import decode, encode
 from worker.core.ports import BoardUnavailableError
-from worker.jetstream.pages import EXPECTED_SEQUENCE, WRONG_SEQUENCE_CODES
+from worker.jetstream.pages import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE_CODES
 
 TERMINAL = ("completed", "failed", "cancelled")
 EVERY = 1.0
 """Seconds between two writes of a job's status that change no state."""
 SETTLE_TRIES = 3
+REMEMBERED = 1024
+"""Jobs not in hand of which something is remembered, at most: anybody may ask for any id."""
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
 class JetStreamStatusBoard:
     """`StatusBoard` on a key-value bucket; writes in the background what `post` takes.
 
-    A write is conditional on the revision that this replica saw: a paused worker that comes back can't paint over
-    what its successor wrote.
+    A write is conditional on the revision that this replica saw when it took the job: one that was paused or cut off
+    and comes back can't paint over what its successor wrote.
     """
 
     def __init__(self, client: Client, *, timeout: float) -> None:
@@ -37,62 +41,52 @@ class JetStreamStatusBoard:
         self._stream = f"KV_{JOBS_BUCKET}"
         self._pending: dict[str, JobStatus] = {}
         self._written: dict[str, tuple[str, float]] = {}
+        """State and time of the last write of each job in hand."""
         self._revisions: dict[str, int] = {}
+        """What a job in hand has in the bucket, as far as we know."""
+        self._looked_up: dict[str, int] = {}
+        """The revision that `get` found for a job that isn't in hand, or not yet."""
+        self._settled: dict[str, None] = {}
+        """Jobs of which nothing more may be posted: a heartbeat may come between the end and `drop`."""
         self._lost: set[str] = set()
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
 
     async def get(self, job_id: str) -> JobStatus | None:
-        """Read the key, and remember its revision for our next write."""
-        try:
-            message = await self._js.get_msg(self._stream, subject=self._key(job_id), direct=True)
-        except nats.js.errors.NotFoundError:
-            self._revisions[job_id] = 0
-            return None
-        except (nats.errors.Error, OSError) as error:
-            _log.warning("status.unreadable", job_id=job_id, error=type(error).__name__)
-            return None
-        self._revisions[job_id] = message.seq or 0
-        if not message.data:
-            return None  # a delete marker
-        try:
-            return decode(message.data, JobStatus)
-        except msgspec.DecodeError as error:
-            _log.warning("status.undecodable", job_id=job_id, error=str(error))
-            return None
+        """Read the key; unless the job is in hand, remember its revision for our first write."""
+        revision, status = await self._look(job_id, direct=True)
+        if revision is not None and job_id not in self._written:
+            _remember(self._looked_up, job_id, revision)
+        return status
 
     async def look(self, job_id: str) -> JobStatus | None:
         """Read the key, and remember nothing."""
-        try:
-            message = await self._js.get_msg(self._stream, subject=self._key(job_id), direct=True)
-            return decode(message.data, JobStatus) if message.data else None
-        except nats.js.errors.NotFoundError:
-            return None
-        except (nats.errors.Error, OSError) as error:
-            raise BoardUnavailableError(type(error).__name__) from error
-        except msgspec.DecodeError as error:
-            _log.warning("status.undecodable", job_id=job_id, error=str(error))
-            return None
+        revision, status = await self._look(job_id, direct=True)
+        if revision is None:
+            raise BoardUnavailableError
+        return status
 
     def post(self, status: JobStatus) -> None:
         """Note it; `run` writes it."""
-        self._pending[status.job_id] = status
-        self._wake.set()
+        if status.job_id not in self._settled:
+            self._pending[status.job_id] = status
+            self._wake.set()
 
     async def settle(self, status: JobStatus) -> None:
-        """Write it now, in place of whatever is pending for the job."""
-        self._pending.pop(status.job_id, None)
+        """Write it now, in place of whatever is pending for the job; what is posted after it is ignored."""
+        job_id = status.job_id
+        _remember(self._settled, job_id, None)
+        self._pending.pop(job_id, None)
         async with self._lock:
             for _ in range(SETTLE_TRIES):
                 if await self._write(status):
                     break
+            self._forget(job_id)
 
     def drop(self, job_id: str) -> None:
         """Forget what is pending and what we knew of the key."""
-        self._pending.pop(job_id, None)
-        self._written.pop(job_id, None)
-        self._revisions.pop(job_id, None)
-        self._lost.discard(job_id)
+        self._forget(job_id)
+        self._settled.pop(job_id, None)
 
     async def run(self) -> None:
         """Write what was posted, until cancelled."""
@@ -112,11 +106,14 @@ class JetStreamStatusBoard:
                 if status is None:
                     continue
                 wait = self._wait(status)
-                if wait > 0:
-                    soonest = wait if soonest is None else min(soonest, wait)
-                    continue
-                del self._pending[job_id]
-                await self._write(status)
+                if wait <= 0:
+                    del self._pending[job_id]
+                    if await self._write(status) or job_id not in self._written:
+                        continue
+                    # Not written, and still in hand: once more, unless something newer was posted meanwhile.
+                    self._pending.setdefault(job_id, status)
+                    wait = EVERY
+                soonest = wait if soonest is None else min(soonest, wait)
         return soonest
 
     def _wait(self, status: JobStatus) -> float:
@@ -124,10 +121,13 @@ class JetStreamStatusBoard:
         return 0.0 if state != status.state else at + EVERY - time.monotonic()
 
     async def _write(self, status: JobStatus) -> bool:
+        """Write `status` if that is ours to do; return whether that is settled, or must be tried again."""
         job_id = status.job_id
         if job_id in self._lost and status.state not in TERMINAL:
             return True
-        revision = self._revisions.get(job_id)
+        revision = self._revisions.get(job_id, self._looked_up.pop(job_id, None))
+        if revision is not None:
+            self._revisions[job_id] = revision
         headers = None if revision is None else {EXPECTED_SEQUENCE: str(revision)}
         self._written[job_id] = (status.state, time.monotonic())
         try:
@@ -138,23 +138,68 @@ class JetStreamStatusBoard:
             _log.warning("status.unwritten", job_id=job_id, error=type(error).__name__, err_code=error.err_code)
             return False
         except (nats.errors.Error, OSError) as error:
-            # It may have landed all the same: the revision is no longer known.
-            self._revisions.pop(job_id, None)
+            # It may have landed all the same; then the next write is refused, and finds our own status there.
             _log.warning("status.unwritten", job_id=job_id, error=type(error).__name__)
             return False
-        self._revisions[job_id] = ack.seq
+        if job_id in self._written:
+            self._revisions[job_id] = ack.seq
         return True
 
     async def _yield_to_other(self, status: JobStatus) -> bool:
-        """Somebody else wrote: say whether that settles it. Only a terminal status is worth another try."""
-        current = await self.get(status.job_id)
-        mine = current is not None and current.worker == status.worker
+        """Something else is there: say whether that settles it, or `status` must be tried again."""
+        job_id = status.job_id
+        # Ask the leader: a replica that lags would show what was there before.
+        revision, current = await self._look(job_id, direct=False)
+        if job_id not in self._written:
+            return True  # dropped meanwhile
+        if revision is None:
+            return False
+        over = current is not None and current.state in TERMINAL
         if status.state in TERMINAL:
-            return current is not None and current.state in TERMINAL
-        if not mine:
-            self._lost.add(status.job_id)
-        return True
+            ours = not over
+        else:
+            ours = current is None or (current.worker == status.worker and not over)
+            if not ours:
+                self._lost.add(job_id)
+        if ours:
+            self._revisions[job_id] = revision
+        return not ours
+
+    async def _look(self, job_id: str, *, direct: bool) -> tuple[int | None, JobStatus | None]:
+        """Return the key's revision (0: never written; None: can't be known now) and the status, if there is one."""
+        try:
+            message = await self._js.get_msg(self._stream, subject=self._key(job_id), direct=direct)
+        except nats.js.errors.NotFoundError as error:
+            if not direct and error.err_code != NO_MESSAGE:
+                return None, None  # the bucket is missing
+            return 0, None
+        except (nats.errors.Error, OSError) as error:
+            _log.warning("status.unreadable", job_id=job_id, error=type(error).__name__)
+            return None, None
+        revision = message.seq or 0
+        if not message.data:
+            return revision, None  # a delete marker
+        try:
+            return revision, decode(message.data, JobStatus)
+        except msgspec.DecodeError as error:
+            _log.warning("status.undecodable", job_id=job_id, error=str(error))
+            return revision, None
+
+    def _forget(self, job_id: str) -> None:
+        self._pending.pop(job_id, None)
+        self._written.pop(job_id, None)
+        self._revisions.pop(job_id, None)
+        self._looked_up.pop(job_id, None)
+        self._lost.discard(job_id)
 
     @staticmethod
     def _key(job_id: str) -> str:
         return f"$KV.{JOBS_BUCKET}.{job_id}"
+
+
+def _remember(memory: dict[str, T], job_id: str, value: T) -> None:
+    """Keep `value`, and let go of the oldest when there are too many."""
+    memory.pop(job_id, None)
+    memory[job_id] = value
+    if len(memory) > REMEMBERED:
+        del memory[next(iter(memory))]

@@ -65,9 +65,7 @@ class EsmsClient:
         self.check(own)
         offset = _offset(cursor)
         secrets = (self._account.api_key, self._account.secret_key)
-        return await with_current(
-            self._account.name, secrets, lambda keys: self._from_either(own, offset, keys)
-        )
+        return await with_current(self._account.name, secrets, lambda keys: self._from_either(own, offset, keys))
 
     def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
         """Return the offsets that follow, a page's size apart, as far as the total and eSMS's ceiling reach.
@@ -87,9 +85,7 @@ class EsmsClient:
         """Let go of connections."""
         await self._http.close()
 
-    async def _from_either(
-        self, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
-    ) -> ProviderPage:
+    async def _from_either(self, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> ProviderPage:
         chosen = self._account.endpoint
         if chosen == "auto" and (self._gone or _given(command)):
             chosen = "QueryListUID"
@@ -127,9 +123,7 @@ class EsmsClient:
         user_ids, total = read_answer(answer, endpoint, self._account.name, where, keys)
         return paged(user_ids, total, offset, command.page_size)
 
-    def _body(
-        self, endpoint: Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
-    ) -> bytes:
+    def _body(self, endpoint: Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> bytes:
         # The page size is `Count`, though one table of the docs says Limit (PROVIDERS 2.2).
         body: dict[str, str | int] = {
             "ApiKey": keys[0],
@@ -151,9 +145,7 @@ class EsmsClient:
 
 def _own(command: FetchFollowers) -> FetchEsmsFollowers:
     if not isinstance(command, FetchEsmsFollowers):
-        raise InvalidCommandError(
-            "an eSMS account was given an eTelecom command: name an account of that provider"
-        )
+        raise InvalidCommandError("an eSMS account was given an eTelecom command: name an account of that provider")
     return command
 
 

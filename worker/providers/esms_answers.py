@@ -70,9 +70,7 @@ def read_answer(
     return _read_loosely(answer, account, where, keys)
 
 
-def _read_loosely(
-    answer: Answer, account: str, where: str, keys: Sequence[str]
-) -> tuple[list[str], int | None]:
+def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str]) -> tuple[list[str], int | None]:
     try:
         said = decode(_anything, answer.body, where)
     except msgspec.ValidationError as error:
@@ -86,9 +84,7 @@ def _read_loosely(
     if code is None or answer.status == 429 or (answer.status != 200 and code.strip() == SUCCESS):
         raise _not_the_api(answer, where)
     if code.strip() != SUCCESS:
-        raise failure(
-            code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(keys)
-        )
+        raise failure(code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(keys))
     data = _folded(top.get("data")) or top
     rows = data.get("followers", data.get("users"))
     total = normalise.count(data.get("total"))

@@ -50,9 +50,7 @@ _BY_CODE: dict[str, tuple[type[FetchFailure], str]] = {
 } | dict.fromkeys(_OF_SENDING, _SENDING)
 
 
-def failure(
-    code: str, said: object, answer: Answer, account: str, where: str, hidden: list[str]
-) -> FetchFailure:
+def failure(code: str, said: object, answer: Answer, account: str, where: str, hidden: list[str]) -> FetchFailure:
     """Return our error for a `code` other than SUCCESS; `said` is eSMS's text, `hidden` what not to repeat.
 
     A code that nobody documented is worth another try and then fails under its number: meanings have moved

@@ -74,9 +74,7 @@ class EtelecomClient:
 
 def _own(command: FetchFollowers) -> FetchEtelecomFollowers:
     if not isinstance(command, FetchEtelecomFollowers):
-        raise InvalidCommandError(
-            "an eTelecom account was given an eSMS command: name an account of that provider"
-        )
+        raise InvalidCommandError("an eTelecom account was given an eSMS command: name an account of that provider")
     return command
 
 

@@ -193,9 +193,7 @@ def _any_follower(raw: msgspec.Raw, where: str) -> Follower:
             state=state if state in ("follow", "unfollow") else None,
             has_conversation=normalise.truth(row.get("has_conversation")),
             shared_info=(
-                _SharedInfo(
-                    **{name: normalise.text(shared.get(name)) for name in _SharedInfo.__struct_fields__}
-                )
+                _SharedInfo(**{name: normalise.text(shared.get(name)) for name in _SharedInfo.__struct_fields__})
                 if isinstance(shared, dict)
                 else None
             ),

@@ -114,9 +114,7 @@ class HttpClient:
         await self._client.aclose()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=self._max_connections, ssl=_tls(), keepalive_timeout=_KEEP_ALIVE
-        )
+        connector = aiohttp.TCPConnector(limit=self._max_connections, ssl=_tls(), keepalive_timeout=_KEEP_ALIVE)
         return aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
         )
@@ -166,20 +164,11 @@ def failure_of(error: Exception, host: str) -> FetchFailure:
     what = type(error.__cause__ or error).__name__
     match error:
         case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():
-            return InternalError(
-                f"the request to {host} can't be sent ({what}): check the account's base_url and key"
-            )
-        case (
-            httpx.ReadError()
-            | httpx.RemoteProtocolError()
-            | httpx.DecodingError()
-            | aiohttp.ClientPayloadError()
-        ):
+            return InternalError(f"the request to {host} can't be sent ({what}): check the account's base_url and key")
+        case httpx.ReadError() | httpx.RemoteProtocolError() | httpx.DecodingError() | aiohttp.ClientPayloadError():
             return GarbledResponseError(f"the answer of {host} was cut short ({what}); it is asked for again")
         case aiohttp.ClientResponseError():
-            return GarbledResponseError(
-                f"the answer of {host} is not valid HTTP ({what}); it is asked for again"
-            )
+            return GarbledResponseError(f"the answer of {host} is not valid HTTP ({what}); it is asked for again")
         case httpx.TransportError() | aiohttp.ClientError() | OSError():
             return ProviderUnavailableError(
                 f"{host} can't be reached or dropped the connection ({what}); it is tried again later"

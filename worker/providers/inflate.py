@@ -39,16 +39,12 @@ class Inflater:
         try:
             self._inflate(chunk)
         except zlib.error as error:
-            raise GarbledResponseError(
-                f"{self._host} answered with broken gzip; it is asked for again"
-            ) from error
+            raise GarbledResponseError(f"{self._host} answered with broken gzip; it is asked for again") from error
 
     def finish(self) -> bytes:
         """Return the whole body. Raises GarbledResponseError when the gzip ends too early."""
         if self._zip is not None and self._sent and not self._zip.eof:
-            raise GarbledResponseError(
-                f"{self._host} answered with gzip that was cut short; it is asked for again"
-            )
+            raise GarbledResponseError(f"{self._host} answered with gzip that was cut short; it is asked for again")
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     def _inflate(self, data: bytes) -> None:

@@ -45,17 +45,13 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str) -> T:
     except msgspec.ValidationError:
         raise
     except RecursionError as error:
-        raise BadResponseError(
-            f"{where} answered JSON that is nested too deeply; report it to the provider"
-        ) from error
+        raise BadResponseError(f"{where} answered JSON that is nested too deeply; report it to the provider") from error
     except ValueError as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         # A name cut in the middle of an emoji must not hold up the whole list.
         mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
         if mended != body:
             return decode(decoder, mended, where)
-        raise GarbledResponseError(
-            f"{where} answered {_kind(body)} instead of JSON; it is asked for again"
-        ) from error
+        raise GarbledResponseError(f"{where} answered {_kind(body)} instead of JSON; it is asked for again") from error
 
 
 def wrong_shape(error: msgspec.ValidationError, where: str) -> BadResponseError:
@@ -95,9 +91,7 @@ def status_failure(answer: Answer, where: str) -> FetchFailure:
             retry_after=answer.retry_after,
             http_status=status,
         )
-    kind, advice = _BY_STATUS.get(
-        status, (BadResponseError, "nothing here answers so: check the account's base_url")
-    )
+    kind, advice = _BY_STATUS.get(status, (BadResponseError, "nothing here answers so: check the account's base_url"))
     if 300 <= status < 400:
         advice = "a redirect, refused so that no key travels to another address: check the account's base_url"
     return kind(f"{said}: {advice}", http_status=status)

@@ -45,9 +45,7 @@ class People:
         self._spacing = max(30, min(600, _TWO_YEARS // max(count, 1))) * _SECOND
         self._first_id = 1_150_000_000_000_000_000 + self._key % 7000 * 10**15
         self._offset = self._key % 1000
-        self._lines = {
-            (salt, prime): self._line(salt, prime) for salt in (0, 1) for _, prime in _USER_ID_RANGES
-        }
+        self._lines = {(salt, prime): self._line(salt, prime) for salt in (0, 1) for _, prime in _USER_ID_RANGES}
         filler = "Dòng ghi chú được thêm cho trang lớn. ".encode()
         self._padding = (filler * (notes_padding // len(filler) + 1))[:notes_padding].decode(errors="ignore")
         self._unknown_state_every = unknown_state_every

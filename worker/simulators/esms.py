@@ -91,9 +91,7 @@ class EsmsSimulator(Server):
             return _request_error()
         if not isinstance(call.body, dict):
             return _request_error()
-        return (
-            self._list_oas(call.body, call) if call.path == _LIST_OAS else await self._list(call, call.body)
-        )
+        return self._list_oas(call.body, call) if call.path == _LIST_OAS else await self._list(call, call.body)
 
     async def _list(self, call: Call, body: Mapping[str, object]) -> Answer:
         if refused := self._refused(body, call):
@@ -116,9 +114,7 @@ class EsmsSimulator(Server):
     def _get_followers(self, body: Mapping[str, object]) -> Answer:
         offset, count = _whole(body.get("Offset")), _whole(body.get("Count"))
         if offset is None or count is None:
-            return (
-                _request_error()
-            )  # xs:int in the model (PROVIDERS 2.2), so WCF itself refuses what does not parse
+            return _request_error()  # xs:int in the model (PROVIDERS 2.2), so WCF itself refuses what does not parse
         if offset < 0 or count < 1:
             return self.failure("162", f"{'Offset' if offset < 0 else 'Count'} is invalid.")
         oa_id = str(body["OAID"])
@@ -142,9 +138,7 @@ class EsmsSimulator(Server):
         if count is None or not 1 <= count <= 50:
             return self.failure("162", "Count is invalid.")
         oa_id, follower = str(body["OAID"]), str(body.get("IsFollower") or "")
-        chosen = await self._window(
-            oa_id, follower, window[0], window[1] + _DAY, str(body.get("TagName") or "")
-        )
+        chosen = await self._window(oa_id, follower, window[0], window[1] + _DAY, str(body.get("TagName") or ""))
         users = self._page(oa_id, chosen, offset, count)
         data = {"Count": len(users), "Offset": offset, "Total": self._total(len(chosen)), "Users": users}
         return self._result("100", {"Data": data}, len(users))

@@ -35,9 +35,7 @@ class EtelecomSimulator(Server):
         """Raises ValueError for an OA id that is not a decimal int64, as eTelecom's are."""
         super().__init__(config or EtelecomConfig())
         if wrong := [oa for oa in self.config.followers if not oa.isdecimal() or int(oa) >= 2**63]:
-            raise ValueError(
-                f"EtelecomConfig.followers: OA ids are decimal, below 2^63, not {', '.join(wrong)}"
-            )
+            raise ValueError(f"EtelecomConfig.followers: OA ids are decimal, below 2^63, not {', '.join(wrong)}")
         self._rows: dict[tuple[str, int, int], bytes] = {}
         self._rows_bytes = 0
 

@@ -80,13 +80,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that make no sense."""
         if self.every < 1 or self.skip < 0 or self.times < 0 or self.seconds < 0 or self.chunks < 1:
-            raise ValueError(
-                f"fault {self.kind}: every and chunks are 1 or more, skip, times, seconds not negative"
-            )
+            raise ValueError(f"fault {self.kind}: every and chunks are 1 or more, skip, times, seconds not negative")
         if self.kind == "rate_limit" and self.per_second <= 0:
-            raise ValueError(
-                "fault rate_limit: per_second says how many requests a second pass, so set it above 0"
-            )
+            raise ValueError("fault rate_limit: per_second says how many requests a second pass, so set it above 0")
         if self.kind == "error" and not self.code:
             raise ValueError("fault error: set code to the provider's error code")
 

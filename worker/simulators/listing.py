@@ -133,9 +133,7 @@ class Listing:
         return index
 
 
-def _slice(
-    rows: Sequence[int], place: Callable[[int], Place], descending: bool, beyond: Place | None
-) -> Iterator[int]:
+def _slice(rows: Sequence[int], place: Callable[[int], Place], descending: bool, beyond: Place | None) -> Iterator[int]:
     if descending:
         end = len(rows) if beyond is None else bisect_left(rows, beyond, key=place)
         return (rows[i] for i in range(end - 1, -1, -1))

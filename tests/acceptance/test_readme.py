@@ -1,0 +1,106 @@
+"""The README's commands and programs, run as they stand there; `make run` and `make test` are run by CI itself."""
+
+import asyncio
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance import product
+from tests.acceptance.world import World
+from worker.settings import load
+
+README = Path(__file__).parents[2] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+OA = "579745863508352884"
+
+
+def block(language: str, mark: str = "") -> str:
+    """The first fenced block of a language, after `mark`."""
+    found = re.search(rf"```{language}\n(.*?)```", TEXT[TEXT.index(mark) :], re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def commands() -> list[list[str]]:
+    """Every `followers …` line of the README's shell blocks."""
+    lines = [line for text in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in text.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("followers ")]
+
+
+async def python(program: str, folder: Path, world: World) -> asyncio.subprocess.Process:
+    """Start a program of the README against this world's server."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "program.py"
+    path.write_text(program, encoding="utf-8")
+    environment = product.environment_for({"NATS_URL": world.broker.url})
+    return await asyncio.create_subprocess_exec(
+        sys.executable, str(path), env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def test_what_one_program_asks_for_the_other_reads(private_world: World) -> None:
+    world = private_world
+    oa = world.providers.oa(120)
+    names = {OA: oa, "my-shop": "shop"}
+    publish, read = (
+        re.sub("|".join(names), lambda found: names[found[0]], block("python", f"<!-- test: {mark} -->"))
+        for mark in ("publish", "read")
+    )
+
+    async with world.worker():
+        publisher = await python(publish, world.new_folder("publish"), world)
+        _, complaints = await publisher.communicate()
+        assert (publisher.returncode, complaints) == (0, b"")
+        reader = await python(read, world.new_folder("read"), world)
+        out, complaints = await asyncio.wait_for(reader.communicate(), 30)
+
+    assert (reader.returncode, complaints) == (0, b"")
+    lines = [line.split(" ", 2) for line in out.decode().splitlines()]
+    assert [(job, user) for job, user, _ in lines] == [
+        ("first-fetch", user) for user in world.providers.etelecom.ids(oa)
+    ]
+
+
+async def test_the_commands_to_run_it_for_real_work_in_their_order(private_world: World) -> None:
+    world = private_world
+    oa = world.providers.oa(60)
+    assert [words[1] for words in commands()] == ["setup", "worker", "fetch", "pages"]
+    setup, _, fetch, pages = commands()
+    world.config["accounts"] = {"shop": world.config["accounts"]["shop"]}  # the README's command names no account
+
+    assert (await world.run(*setup[1:])).code == 0
+    async with world.worker():
+        fetched = await world.run(*[oa if word == OA else word for word in fetch[1:]])
+        job = fetched.out.split()[0]
+        printed = await world.run(*[job if word == "JOB" else word for word in pages[1 : pages.index(">")]])
+
+    assert fetched.code == 0
+    assert len(printed.lines) == 60
+
+
+def test_the_configuration_is_one_that_a_worker_takes(tmp_path: Path) -> None:
+    text = block("toml")
+    for name in set(re.findall(r"/run/secrets/([a-z-]+)", text)):
+        (tmp_path / name).write_text("1:secret", encoding="utf-8")
+    path = tmp_path / "followers.toml"
+    path.write_text(text.replace("/run/secrets", str(tmp_path)), encoding="utf-8")
+
+    settings = load(path, {})
+
+    assert sorted(settings.accounts) == sorted(tomllib.loads(text)["accounts"])
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", TEXT))))
+def test_every_link_into_the_repository_leads_somewhere(link: str) -> None:
+    assert link.startswith("https://") or (README.parent / link).exists()
+
+
+def test_every_target_that_is_named_exists() -> None:
+    makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
+
+    for target in set(re.findall(r"`?make ([a-z-]+)`?", TEXT)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,0 +1,87 @@
+"""Names on the server (CONTRACT 1)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import subjects
+from schemas.subjects import (
+    command_subject,
+    consumer_name,
+    dead_subject,
+    is_token,
+    job_subject,
+    page_subject,
+    parse_job_subject,
+    provider_of,
+)
+from schemas.types import Provider
+
+OA = "579745863508352884"
+tokens = st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z")
+providers = st.sampled_from(subjects.PROVIDERS)
+BAD = ["", ".", "a.b", "a b", "*", ">", "a\n", "\n", "côn", "x" * 65, "a\x00", "٣"]
+
+
+def test_the_names_are_those_of_the_contract() -> None:
+    assert (subjects.COMMANDS_STREAM, subjects.EVENTS_STREAM, subjects.DEAD_STREAM) == (
+        "FOLLOWERS_COMMANDS",
+        "FOLLOWERS_EVENTS",
+        "FOLLOWERS_DEAD",
+    )
+    assert (subjects.JOBS_BUCKET, subjects.LIMITS_BUCKET) == ("FOLLOWERS_JOBS", "FOLLOWERS_LIMITS")
+    assert subjects.EVENT_SUBJECTS == ("followers.page.>", "followers.job.>", "followers.change.>")
+    assert command_subject("etelecom") == "followers.fetch.etelecom"
+    assert dead_subject("esms") == "followers.dead.esms"
+    assert consumer_name("esms") == "worker-esms"
+    assert page_subject("esms", OA, "job-1") == f"followers.page.esms.{OA}.job-1"
+    assert job_subject("etelecom", OA, "job-1") == f"followers.job.etelecom.{OA}.job-1"
+
+
+@given(providers, tokens, tokens)
+def test_a_subject_that_was_built_comes_apart_again(provider: Provider, oa_id: str, job_id: str) -> None:
+    assert parse_job_subject(page_subject(provider, oa_id, job_id)) == ("page", provider, oa_id, job_id)
+    assert parse_job_subject(job_subject(provider, oa_id, job_id)) == ("job", provider, oa_id, job_id)
+    assert provider_of(command_subject(provider)) == provider
+
+
+@given(st.text())
+def test_a_text_is_a_token_or_can_not_be_part_of_a_subject(text: str) -> None:
+    if is_token(text):
+        assert parse_job_subject(page_subject("esms", text, text)).job_id == text
+    else:
+        with pytest.raises(ValueError, match="subject"):
+            page_subject("esms", OA, text)
+        with pytest.raises(ValueError, match="subject"):
+            job_subject("esms", text, "job-1")
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_would_break_a_subject_is_no_token(text: str) -> None:
+    assert not is_token(text)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "",
+        "followers.page.esms.oa",
+        "followers.page.esms.oa.job.more",
+        "followers.page.viber.oa.job",
+        "followers.fetch.esms",
+        "followers.change.esms.oa.job",
+        "other.page.esms.oa.job",
+        "followers.page.esms.oa.job\n",
+        "followers.page.esms..job",
+        "followers.page.esms.*.job",
+    ],
+)
+def test_another_subject_is_not_taken_apart(subject: str) -> None:
+    with pytest.raises(ValueError, match="subject"):
+        parse_job_subject(subject)
+
+
+@pytest.mark.parametrize("subject", ["followers.fetch.viber", "followers.fetch.", "", "esms\n"])
+def test_a_subject_without_a_provider_names_none(subject: str) -> None:
+    with pytest.raises(ValueError, match="names no provider"):
+        provider_of(subject)
