@@ -13,6 +13,8 @@ COMMAND_SEQUENCE = "Followers-Stream-Sequence"
 FAILED_AT = "Followers-Failed-At"
 BODY_BYTES = "Followers-Body-Bytes"
 """The length of a body that was too long to be kept whole."""
+HEADERS_DROPPED = "Followers-Headers-Dropped"
+"""How many headers of the command had no room."""
 
 RETRY = "Followers-Retry"
 """On a command: it is the retry of the dead letter with this `Followers-Stream-Sequence`.
@@ -20,6 +22,6 @@ RETRY = "Followers-Retry"
 A retry reopens a job that failed, unless the job's failure is that of a later command. Its job id is the body's `id`,
 else the header `Followers-Job-Id`, else `Followers-Msg-Id`.
 """
-OURS = frozenset(
-    {JOB_ID, MESSAGE_ID, ERROR_CODE, ERROR_MESSAGE, ATTEMPTS, COMMAND_SEQUENCE, FAILED_AT, BODY_BYTES, RETRY}
-)
+ALWAYS = frozenset({JOB_ID, ERROR_CODE, ERROR_MESSAGE, ATTEMPTS, COMMAND_SEQUENCE, FAILED_AT})
+"""What every letter has."""
+OURS = ALWAYS | {MESSAGE_ID, BODY_BYTES, HEADERS_DROPPED, RETRY}
