@@ -24,4 +24,6 @@ else the header `Followers-Job-Id`, else `Followers-Msg-Id`.
 """
 ALWAYS = frozenset({JOB_ID, ERROR_CODE, ERROR_MESSAGE, ATTEMPTS, COMMAND_SEQUENCE, FAILED_AT})
 """What every letter has."""
+NAMES = frozenset({JOB_ID, MESSAGE_ID})
+"""What a retry keeps."""
 OURS = ALWAYS | {MESSAGE_ID, BODY_BYTES, HEADERS_DROPPED, RETRY}

@@ -103,14 +103,12 @@ def retry_headers(letter: Letter) -> dict[str, str]:
 
     The same letter always gives the same message id.
     """
-    ours = {name.lower() for name in deadletters.OURS}
+    ours = {name.lower() for name in deadletters.OURS - deadletters.NAMES}
     headers = {
         name: value
         for name, value in letter.headers.items()
         if name.lower() not in ours and not name.lower().startswith("nats-")
     }
-    if letter.job_id is not None:
-        headers[deadletters.JOB_ID] = letter.job_id
     command = letter.command_sequence or "0"
     headers[deadletters.RETRY] = command
     headers["Nats-Msg-Id"] = f"retry.{command}.{letter.sequence}"
