@@ -46,9 +46,9 @@ def ack_before_end() -> None:
 
     handle, end = consume.CommandHandler.handle, joblog.JobLog.end
 
-    async def remember(self: Any, delivery: Delivery) -> None:
+    async def remember(self: Any, delivery: Delivery, doom: Any = None) -> None:
         _delivery.set(delivery)
-        await handle(self, delivery)
+        await handle(self, delivery, doom)
 
     async def ack_first(self: Any, event: Any, *, anyone: bool) -> Any:
         await _delivery.get().ack()
