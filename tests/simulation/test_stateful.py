@@ -143,7 +143,8 @@ class JobUnderFire(RuleBasedStateMachine):
     @rule()
     def publish(self) -> None:
         body = f'{{"provider":"{self.provider}","oa_id":"oa","id":"j","page_size":{PAGE_SIZE}}}'
-        self.queue.put(command_subject(self.provider), body.encode(), {})  # type: ignore[arg-type]
+        subject = command_subject(self.provider)  # type: ignore[arg-type]
+        self._run(lambda: self.queue.put(subject, body.encode(), {}), 1)
 
     def replace(self) -> None:
         process = Process(f"w{len(self.processes)}")

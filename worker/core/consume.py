@@ -149,7 +149,12 @@ class CommandHandler:
             await self._fetch(delivery, fetch, known, doom or self._doom(delivery))
         finally:
             watch.cancel()
-            self.running.pop(job_id, None)
+            self._release(fetch)
+
+    def _release(self, fetch: Fetch) -> None:
+        job_id = fetch.job.address.job_id
+        if self.running.get(job_id) is fetch:
+            del self.running[job_id]
             self._world.status.drop(job_id)
 
     async def _watch(self, delivery: Delivery, fetch: Fetch) -> None:
@@ -188,7 +193,7 @@ class CommandHandler:
         else:
             await self._settle(fetch, _state_of(ended), ended)
         # Over before it is acknowledged: a command for the same job that comes meanwhile need not wait.
-        self.running.pop(fetch.job.address.job_id, None)
+        self._release(fetch)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
 
