@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import socket
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -19,8 +20,9 @@ import structlog
 import uvloop
 from faststream import AckPolicy, FastStream
 from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
-from faststream.nats.security import NatsCredentials, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
+from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
 from schemas.subjects import (
@@ -45,11 +47,14 @@ from worker.core.share import Share
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
-from worker.jetstream.connection import ConnectError, NatsOptions, options, public_url, tls_context
+from worker.jetstream.complaints import Complaints, because
+from worker.jetstream.connection import ConnectError, NatsOptions, check_files, options, public_url, tls_context
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
+from worker.jetstream.guarded import CredentialsFile, GuardedClient
 from worker.jetstream.limits import JetStreamLimit, ServerClock
+from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyError, check_server, missing, reconcile
@@ -61,9 +66,14 @@ PULL_TIMEOUT = 2.0
 """Seconds that one pull request stays open: a request that died with the server costs no more than this."""
 WATCH_EVERY = 2.0
 """Seconds between two looks at the consumers; what FastStream doesn't notice, this does."""
+LOOK_EVERY = 0.25
+"""Seconds between two looks at what is waited for."""
 TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
+DRAIN_WITHOUT_NATS = 2.0
+"""Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
 CLOSED_EXIT = 70
+"""The exit code when the server closed the connection for good: only a new process gets another."""
 REQUESTS_AT_ONCE = 64
 """Requests about jobs that this replica answers at the same time; most of it is waiting."""
 WAITING_JOBS = 16
@@ -95,6 +105,8 @@ class Worker:
         self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
         self._open = contextlib.AsyncExitStack()
+        self._complaints = Complaints()
+        self._client: Client | None = None
         self.broker = self._make_broker()
         for provider in PROVIDERS:
             self._subscribe(provider)
@@ -125,22 +137,24 @@ class Worker:
             await self._open.aclose()
 
     def _make_broker(self) -> NatsBroker:
-        nats_settings = self.settings.nats
         try:
             security = _security(nats_options(self.settings, self.name))
         except ConnectError as error:
             raise StartError(str(error)) from error
         arguments: dict[str, Any] = options(nats_options(self.settings, self.name))
         arguments |= {
-            "error_cb": _Complaints(public_url(nats_settings.servers[0])),
-            "closed_cb": self._closed,
             "graceful_timeout": 5.0,
             "logger": logging.getLogger("faststream"),
             "log_level": logging.DEBUG,
             "apply_types": False,
             "security": security,
         }
-        return NatsBroker(**arguments)
+        callbacks = {
+            "error_cb": self._complaints.on_error,
+            "reconnected_cb": self._complaints.on_reconnected,
+            "closed_cb": self._closed,
+        }
+        return _Broker(callbacks, **arguments)
 
     def _subscribe(self, provider: Provider) -> None:
         async def take(message: NatsMessage) -> None:
@@ -251,8 +265,7 @@ class Worker:
             await ops.stop()
 
     async def _connect(self) -> None:
-        self.readiness.why = "NATS is not connected"
-        client = await self._reach()
+        client = self._client = await self._reach()
         await self._check(client)
         worker = self.settings.worker
         timeout = max(1.0, min(5.0, worker.ack_wait / 4))
@@ -279,16 +292,20 @@ class Worker:
         self._handler.on_waiting = lambda provider: self._room[provider].set()
 
     async def _reach(self) -> Client:
-        """Wait for NATS as long as it takes; say so now and then."""
+        """Wait for NATS as long as it takes, whatever keeps us out: the server's side can mend that. Say so."""
         where = ", ".join(public_url(server) for server in self.settings.nats.servers)
         attempt = asyncio.create_task(self.broker.connect())
+        told = -TELL_UNREACHABLE_EVERY
         try:
-            while True:
-                done, _ = await asyncio.wait([attempt], timeout=TELL_UNREACHABLE_EVERY / 5)
-                if done:
-                    return attempt.result()
-                _log.warning("nats.unreachable", servers=where, advice="start nats-server, or set nats.servers")
-                done, _ = await asyncio.wait([attempt], timeout=TELL_UNREACHABLE_EVERY)
+            while not attempt.done():
+                self.readiness.why = self._complaints.outside or "NATS is not connected"
+                await asyncio.wait([attempt], timeout=LOOK_EVERY)
+                if not attempt.done() and time.monotonic() - told >= TELL_UNREACHABLE_EVERY:
+                    told = time.monotonic()
+                    reason = self._complaints.outside or "start nats-server, or set nats.servers"
+                    _log.warning("nats.unreachable", servers=where, reason=reason)
+            self._complaints.connected()
+            return attempt.result()
         finally:
             attempt.cancel()
 
@@ -299,7 +316,7 @@ class Worker:
                 await reconcile(client, topology(self.settings))
             problem = await missing(client)
         except TopologyError as error:
-            raise StartError(str(error)) from error
+            raise StartError(" ".join(filter(None, (str(error), self._complaints.denied)))) from error
         if problem is not None:
             raise StartError(problem)
 
@@ -321,6 +338,11 @@ class Worker:
             _log.warning("accounts.none", advice="add [accounts.NAME] to the configuration")
 
     async def _ready(self) -> None:
+        assert self._client is not None
+        pulling: list[Any] = list(self.broker.subscribers)
+        for subscription in (subscriber.subscription for subscriber in pulling):
+            if isinstance(subscription, JetStreamContext.PullSubscription):
+                setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
         self.readiness.why = None
         self._background.append(asyncio.create_task(self._watch()))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
@@ -337,7 +359,10 @@ class Worker:
 
     async def _trouble(self, client: Client) -> str | None:
         if not client.is_connected:
-            return "NATS is not connected"
+            return self._complaints.outside or "NATS is not connected"
+        if self._complaints.denied:
+            # Denied pulls and acks raise nothing anywhere: without this the worker would look well and do nothing.
+            return self._complaints.denied
         try:
             return await missing(client)
         except (nats.errors.Error, TopologyError, OSError) as error:
@@ -352,31 +377,45 @@ class Worker:
         tasks = [task for tasks in self._tasks.values() for task in tasks]
         _log.info("worker.draining", jobs=len(tasks))
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self.settings.worker.drain_timeout)
-            for task in late:
+            for task in await self._wait_for(tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._drained.set()
 
+    async def _wait_for(self, tasks: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        """Return the jobs that are still in hand when the time to drain is over, or NATS has been away too long."""
+        loop = asyncio.get_running_loop()
+        deadline, left, away_since = loop.time() + self.settings.worker.drain_timeout, set(tasks), None
+        while left and loop.time() < deadline:
+            _, left = await asyncio.wait(left, timeout=min(LOOK_EVERY, deadline - loop.time()))
+            if self._client is None or self._client.is_connected:
+                away_since = None
+            elif (away_since := away_since or loop.time()) < loop.time() - DRAIN_WITHOUT_NATS:
+                # Nothing can be published or handed back: `ack_wait` brings the commands to others.
+                break
+        return left
+
     async def _closed(self) -> None:
         if not self.draining.is_set():
             # A closed connection never comes back, and FastStream's pull loop then spins without yielding.
-            _log.critical("nats.closed", exit_code=CLOSED_EXIT)
+            last = self._client.last_error if self._client else None
+            reason = because(last) if last else None
+            _log.critical("nats.closed", exit_code=CLOSED_EXIT, error=type(last).__name__, reason=reason)
             os._exit(CLOSED_EXIT)
 
 
-class _Complaints:
-    """nats-py's error callback: says each kind of error once in a while, without its text, which may hold a URL."""
+class _Broker(NatsBroker):
+    """A broker on our client and with our callbacks: FastStream's say "connection broken" for every error."""
 
-    def __init__(self, server: str) -> None:
-        self._server = server
-        self._said: dict[str, float] = {}
+    def __init__(self, callbacks: dict[str, Any], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._callbacks = callbacks
 
-    async def __call__(self, error: Exception) -> None:
-        kind, now = type(error).__name__, asyncio.get_running_loop().time()
-        if now - self._said.get(kind, -TELL_UNREACHABLE_EVERY) >= TELL_UNREACHABLE_EVERY:
-            self._said[kind] = now
-            _log.warning("nats.error", error=kind, server=self._server)
+    async def _connect(self) -> Client:
+        client = GuardedClient()
+        await client.connect(**(self._connection_kwargs | self._callbacks))
+        self.config.connect(client)
+        return client
 
 
 async def run_worker(settings: Settings) -> int:
@@ -429,8 +468,10 @@ def topology(settings: Settings) -> TopologyConfig:
 
 def _security(nats_options: NatsOptions) -> NatsSecurity | None:
     tls = tls_context(nats_options)
+    check_files(nats_options)
     if nats_options.creds_file:
-        return NatsCredentials.from_file(nats_options.creds_file, ssl_context=tls)
+        file = CredentialsFile(nats_options.creds_file)
+        return NatsJWT(file.jwt, file.sign, ssl_context=tls)
     if nats_options.nkey_seed_file:
         return NatsNKey(nats_options.nkey_seed_file, ssl_context=tls)
     if nats_options.user and nats_options.password:

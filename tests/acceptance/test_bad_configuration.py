@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance import product
 from tests.acceptance.broker import Broker, NatsServer, broker
 from tests.acceptance.checking import check_run
-from tests.acceptance.product import Config, Result, Worker, free_port, write_config, write_secret
+from tests.acceptance.product import Config, Result, Worker, free_port, until, write_config, write_secret
 from tests.acceptance.providers import Providers
 from tests.acceptance.world import World
 

@@ -12,6 +12,7 @@ from schemas.events import TERMINAL
 from schemas.jobs import JobStatus
 from schemas.subjects import command_subject
 from schemas.types import Provider
+from tests.limits_kit import FakeSharedLimit, SharedState
 from tests.simulation import verdict
 from tests.simulation.loop import run
 from tests.simulation.model import (
@@ -29,7 +30,10 @@ from tests.simulation.model import (
 )
 from tests.simulation.steering import Letter, Steering
 from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.gate import Gate, open_gate
+from worker.core.limit import Limit
 from worker.core.ports import Delivery
+from worker.core.share import Share
 from worker.core.world import World
 
 Handle = Callable[[CommandHandler, Delivery], Awaitable[None]]
@@ -91,6 +95,9 @@ class Simulation:
         self.notes = 300 if self.stream.max_payload < 10_000 else 0
         self.queue = Queue(ACK_WAIT)
         self.statuses: dict[str, JobStatus] = {}
+        self.rate = self.rng.choice([0.0, 0.0, 3.0, 40.0])
+        self.gates: list[Gate] = []
+        self.limits = {provider: SharedState() for provider in PROVIDERS}
         self.letters: list[Letter] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.steering = Steering(self, seed)
@@ -122,6 +129,8 @@ class Simulation:
         self._check()
         for process in self.processes:
             process.over = True
+        for gate in self.gates:
+            gate.close()
 
     def _publish(self) -> None:
         for number in range(self.rng.randint(1, 4)):
@@ -208,11 +217,27 @@ class Replica:
             ack_wait=ACK_WAIT,
         )
         self.handler = CommandHandler(
-            {provider: OpenAccount(provider, provider, self._client(provider)) for provider in PROVIDERS},
+            {provider: self._account(provider, self.world) for provider in PROVIDERS},
             self.world,
             self.draining,
         )
         self.tasks = [asyncio.create_task(self._slot()) for _ in range(rng.randint(1, 3))]
+
+    def _account(self, provider: Provider, world: World) -> OpenAccount:
+        simulation, share = self.simulation, None
+
+        async def travel() -> None:
+            await self.process.step()
+            await asyncio.sleep(simulation.rng.expovariate(200))
+            simulation.limits[provider].up = simulation.rng.random() >= simulation.faults.read_fails
+
+        if simulation.rate:
+            limit = Limit(simulation.rate)
+            shared = FakeSharedLimit(limit, simulation.limits[provider], travel)
+            share = Share(provider, limit, shared, world.dice)
+        gate = open_gate(provider, provider, world, share)
+        simulation.gates.append(gate)
+        return OpenAccount(provider, provider, self._client(provider), gate)
 
     def _client(self, provider: Provider) -> ModelClient:
         simulation = self.simulation

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -77,7 +77,7 @@ class Replica:
         return [time for time, _ in self.started]
 
 
-async def all_for(seconds: float, *works: Coroutine[Any, Any, None]) -> None:
+async def all_for(seconds: float, *works: Awaitable[None]) -> None:
     tasks = [asyncio.ensure_future(work) for work in works]
     await asyncio.sleep(seconds)
     for task in tasks:

@@ -149,6 +149,11 @@ class CommandHandler:
             await self._fetch(delivery, fetch, known, doom or self._doom(delivery))
         finally:
             watch.cancel()
+            self._release(fetch)
+
+    def _release(self, fetch: Fetch) -> None:
+        job_id = fetch.job.address.job_id
+        if self.running.get(job_id) is fetch:
             del self.running[job_id]
             self._world.status.drop(job_id)
 
@@ -187,6 +192,8 @@ class CommandHandler:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
             await self._settle(fetch, _state_of(ended), ended)
+        # Over before it is acknowledged: a command for the same job that comes meanwhile need not wait.
+        self._release(fetch)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
 

@@ -66,6 +66,8 @@ class Fetch:
         self._state: JobState = "running"
         self._reason: WaitReason | None = None
         self._until: datetime | None = None
+        self._told: datetime | None = None
+        """Until when the job waits by its last event of that."""
 
     @property
     def attempts(self) -> int:
@@ -255,6 +257,8 @@ class Fetch:
         standing.done_parts, standing.parts = 0, 1
         self._published = set()
         self._state, self._reason, self._until = "running", None, None
+        if not self._requests.waiting:
+            self._told = None  # else it is what the pages read ahead wait for
         self._world.meter.page_published(event.provider, len(event.followers))
         self.post()
 
@@ -295,13 +299,17 @@ class Fetch:
 
         An `until` that isn't firm is told anew only once the one told before is over.
         """
-        now, told = self._world.now(), self._until
+        now, told = self._world.now(), self._told
         if (until - now).total_seconds() < TELL_WAITS_FROM:
             return
+        if self._state != "waiting":
+            self._state, self._reason, self._until = "waiting", reason, until
+            self.on_waiting()
+            self.post()
         if told is not None and (until <= told or (told > now and not firm)):
             return
-        self._state, self._reason, self._until = "waiting", reason, until
-        self.on_waiting()
+        self._told = self._until = until
+        self._reason = reason
         waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=reason, until=until)
         await self.log.tell(waiting, f"waiting.{self._world.token()}")
         self.post()

@@ -24,6 +24,8 @@ class ProviderPage:
     """The provider gives no more although the list goes on; only with `next_cursor` None."""
     requests: int = 1
     """HTTP requests that this page took."""
+    steady: bool = False
+    """Rows don't shift between pages, so the same rows on another page mean that the provider's paging is broken."""
 
 
 class ProviderClient(Protocol):
