@@ -17,6 +17,7 @@ from schemas.types import JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
 from worker.core.errors import FetchFailure
 from worker.core.ports import (
+    BoardUnavailableError,
     Entry,
     LogUnavailableError,
     PayloadTooLargeError,
@@ -229,6 +230,14 @@ class FakeStatusBoard:
         except msgspec.DecodeError:
             return None
 
+    async def look(self, job_id: str) -> JobStatus | None:
+        """See `StatusBoard.look`."""
+        await asyncio.sleep(0)
+        if self.bucket.down:
+            raise BoardUnavailableError
+        _, value = self.bucket.values.get(job_id, (0, b""))
+        return msgspec.json.decode(value, type=JobStatus) if value else None
+
     def post(self, status: JobStatus) -> None:
         """See `StatusBoard.post`."""
         self.posted.append(status)
@@ -281,6 +290,30 @@ class FakeStatusBoard:
         self._revisions[job_id] = self.bucket.put(job_id, msgspec.json.encode(status))
         self.bucket.writes.append(status)
         return True
+
+
+class FakeCancellations:
+    """`Cancellations` in memory, which several replicas may share."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.marks: dict[str, int] = {}
+        """When each job's cancellation was asked for, in microseconds."""
+        self.down = False
+        self.looks = 0
+        self._clock = clock or Clock()
+
+    async def request(self, job_id: str) -> None:
+        """See `Cancellations.request`."""
+        await asyncio.sleep(0)
+        if self.down:
+            raise BoardUnavailableError
+        self.marks[job_id] = int(self._clock.now().timestamp() * 1_000_000)
+
+    async def requested_us(self, job_id: str) -> int | None:
+        """See `Cancellations.requested_us`."""
+        self.looks += 1
+        await asyncio.sleep(0)
+        return None if self.down else self.marks.get(job_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -546,6 +579,7 @@ def make_world(*, clock: Clock | None = None, **overrides: Any) -> World:
     fields: dict[str, Any] = {
         "log": FakeLog(clock=clock),
         "status": FakeStatusBoard(),
+        "cancellations": FakeCancellations(clock),
         "dead_letters": FakeDeadLetters(),
         "meter": FakeMeter(),
         "now": clock.now,

@@ -11,7 +11,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -19,25 +19,39 @@ import nats.errors
 import structlog
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
 from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
-from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
+from schemas.subjects import (
+    CANCEL_SUBJECTS,
+    COMMANDS_STREAM,
+    CONTROL_QUEUE,
+    PROVIDERS,
+    STATUS_SUBJECTS,
+    command_subject,
+    consumer_name,
+    exhausted_subject,
+)
 from schemas.types import Provider
+from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.core.account import EtelecomAccount
 from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.control import Answer, Control
 from worker.core.gate import open_gate
 from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
 from worker.core.share import Share
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
+from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.complaints import Complaints, because
 from worker.jetstream.connection import ConnectError, NatsOptions, check_files, options, public_url, tls_context
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.guarded import CredentialsFile, GuardedClient
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
@@ -60,6 +74,8 @@ DRAIN_WITHOUT_NATS = 2.0
 """Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
 CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
+REQUESTS_AT_ONCE = 64
+"""Requests about jobs that this replica answers at the same time; most of it is waiting."""
 WAITING_JOBS = 16
 """Times `worker.max_jobs`: the most commands of one provider in hand, those included that wait for an account."""
 
@@ -86,6 +102,7 @@ class Worker:
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
         self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
         self._handler: CommandHandler | None = None
+        self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
         self._open = contextlib.AsyncExitStack()
         self._complaints = Complaints()
@@ -93,6 +110,10 @@ class Worker:
         self.broker = self._make_broker()
         for provider in PROVIDERS:
             self._subscribe(provider)
+            self._subscribe_exhausted(provider)
+        self._listen(CANCEL_SUBJECTS, self._hear_cancel)
+        self._answer(CANCEL_SUBJECTS, lambda control, job_id: control.cancel(job_id))
+        self._answer(STATUS_SUBJECTS, lambda control, job_id: control.status(job_id))
         self.app = FastStream(self.broker, logger=None, lifespan=self._lifespan)
         self.app.on_startup(self._connect)
         self.app.after_startup(self._ready)
@@ -151,6 +172,37 @@ class Worker:
             inbox_prefix=f"{self.settings.nats.inbox_prefix}.".encode(),
         )
         subscriber(take)
+
+    def _listen(self, subject: str, take: Callable[[NatsMessage], Awaitable[None]], *, queue: str = "") -> None:
+        self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
+
+    def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
+        async def answer(message: NatsMessage) -> NatsResponse:
+            assert self._control is not None
+            given = await ask(self._control, message.raw_message.subject.rpartition(".")[2])
+            return NatsResponse(encode(given), headers={CONTENT_TYPE: JSON})
+
+        self.broker.subscriber(subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE)(answer)
+
+    async def _hear_cancel(self, message: NatsMessage) -> None:
+        assert self._handler is not None
+        self._handler.cancel(message.raw_message.subject.rpartition(".")[2])
+
+    def _subscribe_exhausted(self, provider: Provider) -> None:
+        async def take(message: NatsMessage) -> None:
+            task = asyncio.create_task(self._end_exhausted(message.body))
+            self._tasks[provider].add(task)
+            task.add_done_callback(self._tasks[provider].discard)
+
+        self._listen(exhausted_subject(provider), take, queue=CONTROL_QUEUE)
+
+    async def _end_exhausted(self, advisory: bytes) -> None:
+        assert self._handler is not None
+        delivery = await find_exhausted(await self.broker.connect(), advisory, timeout=5.0)
+        while delivery is not None and not delivery.settled and not self.draining.is_set():
+            await self._handler.handle_exhausted(delivery)
+            if not delivery.settled:  # its job is in other hands
+                await asyncio.sleep(self.settings.worker.ack_wait)
 
     async def _take(self, provider: Provider, message: NatsMessage) -> None:
         """Start a job for `message`; return when there is a slot for another one. Raises nothing."""
@@ -222,6 +274,7 @@ class Worker:
         world = World(
             log=JetStreamLog(client, timeout=timeout),
             status=status,
+            cancellations=JetStreamCancellations(client, timeout=timeout),
             dead_letters=JetStreamDeadLetters(client, timeout=timeout),
             meter=self._meter,
             now=lambda: datetime.now(UTC),
@@ -235,6 +288,7 @@ class Worker:
         )
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
+        self._control = Control(world)
         self._handler.on_waiting = lambda provider: self._room[provider].set()
 
     async def _reach(self) -> Client:
@@ -287,7 +341,8 @@ class Worker:
         assert self._client is not None
         pulling: list[Any] = list(self.broker.subscribers)
         for subscription in (subscriber.subscription for subscriber in pulling):
-            subscription.fetch = paced(subscription.fetch, self._client)
+            if isinstance(subscription, JetStreamContext.PullSubscription):
+                setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
         self.readiness.why = None
         self._background.append(asyncio.create_task(self._watch()))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))

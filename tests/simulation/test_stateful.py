@@ -18,6 +18,7 @@ from schemas.subjects import command_subject, job_subject, page_subject
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.model import (
     Faults,
+    ModelCancellations,
     ModelDeadLetters,
     ModelDelivery,
     ModelLog,
@@ -142,7 +143,8 @@ class JobUnderFire(RuleBasedStateMachine):
     @rule()
     def publish(self) -> None:
         body = f'{{"provider":"{self.provider}","oa_id":"oa","id":"j","page_size":{PAGE_SIZE}}}'
-        self.queue.put(command_subject(self.provider), body.encode(), {})  # type: ignore[arg-type]
+        subject = command_subject(self.provider)  # type: ignore[arg-type]
+        self._run(lambda: self.queue.put(subject, body.encode(), {}), 1)
 
     def replace(self) -> None:
         process = Process(f"w{len(self.processes)}")
@@ -182,6 +184,7 @@ class JobUnderFire(RuleBasedStateMachine):
         world = World(
             log=ModelLog(self.stream, process, self.faults, self.rng),
             status=ModelStatusBoard({}, process),
+            cancellations=ModelCancellations({}, process),
             dead_letters=ModelDeadLetters([], process),
             meter=NoMeter(),
             now=lambda: START + timedelta(seconds=self.loop.time()),

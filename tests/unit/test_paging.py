@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from schemas import Follower
 from worker.core.errors import BadResponseError, ProviderUnavailableError
 from worker.core.paging import Reader
 from worker.core.ports import ProviderPage
@@ -121,6 +122,25 @@ async def test_cursors_that_run_in_a_circle_are_an_error(circle):
 
     with pytest.raises(BadResponseError, match="circle"):
         await read_on()
+
+
+@pytest.mark.parametrize("steady", [True, False])
+async def test_the_rows_of_an_earlier_page_under_new_cursors_are_a_circle_where_rows_do_not_shift(steady: bool):
+    async def fetch(cursor: str | None) -> ProviderPage:
+        number = int(cursor or 0)
+        rows = [Follower(user_id=str(number % 3))] if number else []
+        return ProviderPage(followers=rows, next_cursor=str(number + 1), steady=steady)
+
+    reader = Reader(fetch, lambda page, count: [])
+    cursors: list[str | None] = [None, "1", "2", "3"]
+    for cursor in cursors:
+        await reader.read(cursor, 0)
+
+    if not steady:
+        await reader.read("4", 0)
+        return
+    with pytest.raises(BadResponseError, match="very rows"):
+        await reader.read("4", 0)
 
 
 async def test_closing_ends_the_requests_that_are_under_way():

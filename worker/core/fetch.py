@@ -31,7 +31,7 @@ from worker.core.paging import Reader
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
-from worker.core.world import Signals, World
+from worker.core.world import CancelledJobError, Signals, World
 
 TELL_WAITS_FROM = 1.0
 """Seconds: shorter waits are not worth an event."""
@@ -49,6 +49,10 @@ class Fetch:
         self.signals = signals
         self.standing = Standing(started_at=world.now(), worker=world.worker)
         self.log = JobLog(job.address, account, job.sequence, world, job.traceparent)
+        self._contested = False
+        """A worker that had the job before us may still publish a page, for all we know."""
+        self._started = False
+        self._restored = self.standing.progress()
         self.was_over = False
         """The job had ended before this attempt."""
         self.on_waiting: Callable[[], None] = lambda: None
@@ -62,6 +66,8 @@ class Fetch:
         self._state: JobState = "running"
         self._reason: WaitReason | None = None
         self._until: datetime | None = None
+        self._told: datetime | None = None
+        """Until when the job waits by its last event of that."""
 
     @property
     def attempts(self) -> int:
@@ -82,24 +88,48 @@ class Fetch:
         tail, event = await asyncio.gather(self.log.last_page(), self.log.last_event())
         if tail is not None:
             self.standing.restore(tail)
-        if isinstance(event, TERMINAL):
+            self._restored = tail.progress
+        reopened = isinstance(event, JobFailed) and self._supersedes_failure()
+        if isinstance(event, TERMINAL) and not reopened:
             self.was_over = True
             self.standing.attempt = event.attempt
             return event
         if event is not None:
             self.standing.attempt = event.attempt + 1
+        if reopened:
+            self.log.reopen()
+            await self._start()
+        # Whoever comes after a terminal event has to start, which that event prevents: nobody else is left.
+        self._contested = not reopened and (event is not None or tail is not None)
         if doom is not None:
             raise doom
         if not self.standing.last:
+            self.signals.check()
             self._client.check(self.job.command)
             await self._recall(tail)
-            await self._start()
+            if not reopened:
+                await self._start()
             await self._read()
         done = completed(self.job, self.account, self.standing, self._world.now())
         return await self.log.end(done, anyone=True)
 
+    async def claim(self) -> None:
+        """Make sure that nobody else can publish a page of this job any more; to be done before its end.
+
+        Raises FencedError when the job is another worker's.
+        """
+        if self._contested and not self.standing.last:
+            # Our attempt has not published anything, so a page of our predecessor, stopped or lost on its way, would
+            # still be accepted: after the terminal event. And nobody appends to the pages who hasn't started, or that
+            # event wouldn't keep out who comes after.
+            if not self._started:
+                await self._start()
+            await self.log.seal(self._seal())
+            self._contested = False
+        await self.log.still_ours()
+
     async def fail(self, error: FetchFailure) -> JobEvent:
-        """Append the terminal `failed` event; return the terminal event that is in the log.
+        """Append the terminal `failed` event, after `claim`; return the terminal event that is in the log.
 
         Raises FencedError when the job is another worker's.
         """
@@ -112,7 +142,7 @@ class Fetch:
         return await self.log.end(event, anyone=False)
 
     async def cancel(self) -> JobEvent:
-        """Append the terminal `cancelled` event; return the terminal event that is in the log.
+        """Append the terminal `cancelled` event, after `claim`; return the terminal event that is in the log.
 
         Raises FencedError when the job is another worker's.
         """
@@ -134,15 +164,34 @@ class Fetch:
             return msgspec.structs.replace(self._status(state, None, None), error=ended.error, finished_at=now)
         return msgspec.structs.replace(self._status(state, None, None), finished_at=now if ended else None)
 
+    def _seal(self) -> FollowerPage:
+        standing = self.standing
+        part = standing.done_parts + 1
+        return FollowerPage(
+            **self.log.common,
+            page=standing.page + 1,
+            part=part,
+            parts=max(standing.parts, part + 1),
+            followers=[],
+            total=standing.total,
+            cursor=standing.cursor,
+            next_cursor=None,
+            last=False,
+            fetched_at=self._world.now(),
+            progress=msgspec.structs.replace(self._restored, requests=standing.requests),
+        )
+
     def _status(self, state: JobState, reason: str | None, until: datetime | None) -> JobStatus:
         now = self._world.now()
         return status(self.job, self.account, self.standing, state, now, reason=reason, until=until)
 
     async def _recall(self, tail: FollowerPage | None) -> None:
         if self.standing.done_parts:
-            self._published = await self.log.read_ids(this_page_only=True)
+            self._published = await self.log.read_ids(this_page_only=True, between=self.signals.check)
         if self._client.moves(self.job.command):
-            self.standing.seen = await self.log.read_ids(this_page_only=False) if tail else set()
+            self.standing.seen = set()
+            if tail is not None:
+                self.standing.seen = await self.log.read_ids(this_page_only=False, between=self.signals.check)
 
     async def _start(self) -> None:
         started = JobStarted(
@@ -152,19 +201,37 @@ class Fetch:
             started_at=self._world.now(),
         )
         await self.log.tell(started, f"started.{started.attempt}")
+        self._started = True
         self.post()
 
     async def _read(self) -> None:
         reader = Reader(
             self._requests.fetch, lambda page, count: self._client.read_ahead(self.job.command, page, count)
         )
+        self.signals.on_cancel = reader.abort
         try:
             while not self.standing.last:
                 self.signals.check()
-                page = await reader.read(self.standing.cursor, self._ahead())
-                await self._publish(page)
+                await self._publish(await self._next(reader))
         finally:
             await reader.close()
+
+    async def _next(self, reader: Reader) -> ProviderPage:
+        try:
+            return await reader.read(self.standing.cursor, self._ahead())
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.signals.cancelled.is_set() and not (task and task.cancelling()):
+                raise CancelledJobError from None  # the request was ended, not this worker's task
+            raise
+
+    def _supersedes_failure(self) -> bool:
+        """Say whether this command retries the dead letter of the command that failed the job, or of a later one.
+
+        A retry has a later sequence than the letter, so it does this once, however often it is delivered or repeated.
+        """
+        retry_of = self.job.retry_of
+        return retry_of is not None and retry_of >= self.log.told_for and not self.signals.cancelled.is_set()
 
     def _ahead(self) -> int:
         """Return how many pages after the next one are surely wanted: a ceiling is never read past."""
@@ -183,18 +250,21 @@ class Fetch:
         standing = self.standing
         event = self._event(page)
         await self.log.append_page(event, done=standing.done_parts, parts=standing.parts)
+        self._contested = False
         standing.page = event.page
         standing.cursor = event.next_cursor
         standing.last = event.last
         standing.done_parts, standing.parts = 0, 1
         self._published = set()
         self._state, self._reason, self._until = "running", None, None
+        if not self._requests.waiting:
+            self._told = None  # else it is what the pages read ahead wait for
         self._world.meter.page_published(event.provider, len(event.followers))
         self.post()
 
     def _event(self, page: ProviderPage) -> FollowerPage:
         standing, command = self.standing, self.job.command
-        if standing.page == 0 and standing.done_parts == 0:
+        if standing.page == 0 and standing.total_first is None:
             standing.total_first = page.total
         standing.total = page.total if page.total is not None else standing.total
         fresh = standing.unseen(page.followers, self._published)
@@ -229,13 +299,17 @@ class Fetch:
 
         An `until` that isn't firm is told anew only once the one told before is over.
         """
-        now, told = self._world.now(), self._until
+        now, told = self._world.now(), self._told
         if (until - now).total_seconds() < TELL_WAITS_FROM:
             return
+        if self._state != "waiting":
+            self._state, self._reason, self._until = "waiting", reason, until
+            self.on_waiting()
+            self.post()
         if told is not None and (until <= told or (told > now and not firm)):
             return
-        self._state, self._reason, self._until = "waiting", reason, until
-        self.on_waiting()
+        self._told = self._until = until
+        self._reason = reason
         waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=reason, until=until)
         await self.log.tell(waiting, f"waiting.{self._world.token()}")
         self.post()

@@ -90,6 +90,7 @@ class Gate:
         self._asking: asyncio.Task[None] | None = None
         self._saying: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def enter(self) -> Admission | None:
         """Return the admission of a request that may start at once; None when it has to queue."""
@@ -175,7 +176,8 @@ class Gate:
         self._tell_breaker(lambda: self._breaker.left(probe=admission.probe))
 
     def close(self) -> None:
-        """Let nobody else in."""
+        """Let nobody else in; whoever is in line waits for ever."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for task in (self._asking, *self._saying):
@@ -222,7 +224,7 @@ class Gate:
             self._turns.grant(start)
             if self._breaker.state != "closed":
                 hold = LOOK_AGAIN  # the others see what becomes of the probe
-        if not self._turns.waiting:
+        if not self._turns.waiting or self._closed:
             return
         if hold <= 0:
             self._ask_for_more(now)

@@ -17,23 +17,33 @@ class Reader:
         """Take how to fetch one page (with its retries) and which cursors are known after a page."""
         self._fetch = fetch
         self._read_ahead = read_ahead
+        self._awaited: asyncio.Task[ProviderPage] | None = None
         self._under_way: dict[str | None, asyncio.Task[ProviderPage]] = {}
         self._seen: set[int] = set()
+        self._rows: set[int] = set()
 
     async def read(self, cursor: str | None, ahead: int) -> ProviderPage:
         """Return the page at `cursor`; before that, start up to `ahead` of the pages after it.
 
-        Raises what fetching raises, and BadResponseError when the provider's cursors run in a circle.
+        Raises what fetching raises, and BadResponseError when the provider's paging runs in a circle: a cursor that
+        was read before, or a steady page with the very rows of another one under ever new cursors.
         """
-        task = self._under_way.pop(cursor, None) or self._start(cursor)
+        task = self._awaited = self._under_way.pop(cursor, None) or self._start(cursor)
         try:
             page = await task
         except asyncio.CancelledError:
             task.cancel()
             raise
         self._guard(cursor, page.next_cursor)
+        self._guard_rows(page)
         self._go_ahead(page, ahead)
         return page
+
+    def abort(self) -> None:
+        """End all requests, also the one that `read` waits for: it raises CancelledError."""
+        for task in (self._awaited, *self._under_way.values()):
+            if task is not None:
+                task.cancel()
 
     async def close(self) -> None:
         """End the requests that nobody will wait for."""
@@ -50,6 +60,17 @@ class Reader:
                 "the provider's paging runs in a circle: it named a cursor that was read before in this job; "
                 "publish the command again under a new id, and tell the provider if it happens again"
             )
+
+    def _guard_rows(self, page: ProviderPage) -> None:
+        if not page.steady or not page.followers:
+            return
+        rows = hash(tuple(follower.user_id for follower in page.followers))
+        if rows in self._rows:
+            raise BadResponseError(
+                "the provider's paging runs in a circle: a page has the very rows of one that was read before in this "
+                "job; publish the command again under a new id, and tell the provider if it happens again"
+            )
+        self._rows.add(rows)
 
     def _go_ahead(self, page: ProviderPage, ahead: int) -> None:
         wanted = self._read_ahead(page, ahead) if ahead > 0 and page.next_cursor is not None else []

@@ -24,6 +24,8 @@ class ProviderPage:
     """The provider gives no more although the list goes on; only with `next_cursor` None."""
     requests: int = 1
     """HTTP requests that this page took."""
+    steady: bool = False
+    """Rows don't shift between pages, so the same rows on another page mean that the provider's paging is broken."""
 
 
 class ProviderClient(Protocol):
@@ -108,6 +110,10 @@ class EventLog(Protocol):
         ...
 
 
+class BoardUnavailableError(Exception):
+    """The bucket of job status did not answer."""
+
+
 class StatusBoard(Protocol):
     """Where people look up a job. Never read for correctness."""
 
@@ -122,6 +128,13 @@ class StatusBoard(Protocol):
         """Take note of `status`; it is written at once on a change of state, else at most once a second."""
         ...
 
+    async def look(self, job_id: str) -> JobStatus | None:
+        """Return the status of a job for somebody who asks, None when it isn't known.
+
+        Unlike `get`, this has no part in our own writes. Raises BoardUnavailableError.
+        """
+        ...
+
     async def settle(self, status: JobStatus) -> None:
         """Write a terminal or `queued` status before returning, as far as the bucket can be reached.
 
@@ -131,6 +144,21 @@ class StatusBoard(Protocol):
 
     def drop(self, job_id: str) -> None:
         """This replica no longer has the job: what is posted and not written yet must not be written."""
+        ...
+
+
+class Cancellations(Protocol):
+    """Which jobs are to be cancelled: noted durably, for those that are still queued or change hands."""
+
+    async def request(self, job_id: str) -> None:
+        """Note that `job_id` is to be cancelled; returns once it is stored. Raises BoardUnavailableError."""
+        ...
+
+    async def requested_us(self, job_id: str) -> int | None:
+        """Return when the last request was stored, in microseconds since 1970 UTC.
+
+        None when there was none, or when that can't be known now.
+        """
         ...
 
 

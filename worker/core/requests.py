@@ -57,6 +57,8 @@ class PageRequests:
         """
         self.attempts = 0
         """Requests made for the page that failed last."""
+        self.waiting = 0
+        """Pages that wait in line, or before the next try."""
         self._job, self._account = job, account
         self._client, self._gate = client, gate
         self._world, self._signals = world, signals
@@ -110,6 +112,7 @@ class PageRequests:
         """Wait in line until a request may start."""
         loop = asyncio.get_running_loop()
         place = self._gate.queue(self._job.address.job_id)
+        self.waiting += 1
         try:
             while (admission := self._gate.claim(place)) is None:
                 began = loop.time()
@@ -124,6 +127,7 @@ class PageRequests:
                 self._world.meter.request_waited(self._job.address.provider, outlook.reason, waited)
             return admission
         finally:
+            self.waiting -= 1
             self._gate.leave(place)
 
     def _check_patience(self, trial: _Trial) -> None:
@@ -157,8 +161,12 @@ class PageRequests:
             attempt=self.attempts,
         )
         until = self._world.now() + timedelta(seconds=retry.delay)
-        await self._tell_waiting(retry.reason, until, True)
-        await self._sleep((until - self._world.now()).total_seconds())
+        self.waiting += 1
+        try:
+            await self._tell_waiting(retry.reason, until, True)
+            await self._sleep((until - self._world.now()).total_seconds())
+        finally:
+            self.waiting -= 1
 
     async def _sleep(self, seconds: float, place: Place | None = None) -> None:
         """Sleep until `place` is granted, `seconds` are over, or the deadline or a signal comes."""

@@ -67,4 +67,5 @@ class Turns:
         places = self._jobs.get(place.job)
         if places is None or place not in places:
             return 0
-        return min(self.waiting - 1, places.index(place) * len(self._jobs))
+        turn = next(number for number, job in enumerate(self._jobs) if job == place.job)
+        return min(self.waiting - 1, turn + places.index(place) * len(self._jobs))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from schemas.types import JobState, Provider, WaitReason
 from schemas.wire import Encoding
 from worker.core.breaker import Circuit
-from worker.core.ports import DeadLetters, EventLog, StatusBoard
+from worker.core.ports import Cancellations, DeadLetters, EventLog, StatusBoard
 from worker.core.retry import RetryPolicy
 
 
@@ -47,6 +47,7 @@ class World:
 
     log: EventLog
     status: StatusBoard
+    cancellations: Cancellations
     dead_letters: DeadLetters
     meter: Meter
     now: Callable[[], datetime]
@@ -80,6 +81,13 @@ class Signals:
         """Take the replica's own event; each job has its own `cancelled`."""
         self.draining = draining
         self.cancelled = asyncio.Event()
+        self.on_cancel: Callable[[], None] = lambda: None
+        """Called by `cancel`: ends what nobody needs to wait for."""
+
+    def cancel(self) -> None:
+        """Cancel the job; what it waits for ends at once."""
+        self.cancelled.set()
+        self.on_cancel()
 
     def check(self) -> None:
         """Raise CancelledJobError or DrainingError when one of them was given."""

@@ -22,6 +22,10 @@ from worker.providers.normalise import clean
 
 T = TypeVar("T")
 
+MOST_VALUES = 100_000
+"""JSON values in a large answer; a page of 100 rows has some thousands. Each may take 100 bytes once decoded."""
+
+_LARGE = 512 * 1024
 _LONGEST = 200
 _PHONE_OR_ID = re.compile(r"\+?\d(?:[ .\-]?\d){8,}")
 _DATA = re.compile(r"[{<\[]")
@@ -37,9 +41,15 @@ _ESCAPES = re.compile(
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str) -> T:
     """Return `body` as `decoder`'s type; a byte order mark is skipped, half a surrogate pair becomes U+FFFD.
 
-    Raises GarbledResponseError (not JSON: another try may help), BadResponseError (nested beyond all bounds),
+    Raises GarbledResponseError (not JSON: another try may help), BadResponseError (nested or crowded beyond bounds),
     msgspec.ValidationError (JSON of another shape, for the caller to read more loosely or refuse).
     """
+    # A body of tiny values takes 35 times its size in memory, and seconds to walk through.
+    if len(body) > _LARGE and sum(body.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
+        raise BadResponseError(
+            f"{where} answered JSON of more than {MOST_VALUES} values, which no page has; nothing was taken from it. "
+            "Ask for fewer rows with page_size, and report it to the provider"
+        )
     if body[:3] == _BOM:
         body = body[3:]
     try:
@@ -50,9 +60,10 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str) -> T:
         raise BadResponseError(f"{where} answered JSON that is nested too deeply; report it to the provider") from error
     except ValueError as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         # A name cut in the middle of an emoji must not hold up the whole list.
-        mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
-        if mended != body:
-            return decode(decoder, mended, where)
+        if len(body) <= _LARGE or body.count(b"\\") <= MOST_VALUES:
+            mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
+            if mended != body:
+                return decode(decoder, mended, where)
         raise GarbledResponseError(f"{where} answered {_kind(body)} instead of JSON; it is asked for again") from error
 
 

@@ -1,0 +1,220 @@
+"""The table of hostile behaviours: what the provider does, what comes of the job, and within which bound.
+
+HOSTILE.md is made of this table and compared with it, so neither can drift.
+"""
+
+from dataclasses import replace
+
+from schemas.types import Provider
+from tests.integration import hostile_acts as acts
+from tests.integration.hostile_outcomes import (
+    DOWN,
+    GARBLED,
+    IMPATIENT,
+    REQUEST_TIMEOUT,
+    SLOW,
+    Outcome,
+    ProcessRow,
+    Row,
+    again,
+    given_up,
+    read,
+    refused,
+)
+from tests.integration.hostile_server import PAGES, Act
+
+EVERY = frozenset(range(1, PAGES + 1))
+ESMS: tuple[Provider, ...] = ("esms",)
+ETELECOM: tuple[Provider, ...] = ("etelecom",)
+
+
+def garbled(key: str, behaviour: str, act: Act) -> Row:
+    return Row(key=key, behaviour=behaviour, act=act, passing=again(), lasting=GARBLED)
+
+
+def slow(key: str, behaviour: str, act: Act) -> Row:
+    return Row(key=key, behaviour=behaviour, act=act, passing=again(1, after=REQUEST_TIMEOUT), lasting=SLOW, times=1)
+
+
+def fatal(key: str, behaviour: str, act: Act, http_status: int | None = None) -> Row:
+    return Row(key=key, behaviour=behaviour, act=act, lasting=refused(http_status=http_status))
+
+
+def harmless(key: str, behaviour: str, act: Act) -> Row:
+    return Row(key=key, behaviour=behaviour, act=act, lasting=read(), pages=EVERY)
+
+
+def down(status: int) -> Row:
+    return Row(
+        key=f"html-{status}",
+        behaviour=f"{status} with an HTML page",
+        act=acts.html(status),
+        passing=again(),
+        lasting=given_up("provider_unavailable", (4, 12), http_status=status),
+    )
+
+
+ROWS = [
+    Row(
+        key="429-seconds", behaviour="429, `Retry-After: 2`", act=acts.limited("2"), times=1,
+        passing=again(1, waits="rate_limited", after=2.0, until=1.9),
+        lasting=replace(IMPATIENT, asked=(1, 3), waits="rate_limited"),
+    ),
+    Row(
+        key="429-date", behaviour="429, `Retry-After` as a date 3 s ahead", act=acts.limited("date+3"), times=1,
+        # A date has whole seconds.
+        passing=again(1, waits="rate_limited", after=1.9, until=1.9),
+    ),
+    Row(
+        key="429-absurd", behaviour="429, `Retry-After: 999999999999`", act=acts.limited("9" * 12), next_job="other",
+        lasting=Outcome(
+            end="deadline_exceeded", asked=(1, 1), seconds=10.0, pages=1, not_after=3.0,
+            waits="rate_limited", until=86_000.0,
+        ),
+    ),
+    Row(
+        key="429-junk", behaviour="429, `Retry-After: soon`", act=acts.limited("soon"),
+        passing=again(), lasting=IMPATIENT,
+    ),
+    Row(key="429-absent", behaviour="429 alone", act=acts.limited(""), passing=again(), lasting=IMPATIENT),
+    Row(
+        key="own-rate-limit", behaviour="its own word for too many requests (`resource_exhausted`, `160`)",
+        act=acts.own_rate_limit, passing=again(), lasting=IMPATIENT,
+    ),
+    down(500), down(502), down(503),
+    Row(
+        key="503-seconds", behaviour="503, `Retry-After: 2`", act=acts.unavailable("2"), times=1,
+        passing=again(1, waits="provider_unavailable", after=2.0, until=1.9),
+    ),
+    slow("hang", "hang before the headers", acts.hang),
+    slow("drip-headers", "headers that drip, a byte each 50 ms", acts.drip_headers),
+    slow("drip-body", "a body that drips, a byte each 50 ms", acts.drip_body),
+    Row(key="reset", behaviour="reset before the answer", act=acts.reset, passing=again(), lasting=DOWN),
+    Row(key="closed", behaviour="closed before the answer", act=acts.close, passing=again(), lasting=DOWN),
+    garbled("reset-middle", "reset in the middle of the body", acts.reset_middle),
+    garbled("cut-by-length", "body cut short of its Content-Length", acts.cut_by_length),
+    garbled("cut-by-chunk", "body cut in the middle of a chunk", acts.cut_by_chunk),
+    garbled("cut-by-close", "body without a length, cut by the close", acts.cut_by_close),
+    garbled("html-200", "HTML with 200", acts.html(200)),
+    garbled("html-as-json", "HTML labelled JSON", acts.html_as_json),
+    harmless("json-as-text", "JSON labelled text/plain", acts.json_as_text),
+    garbled("empty-body", "empty body", acts.saying(b"")),
+    fatal("null-list", "null instead of the list", acts.null_list),
+    fatal("array", "a top-level array", acts.array),
+    fatal("missing-list", "no list", acts.missing_list),
+    harmless("gzip", "gzip", acts.gzipped),
+    garbled("broken-gzip", "broken gzip", acts.broken_gzip),
+    garbled("long-header", "a header of 100 KB", acts.long_header),
+    fatal("deep", "JSON nested 10,000 deep", acts.deep),
+    fatal("long-integer", "an integer of 10,000 digits for an id", acts.long_integer),
+    harmless("long-integer-elsewhere", "an integer of 10,000 digits in a field that nobody reads", acts.long_extra),
+    garbled("nan", "NaN for an id", acts.nan),
+    harmless("duplicate-keys", "the list's key twice: the last one counts", acts.duplicate_keys),
+    harmless("bom", "UTF-8 with a byte order mark", acts.bom),
+    garbled("utf-16", "UTF-16", acts.utf_16),
+    garbled("invalid-utf-8", "invalid UTF-8 in a name or id", acts.invalid_utf_8),
+    Row(
+        key="combining", behaviour="a name of 200,000 combining signs", act=acts.combining, providers=ETELECOM,
+        lasting=read(),
+    ),
+    fatal("redirect", "307 to another host: nothing arrives there", acts.redirect, http_status=307),
+    fatal("redirect-loop", "302 to itself", acts.redirect_loop, http_status=302),
+    Row(
+        key="cursor-loop", behaviour="the next cursor is the one asked for", act=acts.next_is("c1"),
+        providers=ETELECOM, lasting=refused(),
+    ),
+    Row(
+        key="cursor-a-b-a", behaviour="cursors A, B, A", act=acts.next_is("c1"), pages=frozenset({3}),
+        providers=ETELECOM, lasting=refused(pages=2),
+    ),
+    Row(
+        key="same-page", behaviour="page 1 again in place of page 2, with its cursor", act=acts.first_page_again,
+        providers=ETELECOM, lasting=refused(),
+    ),
+    Row(
+        key="same-rows", behaviour="page 1's rows in place of page 2's, with page 2's cursor",
+        act=acts.first_rows_again, providers=ETELECOM, lasting=refused(),
+    ),
+    Row(
+        key="new-cursors", behaviour="page 1's rows for ever, with ever new cursors", act=acts.new_cursors,
+        pages=frozenset(range(2, 100)), providers=ETELECOM, lasting=refused(),
+    ),
+    Row(
+        key="same-page", behaviour="page 1 again in place of page 2", act=acts.first_page_again, providers=ESMS,
+        lasting=read("drifted", followers=9, dropped=3),
+    ),
+    Row(
+        key="offset-ignored", behaviour="page 1 whatever the offset", act=acts.first_page_again, pages=EVERY,
+        providers=ESMS, lasting=read("drifted", followers=3, dropped=9),
+    ),
+    Row(
+        key="offset-ignored-no-total", behaviour="page 1 whatever the offset, without a total: up to eSMS's ceiling",
+        act=acts.fifty_for_ever, pages=frozenset(range(1, 10_000)), providers=ESMS, page_size=50,
+        lasting=read("truncated", reason="provider_cap", pages=200, followers=50, dropped=9950, seconds=30.0),
+    ),
+    Row(
+        key="total-shrinks", behaviour="total 12, then 9, with the rows gone", act=acts.total(9),
+        pages=frozenset({2, 3, 4}), providers=ESMS, lasting=read("drifted", pages=3),
+    ),
+    Row(
+        key="total-too-low", behaviour="total 12, then 4, with the rows still there", act=acts.total(4),
+        pages=frozenset({2, 3, 4, 5}), providers=ESMS, lasting=read("drifted", pages=5, followers=12),
+    ),
+    Row(
+        key="total-grows", behaviour="total 12, then 15, with the rows there", act=acts.growing,
+        pages=frozenset(range(2, 7)), providers=ESMS, lasting=read("drifted", pages=5),
+    ),
+    Row(
+        key="empty-page", behaviour="an empty page in the middle: the end of the list, but the total disagrees",
+        act=acts.empty_page, providers=ESMS, lasting=read("drifted", pages=2, followers=3),
+    ),
+    Row(
+        key="empty-page",
+        behaviour="an empty page in the middle, with a next cursor: the end of the list (PROVIDERS 1.4)",
+        act=acts.empty_page, providers=ETELECOM, lasting=read(pages=2, followers=3),
+    ),
+    harmless("ids-as-numbers", "ids as numbers beyond 2^53: no digit is lost", acts.ids_as_numbers),
+    Row(
+        key="expired-key", behaviour="the key is refused from page 2 on", act=acts.expired_key,
+        pages=frozenset({2, 3, 4}), lasting=refused("unauthorized"),
+    ),
+    Row(
+        key="rotated-key", behaviour="the key is refused from page 2 on, with a new one in its file: read again",
+        act=acts.rotated_key, times=1, passing=again(1),
+    ),
+    harmless("keep-alive-dropped", "closed after every answer in spite of its `Connection: keep-alive`", acts.dropped),
+]  # fmt: skip
+
+
+PROCESS_ROWS = [
+    ProcessRow(
+        key="gzip-bomb", behaviour="gzip of 0.4 MB that inflates to 400 MB",
+        outcome="failed `bad_response`; 1 page", bound="1 request, memory +30 MB",
+    ),
+    ProcessRow(
+        key="300-mb", behaviour="a body of 300 MB", outcome="failed `bad_response`; 1 page",
+        bound="1 request, memory +30 MB",
+    ),
+    ProcessRow(
+        key="tiny-values", behaviour="15 MB of `{},{},{}…`, which naively decoded take 385–470 MB",
+        outcome="failed `bad_response`; 1 page", bound="1 request, memory +60 MB",
+    ),
+    ProcessRow(
+        key="429-for-ever", behaviour="429 for ever: `rate_limited_for` ends it (2 s here, a day by default)",
+        outcome="asked again, then failed `rate_limited`; 1 page", bound="15 requests, 25 s",
+    ),
+    ProcessRow(
+        key="tls-silent", behaviour="TLS that never answers",
+        outcome="asked again, then failed `provider_unavailable`; 0 pages", bound="5 handshakes, 25 s",
+    ),
+    ProcessRow(
+        key="tls-wrong-name", behaviour="TLS with a certificate of a trusted authority for another name",
+        outcome="asked again, then failed `provider_unavailable`; 0 pages, no request gets through",
+        bound="15 handshakes, 25 s",
+    ),
+    ProcessRow(
+        key="tls-unknown", behaviour="TLS with a certificate of an unknown authority",
+        outcome="asked again, then failed `provider_unavailable`; 0 pages, no request gets through",
+        bound="15 handshakes, 25 s",
+    ),
+]  # fmt: skip
