@@ -79,7 +79,7 @@ async def replica(
     folder = tmp_path_factory.mktemp("replica")
     # A proxy of the environment would be sent every key.
     proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), thief.url)
-    async with stage.replica(sections, folder, **proxy) as replica:
+    async with stage.replica(sections, folder, environment=proxy) as replica:
         yield replica
 
 
