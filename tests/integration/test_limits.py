@@ -99,7 +99,8 @@ async def fleet(nats_server: EmbeddedServer, nats_client: Client, js: JetStreamC
 
 async def seen(simulator: EtelecomSimulator, seconds: float = SECONDS) -> list[float]:
     """Return when requests came in the next `seconds` after the first one."""
-    await simulator.journal.until(lambda counters: counters.get("requests", 0) > 0)
+    async with asyncio.timeout(10):
+        await simulator.journal.until(lambda counters: counters.get("requests", 0) > 0)
     began = simulator.requests[-1].at
     await asyncio.sleep(seconds)
     return [entry.at for entry in simulator.requests if began <= entry.at < began + seconds]
