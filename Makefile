@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 UV_VERSION := 0.13.9
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 # The stamps say what the environment was made of; a changed lock or project file renews that part only.
 MADE := $(VENV)/.made
@@ -28,7 +29,7 @@ run: $(RUNTIME) ## set up if needed, then run the demo
 .PHONY: test
 test: $(DEV) ## unit, contract, integration and acceptance tests, with coverage
 	@rm -f .coverage .coverage.*
-	@HYPOTHESIS_PROFILE=thorough $(BIN)/coverage run -m pytest --ignore=tests/chaos --ignore=tests/bench $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=thorough $(BIN)/coverage run -m pytest --ignore=tests/bench $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90 >$(VENV)/coverage.txt || { cat $(VENV)/coverage.txt; exit 1; }
 	@echo "line coverage of worker/ and schemas/: $$($(BIN)/coverage report --format=total) %"
@@ -36,6 +37,10 @@ test: $(DEV) ## unit, contract, integration and acceptance tests, with coverage
 .PHONY: test-unit
 test-unit: $(DEV) ## unit tests alone, seconds
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+.PHONY: chaos
+chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_ARGS="--seed 2 --nats-server PATH"
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 .PHONY: coverage
 coverage: $(DEV) ## show the lines that the last `make test` did not run

@@ -26,12 +26,13 @@ from schemas.events import (
     Progress,
 )
 from schemas.follower import Follower, SharedInfo
-from schemas.jobs import JobStatus
+from schemas.jobs import ControlError, JobStatus
 from schemas.wire import JSON, MSGPACK, Encoding, UnknownContentTypeError, decode, encode, encoding_of
 
 __all__ = [
     "JSON",
     "MSGPACK",
+    "ControlError",
     "Encoding",
     "EsmsFilter",
     "EtelecomFilter",

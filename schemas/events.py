@@ -68,6 +68,10 @@ class FollowerPage(_Event, frozen=True, kw_only=True):
 
 class _JobEvent(_Event, frozen=True, kw_only=True, tag_field="type"):
     attempt: Annotated[Ordinal, Meta(description="1 on the first start, one more each time a worker takes over.")] = 1
+    generation: Annotated[
+        Ordinal,
+        Meta(description="1; one more each time a retry reopens the failed job: each has its own end."),
+    ] = 1
 
 
 class JobStarted(_JobEvent, frozen=True, kw_only=True, tag="started"):
@@ -104,7 +108,7 @@ class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):
 
 
 class JobFailed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
-    """Terminal: the job can't be done; its command is in the dead letters."""
+    """Terminal: the job can't be done; its command is in the dead letters. Only a retry of that reopens the job."""
 
     error: FetchError
     finished_at: Timestamp

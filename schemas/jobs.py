@@ -1,4 +1,4 @@
-"""`JobStatus`: a job at a glance, in the bucket `FOLLOWERS_JOBS` under the job id, always JSON."""
+"""`JobStatus`: a job at a glance, in the bucket `FOLLOWERS_JOBS` under the job id, always JSON; and its refusal."""
 
 from typing import Annotated
 
@@ -32,3 +32,10 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     labels: Labels = {}
     verdict: Verdict | None = None
     command_sequence: Annotated[int, Meta(description="The command's sequence in FOLLOWERS_COMMANDS.")] | None = None
+
+
+class ControlError(Struct, frozen=True, kw_only=True):
+    """The answer to a request about a job when there is no status to answer with: it has no `state`."""
+
+    job_id: str
+    error: FetchError

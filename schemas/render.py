@@ -7,7 +7,7 @@ import msgspec
 from schemas.commands import FetchFollowers
 from schemas.events import FetchError, FollowerPage, JobEvent
 from schemas.follower import Follower
-from schemas.jobs import JobStatus
+from schemas.jobs import ControlError, JobStatus
 
 MESSAGES: dict[str, Any] = {
     "FetchFollowers": FetchFollowers,
@@ -16,6 +16,7 @@ MESSAGES: dict[str, Any] = {
     "Follower": Follower,
     "FetchError": FetchError,
     "JobStatus": JobStatus,
+    "ControlError": ControlError,
 }
 
 

@@ -16,6 +16,10 @@ PROVIDERS: tuple[Provider, ...] = ("etelecom", "esms")
 COMMAND_SUBJECTS = tuple(f"followers.fetch.{provider}" for provider in PROVIDERS)
 EVENT_SUBJECTS = ("followers.page.>", "followers.job.>", "followers.change.>")
 DEAD_SUBJECTS = tuple(f"followers.dead.{provider}" for provider in PROVIDERS)
+CANCEL_SUBJECTS = "followers.cancel.*"
+STATUS_SUBJECTS = "followers.status.*"
+CONTROL_QUEUE = "followers-control"
+"""The queue group of the workers: one of them answers each request."""
 
 _TOKEN = re.compile(TOKEN_PATTERN)
 
@@ -58,6 +62,29 @@ def job_subject(provider: Provider, oa_id: str, job_id: str) -> str:
 def consumer_name(provider: Provider) -> str:
     """Return the name of the durable pull consumer that workers share for `provider`."""
     return f"worker-{provider}"
+
+
+def cancel_subject(job_id: str) -> str:
+    """Return the subject of the request that cancels a job. Raises ValueError when the id can't be part of one."""
+    return f"followers.cancel.{_checked(job_id)}"
+
+
+def status_subject(job_id: str) -> str:
+    """Return the subject of the request for a job's status. Raises ValueError when the id can't be part of one."""
+    return f"followers.status.{_checked(job_id)}"
+
+
+def cancel_mark_key(job_id: str) -> str:
+    """Return the key, in the bucket of job status, that says that a job is to be cancelled.
+
+    The dot keeps it apart from job ids. Raises ValueError when the id can't be part of a key.
+    """
+    return f"cancel.{_checked(job_id)}"
+
+
+def exhausted_subject(provider: Provider) -> str:
+    """Return the subject on which the server says that it gave up on delivering one of `provider`'s commands."""
+    return f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{COMMANDS_STREAM}.{consumer_name(provider)}"
 
 
 def parse_job_subject(subject: str) -> JobSubject:

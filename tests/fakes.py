@@ -13,9 +13,11 @@ import msgspec
 from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
-from schemas.types import JobState, Provider
+from schemas.types import JobState, Provider, WaitReason
+from worker.core.breaker import Circuit
 from worker.core.errors import FetchFailure
 from worker.core.ports import (
+    BoardUnavailableError,
     Entry,
     LogUnavailableError,
     PayloadTooLargeError,
@@ -228,6 +230,14 @@ class FakeStatusBoard:
         except msgspec.DecodeError:
             return None
 
+    async def look(self, job_id: str) -> JobStatus | None:
+        """See `StatusBoard.look`."""
+        await asyncio.sleep(0)
+        if self.bucket.down:
+            raise BoardUnavailableError
+        _, value = self.bucket.values.get(job_id, (0, b""))
+        return msgspec.json.decode(value, type=JobStatus) if value else None
+
     def post(self, status: JobStatus) -> None:
         """See `StatusBoard.post`."""
         self.posted.append(status)
@@ -280,6 +290,30 @@ class FakeStatusBoard:
         self._revisions[job_id] = self.bucket.put(job_id, msgspec.json.encode(status))
         self.bucket.writes.append(status)
         return True
+
+
+class FakeCancellations:
+    """`Cancellations` in memory, which several replicas may share."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.marks: dict[str, int] = {}
+        """When each job's cancellation was asked for, in microseconds."""
+        self.down = False
+        self.looks = 0
+        self._clock = clock or Clock()
+
+    async def request(self, job_id: str) -> None:
+        """See `Cancellations.request`."""
+        await asyncio.sleep(0)
+        if self.down:
+            raise BoardUnavailableError
+        self.marks[job_id] = int(self._clock.now().timestamp() * 1_000_000)
+
+    async def requested_us(self, job_id: str) -> int | None:
+        """See `Cancellations.requested_us`."""
+        self.looks += 1
+        await asyncio.sleep(0)
+        return None if self.down else self.marks.get(job_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -504,6 +538,9 @@ class FakeMeter:
         self.followers: Counter[Provider] = Counter()
         self.failures: Counter[tuple[Provider, str]] = Counter()
         self.jobs: Counter[tuple[Provider, JobState]] = Counter()
+        self.waits: defaultdict[tuple[Provider, WaitReason], float] = defaultdict(float)
+        self.circuits: list[tuple[str, Circuit]] = []
+        self.shared: dict[str, bool] = {}
 
     def page_published(self, provider: Provider, followers: int) -> None:
         """See `Meter.page_published`."""
@@ -518,6 +555,18 @@ class FakeMeter:
         """See `Meter.job_ended`."""
         self.jobs[provider, state] += 1
 
+    def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
+        """See `Meter.request_waited`."""
+        self.waits[provider, reason] += seconds
+
+    def circuit_changed(self, provider: Provider, account: str, state: Circuit) -> None:
+        """See `Meter.circuit_changed`."""
+        self.circuits.append((account, state))
+
+    def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
+        """See `Meter.limit_shared`."""
+        self.shared[account] = shared
+
 
 def make_world(*, clock: Clock | None = None, **overrides: Any) -> World:
     """Return a World of fakes with numbered tokens, no backoff and `clock`; `overrides` are fields of World.
@@ -530,6 +579,7 @@ def make_world(*, clock: Clock | None = None, **overrides: Any) -> World:
     fields: dict[str, Any] = {
         "log": FakeLog(clock=clock),
         "status": FakeStatusBoard(),
+        "cancellations": FakeCancellations(clock),
         "dead_letters": FakeDeadLetters(),
         "meter": FakeMeter(),
         "now": clock.now,

@@ -9,8 +9,9 @@ import logging
 import os
 import random
 import socket
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -18,21 +19,42 @@ import nats.errors
 import structlog
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
-from faststream.nats.security import NatsCredentials, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
+from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
+from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
-from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
+from schemas.subjects import (
+    CANCEL_SUBJECTS,
+    COMMANDS_STREAM,
+    CONTROL_QUEUE,
+    PROVIDERS,
+    STATUS_SUBJECTS,
+    command_subject,
+    consumer_name,
+    exhausted_subject,
+)
 from schemas.types import Provider
+from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.core.account import EtelecomAccount
 from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.control import Answer, Control
+from worker.core.gate import open_gate
+from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
+from worker.core.share import Share
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
-from worker.jetstream.connection import ConnectError, NatsOptions, options, public_url, tls_context
+from worker.jetstream.cancellations import JetStreamCancellations
+from worker.jetstream.complaints import Complaints, because
+from worker.jetstream.connection import ConnectError, NatsOptions, check_files, options, public_url, tls_context
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.exhausted import find_exhausted
+from worker.jetstream.guarded import CredentialsFile, GuardedClient
+from worker.jetstream.limits import JetStreamLimit, ServerClock
+from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyError, check_server, missing, reconcile
@@ -44,9 +66,18 @@ PULL_TIMEOUT = 2.0
 """Seconds that one pull request stays open: a request that died with the server costs no more than this."""
 WATCH_EVERY = 2.0
 """Seconds between two looks at the consumers; what FastStream doesn't notice, this does."""
+LOOK_EVERY = 0.25
+"""Seconds between two looks at what is waited for."""
 TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
+DRAIN_WITHOUT_NATS = 2.0
+"""Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
 CLOSED_EXIT = 70
+"""The exit code when the server closed the connection for good: only a new process gets another."""
+REQUESTS_AT_ONCE = 64
+"""Requests about jobs that this replica answers at the same time; most of it is waiting."""
+WAITING_JOBS = 16
+"""Times `worker.max_jobs`: the most commands of one provider in hand, those included that wait for an account."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,12 +100,20 @@ class Worker:
         self._registry = CollectorRegistry()
         self._meter = PrometheusMeter(self._registry)
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
+        self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
         self._handler: CommandHandler | None = None
+        self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
         self._open = contextlib.AsyncExitStack()
+        self._complaints = Complaints()
+        self._client: Client | None = None
         self.broker = self._make_broker()
         for provider in PROVIDERS:
             self._subscribe(provider)
+            self._subscribe_exhausted(provider)
+        self._listen(CANCEL_SUBJECTS, self._hear_cancel)
+        self._answer(CANCEL_SUBJECTS, lambda control, job_id: control.cancel(job_id))
+        self._answer(STATUS_SUBJECTS, lambda control, job_id: control.status(job_id))
         self.app = FastStream(self.broker, logger=None, lifespan=self._lifespan)
         self.app.on_startup(self._connect)
         self.app.after_startup(self._ready)
@@ -98,22 +137,24 @@ class Worker:
             await self._open.aclose()
 
     def _make_broker(self) -> NatsBroker:
-        nats_settings = self.settings.nats
         try:
             security = _security(nats_options(self.settings, self.name))
         except ConnectError as error:
             raise StartError(str(error)) from error
         arguments: dict[str, Any] = options(nats_options(self.settings, self.name))
         arguments |= {
-            "error_cb": _Complaints(public_url(nats_settings.servers[0])),
-            "closed_cb": self._closed,
             "graceful_timeout": 5.0,
             "logger": logging.getLogger("faststream"),
             "log_level": logging.DEBUG,
             "apply_types": False,
             "security": security,
         }
-        return NatsBroker(**arguments)
+        callbacks = {
+            "error_cb": self._complaints.on_error,
+            "reconnected_cb": self._complaints.on_reconnected,
+            "closed_cb": self._closed,
+        }
+        return _Broker(callbacks, **arguments)
 
     def _subscribe(self, provider: Provider) -> None:
         async def take(message: NatsMessage) -> None:
@@ -132,6 +173,37 @@ class Worker:
         )
         subscriber(take)
 
+    def _listen(self, subject: str, take: Callable[[NatsMessage], Awaitable[None]], *, queue: str = "") -> None:
+        self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
+
+    def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
+        async def answer(message: NatsMessage) -> NatsResponse:
+            assert self._control is not None
+            given = await ask(self._control, message.raw_message.subject.rpartition(".")[2])
+            return NatsResponse(encode(given), headers={CONTENT_TYPE: JSON})
+
+        self.broker.subscriber(subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE)(answer)
+
+    async def _hear_cancel(self, message: NatsMessage) -> None:
+        assert self._handler is not None
+        self._handler.cancel(message.raw_message.subject.rpartition(".")[2])
+
+    def _subscribe_exhausted(self, provider: Provider) -> None:
+        async def take(message: NatsMessage) -> None:
+            task = asyncio.create_task(self._end_exhausted(message.body))
+            self._tasks[provider].add(task)
+            task.add_done_callback(self._tasks[provider].discard)
+
+        self._listen(exhausted_subject(provider), take, queue=CONTROL_QUEUE)
+
+    async def _end_exhausted(self, advisory: bytes) -> None:
+        assert self._handler is not None
+        delivery = await find_exhausted(await self.broker.connect(), advisory, timeout=5.0)
+        while delivery is not None and not delivery.settled and not self.draining.is_set():
+            await self._handler.handle_exhausted(delivery)
+            if not delivery.settled:  # its job is in other hands
+                await asyncio.sleep(self.settings.worker.ack_wait)
+
     async def _take(self, provider: Provider, message: NatsMessage) -> None:
         """Start a job for `message`; return when there is a slot for another one. Raises nothing."""
         assert self._handler is not None
@@ -144,13 +216,27 @@ class Worker:
         def done(task: asyncio.Task[None]) -> None:
             tasks.discard(task)
             gauge.dec()
+            self._room[provider].set()
 
         task.add_done_callback(done)
-        while len(tasks) >= self.settings.worker.max_jobs and not self.draining.is_set():
-            await _first(*tasks, signal=self.draining)
+        while self._is_full(provider, self._handler) and not self.draining.is_set():
+            self._room[provider].clear()
+            await self._room[provider].wait()
         if self.draining.is_set():
             # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
             await self._drained.wait()
+
+    def _is_full(self, provider: Provider, handler: CommandHandler) -> bool:
+        """Say whether no other command of `provider` is to be taken now.
+
+        A job that stands still gives its slot to others, where those may be another account's: a throttled or broken
+        account would else hold them all.
+        """
+        slots, held = self.settings.worker.max_jobs, len(self._tasks[provider])
+        accounts = sum(account.provider == provider for account in self._accounts.values())
+        if held < slots or accounts < 2:
+            return held >= slots
+        return held >= slots * WAITING_JOBS or held - handler.waiting(provider) >= slots
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -173,12 +259,13 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             for account in self._accounts.values():
+                if account.gate is not None:
+                    account.gate.close()
                 await account.client.close()
             await ops.stop()
 
     async def _connect(self) -> None:
-        self.readiness.why = "NATS is not connected"
-        client = await self._reach()
+        client = self._client = await self._reach()
         await self._check(client)
         worker = self.settings.worker
         timeout = max(1.0, min(5.0, worker.ack_wait / 4))
@@ -187,6 +274,7 @@ class Worker:
         world = World(
             log=JetStreamLog(client, timeout=timeout),
             status=status,
+            cancellations=JetStreamCancellations(client, timeout=timeout),
             dead_letters=JetStreamDeadLetters(client, timeout=timeout),
             meter=self._meter,
             now=lambda: datetime.now(UTC),
@@ -198,20 +286,26 @@ class Worker:
             encoding=worker.encoding,
             ack_wait=worker.ack_wait,
         )
-        self._open_accounts()
+        self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
+        self._control = Control(world)
+        self._handler.on_waiting = lambda provider: self._room[provider].set()
 
     async def _reach(self) -> Client:
-        """Wait for NATS as long as it takes; say so now and then."""
+        """Wait for NATS as long as it takes, whatever keeps us out: the server's side can mend that. Say so."""
         where = ", ".join(public_url(server) for server in self.settings.nats.servers)
         attempt = asyncio.create_task(self.broker.connect())
+        told = -TELL_UNREACHABLE_EVERY
         try:
-            while True:
-                done, _ = await asyncio.wait([attempt], timeout=TELL_UNREACHABLE_EVERY / 5)
-                if done:
-                    return attempt.result()
-                _log.warning("nats.unreachable", servers=where, advice="start nats-server, or set nats.servers")
-                done, _ = await asyncio.wait([attempt], timeout=TELL_UNREACHABLE_EVERY)
+            while not attempt.done():
+                self.readiness.why = self._complaints.outside or "NATS is not connected"
+                await asyncio.wait([attempt], timeout=LOOK_EVERY)
+                if not attempt.done() and time.monotonic() - told >= TELL_UNREACHABLE_EVERY:
+                    told = time.monotonic()
+                    reason = self._complaints.outside or "start nats-server, or set nats.servers"
+                    _log.warning("nats.unreachable", servers=where, reason=reason)
+            self._complaints.connected()
+            return attempt.result()
         finally:
             attempt.cancel()
 
@@ -222,22 +316,33 @@ class Worker:
                 await reconcile(client, topology(self.settings))
             problem = await missing(client)
         except TopologyError as error:
-            raise StartError(str(error)) from error
+            raise StartError(" ".join(filter(None, (str(error), self._complaints.denied)))) from error
         if problem is not None:
             raise StartError(problem)
 
-    def _open_accounts(self) -> None:
-        worker = self.settings.worker
+    def _open_accounts(self, nats_client: Client, world: World) -> None:
+        worker, clock = self.settings.worker, ServerClock()
         for account in self.settings.account_list():
             provider: Provider = "etelecom" if isinstance(account, EtelecomAccount) else "esms"
             client = open_client(
                 account, request_timeout=worker.request_timeout, max_response_bytes=worker.max_response_bytes
             )
-            self._accounts[account.name] = OpenAccount(account.name, provider, client)
+            share = None
+            if account.rate_limit > 0:
+                limit = Limit(account.rate_limit)
+                shared = JetStreamLimit(nats_client, clock, account.name, limit)
+                share = Share(account.name, limit, shared, world.dice)
+            gate = open_gate(account.name, provider, world, share)
+            self._accounts[account.name] = OpenAccount(account.name, provider, client, gate)
         if not self._accounts:
             _log.warning("accounts.none", advice="add [accounts.NAME] to the configuration")
 
     async def _ready(self) -> None:
+        assert self._client is not None
+        pulling: list[Any] = list(self.broker.subscribers)
+        for subscription in (subscriber.subscription for subscriber in pulling):
+            if isinstance(subscription, JetStreamContext.PullSubscription):
+                setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
         self.readiness.why = None
         self._background.append(asyncio.create_task(self._watch()))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
@@ -254,7 +359,10 @@ class Worker:
 
     async def _trouble(self, client: Client) -> str | None:
         if not client.is_connected:
-            return "NATS is not connected"
+            return self._complaints.outside or "NATS is not connected"
+        if self._complaints.denied:
+            # Denied pulls and acks raise nothing anywhere: without this the worker would look well and do nothing.
+            return self._complaints.denied
         try:
             return await missing(client)
         except (nats.errors.Error, TopologyError, OSError) as error:
@@ -263,35 +371,51 @@ class Worker:
     async def _drain(self) -> None:
         """Finish the pages in hand, hand the jobs back, and only then let the connection go."""
         self.draining.set()
+        for room in self._room.values():
+            room.set()
         self.readiness.why = "stopping"
         tasks = [task for tasks in self._tasks.values() for task in tasks]
         _log.info("worker.draining", jobs=len(tasks))
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self.settings.worker.drain_timeout)
-            for task in late:
+            for task in await self._wait_for(tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._drained.set()
 
+    async def _wait_for(self, tasks: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        """Return the jobs that are still in hand when the time to drain is over, or NATS has been away too long."""
+        loop = asyncio.get_running_loop()
+        deadline, left, away_since = loop.time() + self.settings.worker.drain_timeout, set(tasks), None
+        while left and loop.time() < deadline:
+            _, left = await asyncio.wait(left, timeout=min(LOOK_EVERY, deadline - loop.time()))
+            if self._client is None or self._client.is_connected:
+                away_since = None
+            elif (away_since := away_since or loop.time()) < loop.time() - DRAIN_WITHOUT_NATS:
+                # Nothing can be published or handed back: `ack_wait` brings the commands to others.
+                break
+        return left
+
     async def _closed(self) -> None:
         if not self.draining.is_set():
             # A closed connection never comes back, and FastStream's pull loop then spins without yielding.
-            _log.critical("nats.closed", exit_code=CLOSED_EXIT)
+            last = self._client.last_error if self._client else None
+            reason = because(last) if last else None
+            _log.critical("nats.closed", exit_code=CLOSED_EXIT, error=type(last).__name__, reason=reason)
             os._exit(CLOSED_EXIT)
 
 
-class _Complaints:
-    """nats-py's error callback: says each kind of error once in a while, without its text, which may hold a URL."""
+class _Broker(NatsBroker):
+    """A broker on our client and with our callbacks: FastStream's say "connection broken" for every error."""
 
-    def __init__(self, server: str) -> None:
-        self._server = server
-        self._said: dict[str, float] = {}
+    def __init__(self, callbacks: dict[str, Any], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._callbacks = callbacks
 
-    async def __call__(self, error: Exception) -> None:
-        kind, now = type(error).__name__, asyncio.get_running_loop().time()
-        if now - self._said.get(kind, -TELL_UNREACHABLE_EVERY) >= TELL_UNREACHABLE_EVERY:
-            self._said[kind] = now
-            _log.warning("nats.error", error=kind, server=self._server)
+    async def _connect(self) -> Client:
+        client = GuardedClient()
+        await client.connect(**(self._connection_kwargs | self._callbacks))
+        self.config.connect(client)
+        return client
 
 
 async def run_worker(settings: Settings) -> int:
@@ -344,8 +468,10 @@ def topology(settings: Settings) -> TopologyConfig:
 
 def _security(nats_options: NatsOptions) -> NatsSecurity | None:
     tls = tls_context(nats_options)
+    check_files(nats_options)
     if nats_options.creds_file:
-        return NatsCredentials.from_file(nats_options.creds_file, ssl_context=tls)
+        file = CredentialsFile(nats_options.creds_file)
+        return NatsJWT(file.jwt, file.sign, ssl_context=tls)
     if nats_options.nkey_seed_file:
         return NatsNKey(nats_options.nkey_seed_file, ssl_context=tls)
     if nats_options.user and nats_options.password:
@@ -358,14 +484,6 @@ def _security(nats_options: NatsOptions) -> NatsSecurity | None:
 async def _as_it_is(message: NatsMessage) -> NatsMessage:
     """Decode nothing: what can't be decoded must become a dead letter, not FastStream's exception."""
     return message
-
-
-async def _first(*tasks: asyncio.Task[None], signal: asyncio.Event) -> None:
-    waiter = asyncio.create_task(signal.wait())
-    try:
-        await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiter.cancel()
 
 
 def _text(path: object) -> str | None:

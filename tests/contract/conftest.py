@@ -1,5 +1,6 @@
 """A nats-server with the streams and buckets that the worker expects, and connections to it."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
@@ -36,7 +37,7 @@ async def connect() -> AsyncIterator[Connect]:
         async def open_one(server: Reachable) -> Client:
             client = Client()
             await client.connect(**options(NatsOptions(servers=(server.url,))))
-            stack.push_async_callback(client.close)
+            stack.push_async_callback(_close, client)
             return client
 
         yield open_one
@@ -54,3 +55,12 @@ async def mortal_server(private_nats_server: EmbeddedServer, connect: Connect) -
     """A server of the test's own, set up, to kill and restart."""
     await reconcile(await connect(private_nats_server), TopologyConfig(ack_wait=ACK_WAIT))
     return private_nats_server
+
+
+async def _close(client: Client) -> None:
+    # Closed in the middle of a reconnection, nats-py leaves a socket open.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while client.is_reconnecting:
+                await asyncio.sleep(0.02)
+    await client.close()

@@ -18,7 +18,7 @@ from schemas.types import JobState
 from schemas.wire import decode
 from tests.contract.conftest import Connect
 from tests.fakes import FakeBucket, FakeStatusBoard
-from worker.core.ports import StatusBoard
+from worker.core.ports import BoardUnavailableError, StatusBoard
 from worker.embedded import EmbeddedServer
 from worker.jetstream.status import REMEMBERED, JetStreamStatusBoard
 
@@ -445,7 +445,11 @@ async def test_a_replica_that_was_cut_off_cant_write_over_its_successor(
     server: EmbeddedServer, connect: Connect, real: Rig
 ) -> None:
     # Its writes time out, so it can't know what it has in the bucket; what it knows of the time before must hold.
-    async with Cable(server) as cable, jetstream(server, await connect(cable)) as far:
+    async with (
+        Cable(server) as cable,
+        await connect(cable) as client,
+        jetstream(server, client) as far,
+    ):
         cut_off, successor = await far.board(), await real.board()
         await cut_off.get("job-1")
         cut_off.post(status(page=3, worker="cut off"))
@@ -508,3 +512,25 @@ async def _stays(rig: Rig, *, seconds: float = LONGER, **fields: Any) -> None:
     await asyncio.sleep(seconds)
     found = await rig.stored("job-1")
     assert {name: getattr(found, name) for name in fields} == fields
+
+
+async def test_whoever_asks_sees_what_is_there_and_disturbs_no_write(rig: Rig) -> None:
+    board, rival = await rig.board(), await rig.board()
+    await board.get("job-1")
+    await rival.settle(status("completed", worker="b"))
+
+    assert (await board.look("job-1")) == status("completed", worker="b")
+    assert await board.look("job-2") is None
+    board.post(status("running"))
+
+    await asyncio.sleep(AT_ONCE)
+    assert (await rig.stored("job-1")) == status("completed", worker="b")
+
+
+async def test_whoever_asks_while_the_bucket_is_away_is_told_so(mortal_rig: Rig) -> None:
+    board = await mortal_rig.board()
+    await mortal_rig.go_away()
+
+    with pytest.raises(BoardUnavailableError):
+        await board.look("job-1")
+    await mortal_rig.come_back()

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas.types import ErrorCode, JobState, Provider
+from schemas.types import ErrorCode, JobState, Provider, WaitReason
+from worker.core.breaker import Circuit
 from worker.core.world import Meter
 from worker.ops import OpsServer, PrometheusMeter, Readiness
 
@@ -124,7 +125,12 @@ async def test_the_metrics_are_what_prometheus_reads(replica: Replica) -> None:
 
 
 async def test_no_label_has_more_values_than_the_contract_knows(replica: Replica) -> None:
-    bounds = {"provider": set(get_args(Provider)), "code": set(get_args(ErrorCode)), "state": set(get_args(JobState))}
+    bounds = {
+        "provider": set(get_args(Provider)),
+        "code": set(get_args(ErrorCode)),
+        "state": {*get_args(JobState), *get_args(Circuit)},
+        "reason": set(get_args(WaitReason)),
+    }
     for provider in get_args(Provider):
         replica.meter.page_published(provider, 1)
         replica.meter.in_flight.labels(provider).inc()
@@ -132,6 +138,10 @@ async def test_no_label_has_more_values_than_the_contract_knows(replica: Replica
             replica.meter.request_failed(provider, code)
         for state in get_args(JobState):
             replica.meter.job_ended(provider, state)
+        for reason in get_args(WaitReason):
+            replica.meter.request_waited(provider, reason, 1.0)
+        for circuit in get_args(Circuit):
+            replica.meter.circuit_changed(provider, "an-account", circuit)
 
     samples = [sample for family in replica.registry.collect() for sample in family.samples]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
-from schemas.types import JobState, Provider
-from worker.core.errors import GarbledResponseError, ProviderUnavailableError, RateLimitedError
+from schemas.types import JobState, Provider, WaitReason
+from worker.core.breaker import Circuit
+from worker.core.errors import GarbledResponseError, ProviderUnavailableError, RateLimitedError, UnauthorizedError
 from worker.core.ports import (
     Entry,
     LogUnavailableError,
@@ -21,6 +22,11 @@ from worker.core.ports import (
 EXPECTED = "expected"
 
 
+def now_us() -> int:
+    """Return the virtual time in microseconds, as a server stamps what it stores."""
+    return round(asyncio.get_running_loop().time() * 1_000_000)
+
+
 @dataclass
 class Faults:
     """How likely each fault is, for one call."""
@@ -30,6 +36,8 @@ class Faults:
     lands_late: float = 0.03
     read_fails: float = 0.03
     provider_fails: float = 0.05
+    fatal: float = 0.0
+    """Of those, how many are for good."""
 
 
 @dataclass
@@ -176,6 +184,7 @@ class Command:
     subject: str
     data: bytes
     headers: Mapping[str, str]
+    timestamp_us: int
     due: float = 0.0
     deliveries: int = 0
     gone: bool = False
@@ -190,7 +199,7 @@ class Queue:
 
     def put(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:
         """Publish a command."""
-        self.commands.append(Command(len(self.commands) + 1, subject, data, headers))
+        self.commands.append(Command(len(self.commands) + 1, subject, data, headers, now_us()))
 
     def take(self) -> Command | None:
         """Deliver the next command that is due, if any."""
@@ -215,7 +224,7 @@ class ModelDelivery:
         self._queue, self._command, self._process = queue, command, process
         self.subject, self.data, self.headers = command.subject, command.data, command.headers
         self.sequence = command.sequence
-        self.timestamp_us = 1_700_000_000_000_000 + command.sequence
+        self.timestamp_us = command.timestamp_us
         self.deliveries = command.deliveries
 
     async def ack(self) -> None:
@@ -241,6 +250,9 @@ class ModelStatusBoard:
         await self._process.step()
         return self._shared.get(job_id)
 
+    async def look(self, job_id: str) -> JobStatus | None:
+        return await self.get(job_id)
+
     def post(self, status: JobStatus) -> None:
         if not self._process.dead:
             self._shared[status.job_id] = status
@@ -251,6 +263,21 @@ class ModelStatusBoard:
 
     def drop(self, job_id: str) -> None:
         """Nothing is pending here."""
+
+
+class ModelCancellations:
+    """`Cancellations` that all processes share."""
+
+    def __init__(self, shared: dict[str, int], process: Process) -> None:
+        self._shared, self._process = shared, process
+
+    async def request(self, job_id: str) -> None:
+        await self._process.step()
+        self._shared[job_id] = now_us()
+
+    async def requested_us(self, job_id: str) -> int | None:
+        await self._process.step()
+        return self._shared.get(job_id)
 
 
 class ModelDeadLetters:
@@ -285,6 +312,8 @@ class ModelClient:
         await asyncio.sleep(self._rng.uniform(0.01, 0.4))
         await self._process.step()
         if self._rng.random() < self._faults.provider_fails:
+            if self._faults.fatal and self._rng.random() < self._faults.fatal:
+                raise UnauthorizedError("the key is wrong", http_status=401)
             raise self._rng.choice(
                 [
                     ProviderUnavailableError("down", http_status=503),
@@ -326,6 +355,15 @@ class NoMeter:
         """Ignore it."""
 
     def job_ended(self, provider: Provider, state: JobState) -> None:
+        """Ignore it."""
+
+    def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
+        """Ignore it."""
+
+    def circuit_changed(self, provider: Provider, account: str, state: Circuit) -> None:
+        """Ignore it."""
+
+    def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
         """Ignore it."""
 
 

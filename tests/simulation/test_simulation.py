@@ -27,7 +27,7 @@ def test_every_job_is_complete_in_order_and_once_whatever_dies():
     for seed in range(SEEDS):
         ledger = Simulation(seed).run()
         assert not ledger.problems, f"seed {seed}: {ledger.problems}"
-        for name in ("jobs", "pages", "kills", "pauses", "drains", "duplicates"):
+        for name in ("jobs", "pages", "kills", "pauses", "drains", "duplicates", "cancelled", "failed", "reopened"):
             setattr(total, name, getattr(total, name) + getattr(ledger, name))
 
     assert total.kills > SEEDS / 2

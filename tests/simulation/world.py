@@ -5,15 +5,19 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from schemas import FollowerPage, JobCompleted, JobEvent, decode
+from schemas import FollowerPage, JobCancelled, JobFailed
 from schemas.events import TERMINAL
 from schemas.jobs import JobStatus
-from schemas.subjects import command_subject, job_subject, page_subject
+from schemas.subjects import command_subject
 from schemas.types import Provider
+from tests.limits_kit import FakeSharedLimit, SharedState
+from tests.simulation import verdict
 from tests.simulation.loop import run
 from tests.simulation.model import (
     Faults,
+    ModelCancellations,
     ModelClient,
     ModelDeadLetters,
     ModelDelivery,
@@ -24,8 +28,12 @@ from tests.simulation.model import (
     Queue,
     Stream,
 )
+from tests.simulation.steering import Letter, Steering
 from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.gate import Gate, open_gate
+from worker.core.limit import Limit
 from worker.core.ports import Delivery
+from worker.core.share import Share
 from worker.core.world import World
 
 Handle = Callable[[CommandHandler, Delivery], Awaitable[None]]
@@ -59,6 +67,9 @@ class Ledger:
     pauses: int = 0
     drains: int = 0
     duplicates: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    reopened: int = 0
     virtual_seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -84,7 +95,12 @@ class Simulation:
         self.notes = 300 if self.stream.max_payload < 10_000 else 0
         self.queue = Queue(ACK_WAIT)
         self.statuses: dict[str, JobStatus] = {}
-        self.letters: list = []  # type: ignore[type-arg]
+        self.rate = self.rng.choice([0.0, 0.0, 3.0, 40.0])
+        self.gates: list[Gate] = []
+        self.limits = {provider: SharedState() for provider in PROVIDERS}
+        self.letters: list[Letter] = []
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.steering = Steering(self, seed)
         self.ledger = Ledger()
         self.jobs: list[ExpectedJob] = []
         self.replicas: list[Replica] = []
@@ -99,16 +115,22 @@ class Simulation:
         self._publish()
         self.replicas = [Replica(self, index) for index in range(self.rng.randint(1, 3))]
         chaos = asyncio.create_task(self._chaos())
+        steering = asyncio.create_task(self.steering.act())
         loop = asyncio.get_running_loop()
         while self.queue.left and loop.time() < 3_000:
             await asyncio.sleep(0.5)
+            if not self.queue.left and not steering.done():
+                await asyncio.wait([steering], timeout=5)  # a finished job may still be cancelled or retried
         chaos.cancel()
+        steering.cancel()
         self.ledger.virtual_seconds = loop.time()
         # What landed late or was still under way must not spoil what is finished.
         await asyncio.sleep(30)
         self._check()
         for process in self.processes:
             process.over = True
+        for gate in self.gates:
+            gate.close()
 
     def _publish(self) -> None:
         for number in range(self.rng.randint(1, 4)):
@@ -151,51 +173,23 @@ class Simulation:
             problems.append(f"{self.queue.left} commands were never done")
         for job in self.jobs:
             self.ledger.jobs += 1
-            problems.extend(f"{job.id}: {problem}" for problem in self._problems(job))
-
-    def _problems(self, job: ExpectedJob) -> list[str]:
-        pages = [decode(entry.data, FollowerPage) for entry in self.stream.of(page_subject(job.provider, "oa", job.id))]
-        events = self.stream.of(job_subject(job.provider, "oa", job.id))
-        decoded: list[tuple[int, JobEvent]] = [(entry.sequence, decode(entry.data, JobEvent)) for entry in events]
-        ends = [(sequence, event) for sequence, event in decoded if isinstance(event, TERMINAL)]
-        self.ledger.pages += len(pages)
-        return [*_page_problems(job, pages), *self._end_problems(job, pages, ends)]
-
-    def _end_problems(self, job: ExpectedJob, pages: list[FollowerPage], ends: list) -> list[str]:  # type: ignore[type-arg]
-        if len(ends) != 1:
-            return [f"{len(ends)} terminal events"]
-        sequence, end = ends[0]
-        last = self.stream.of(page_subject(job.provider, "oa", job.id))[-1:]
-        problems = []
-        if not isinstance(end, JobCompleted):
-            problems.append(f"ended as {end}")
-        elif (end.followers, end.pages) != (len(job.ids), pages[-1].page if pages else 0):
-            problems.append(f"completed says {end.pages} pages and {end.followers} followers")
-        if last and last[0].sequence > sequence:
-            problems.append("a page after the terminal event")
-        return problems
-
-
-def _page_problems(job: ExpectedJob, pages: list[FollowerPage]) -> list[str]:
-    problems = []
-    ids = [follower.user_id for page in pages for follower in page.followers]
-    if ids != job.ids:
-        problems.append(f"published {len(ids)} followers ({len(set(ids))} different) of {len(job.ids)}")
-    if [page.last for page in pages] != [False] * (len(pages) - 1) + [True]:
-        problems.append("`last` is not on the last page alone")
-    for before, after in zip([None, *pages], pages, strict=False):
-        if before is not None and before.page == after.page:
-            expected = (before.page, before.part + 1)
-        elif before is not None and before.part != before.parts:
-            problems.append(f"page {before.page} lacks parts")
-            continue
-        else:
-            expected = (before.page + 1 if before else 1, 1)
-            if after.cursor != (before.next_cursor if before else None):
-                problems.append(f"page {after.page} was read at {after.cursor}, not where the one before pointed")
-        if (after.page, after.part) != expected:
-            problems.append(f"page {after.page}.{after.part} stands where {expected} belongs")
-    return problems
+            found = verdict.problems(self.stream, job.provider, job.id, job.ids)
+            story = verdict.read(self.stream, job.provider, job.id)
+            self.ledger.pages += sum(isinstance(event, FollowerPage) for event in story)
+            end = story[-1] if story else None
+            if isinstance(end, JobCancelled):
+                self.ledger.cancelled += 1
+                if job.id not in self.steering.asked:
+                    found.append("cancelled, but nobody asked for it")
+            if isinstance(end, JobFailed):
+                self.ledger.failed += 1
+                if not self.faults.fatal:
+                    found.append(f"ended as {end}")
+            generation = end.generation if isinstance(end, TERMINAL) else 1
+            self.ledger.reopened += generation > 1
+            if generation - 1 > len(self.steering.retried[job.id]):
+                found.append(f"reopened {generation - 1} times for {len(self.steering.retried[job.id])} dead letters")
+            problems.extend(f"{job.id}: {problem}" for problem in found)
 
 
 class Replica:
@@ -209,9 +203,10 @@ class Replica:
         rng = simulation.rng
         log = ModelLog(simulation.stream, self.process, simulation.faults, rng)
         log.trust_duplicates = simulation.breakage.trust_duplicates
-        world = World(
+        self.world = World(
             log=log,
             status=ModelStatusBoard(simulation.statuses, self.process),
+            cancellations=ModelCancellations(simulation.steering.cancelled, self.process),
             dead_letters=ModelDeadLetters(simulation.letters, self.process),
             meter=NoMeter(),
             now=lambda: START + timedelta(seconds=asyncio.get_running_loop().time()),
@@ -222,11 +217,27 @@ class Replica:
             ack_wait=ACK_WAIT,
         )
         self.handler = CommandHandler(
-            {provider: OpenAccount(provider, provider, self._client(provider)) for provider in PROVIDERS},
-            world,
+            {provider: self._account(provider, self.world) for provider in PROVIDERS},
+            self.world,
             self.draining,
         )
         self.tasks = [asyncio.create_task(self._slot()) for _ in range(rng.randint(1, 3))]
+
+    def _account(self, provider: Provider, world: World) -> OpenAccount:
+        simulation, share = self.simulation, None
+
+        async def travel() -> None:
+            await self.process.step()
+            await asyncio.sleep(simulation.rng.expovariate(200))
+            simulation.limits[provider].up = simulation.rng.random() >= simulation.faults.read_fails
+
+        if simulation.rate:
+            limit = Limit(simulation.rate)
+            shared = FakeSharedLimit(limit, simulation.limits[provider], travel)
+            share = Share(provider, limit, shared, world.dice)
+        gate = open_gate(provider, provider, world, share)
+        simulation.gates.append(gate)
+        return OpenAccount(provider, provider, self._client(provider), gate)
 
     def _client(self, provider: Provider) -> ModelClient:
         simulation = self.simulation

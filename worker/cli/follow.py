@@ -62,7 +62,8 @@ async def follow(client: "Client", command: FetchFollowers) -> Terminal:
                     continue
                 patience = float("inf")
                 event = decode_event(message)
-                if isinstance(event, TERMINAL):
+                reopened = isinstance(event, JobFailed) and message.metadata.num_pending > 0
+                if isinstance(event, TERMINAL) and not reopened:
                     return event
                 show(event, view)
 

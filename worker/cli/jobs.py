@@ -63,7 +63,10 @@ def status(
     json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Show one job."""
+    """Show one job, as the bucket of job status has it.
+
+    Programs without the right to read that can ask a worker: a NATS request on `followers.status.JOB`.
+    """
 
     async def work() -> int:
         settings = load_settings(context, config)
@@ -136,7 +139,7 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
 
     from schemas.jobs import JobStatus
 
-    watcher: Any = await (await jobs_bucket(client)).watchall(ignore_deletes=True)
+    watcher: Any = await (await jobs_bucket(client)).watch("*", ignore_deletes=True)
     found: list[JobStatus] = []
     unreadable = 0
     while (entry := await watcher.updates(timeout=10)) is not None:

@@ -1,5 +1,9 @@
 """`followers worker`: run one replica."""
 
+import signal
+import sys
+from types import FrameType
+
 import typer
 
 from worker.cli.console import ConfigFile, examples, guarded
@@ -19,6 +23,9 @@ def worker(context: typer.Context, config: ConfigFile = None) -> None:
     """
 
     def work() -> int:
+        # Process 1 of a container ignores a signal that it has no handler for: until FastStream has its own, which
+        # is a second's imports away, a SIGTERM would be lost and the pod killed at the end of its grace period.
+        signal.signal(signal.SIGTERM, _leave)
         # The settings first: what is wrong with them is said before anything slow is imported.
         settings = load_settings(context, config)
         from worker import app, logs
@@ -27,3 +34,7 @@ def worker(context: typer.Context, config: ConfigFile = None) -> None:
         return app.run(settings)
 
     guarded(work)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -39,6 +39,13 @@ class Chain:
         self.sequence = tail.sequence if tail else 0
         return tail
 
+    async def confirm(self) -> None:
+        """Read the tail once more. Raises FencedError when somebody else has appended since."""
+        async with self._lock:
+            tail = await self._read()
+            if (tail.sequence if tail else 0) != self.sequence:
+                raise FencedError(tail, self._command_sequence)
+
     async def append(self, data: bytes, headers: Mapping[str, str]) -> None:
         """Append one message; returns once it is in the log, exactly once.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from schemas import deadletters
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEtelecomFollowers, FetchFollowers
 from schemas.subjects import command_subject, is_token, provider_of
 from schemas.types import Provider
@@ -20,6 +21,7 @@ MSG_ID_HEADER = "Nats-Msg-Id"
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _QUOTED_VALUE = re.compile(r"'[^']*'")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f-]{1,120}")
+_SEQUENCE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _NAMES: dict[Provider, str] = {"etelecom": "eTelecom", "esms": "eSMS"}
 
 
@@ -43,6 +45,8 @@ class Job:
     sequence: int
     """The command's sequence in the command stream."""
     traceparent: str | None = None
+    retry_of: int | None = None
+    """It retries the dead letter of the command with this sequence, or of a later one that took its place."""
 
 
 class RejectedError(Exception):
@@ -75,13 +79,30 @@ def read_job(delivery: Delivery) -> Job:
         account=command.account,
         labels=command.labels,
     )
-    return Job(command=command, address=address, sequence=delivery.sequence, traceparent=traceparent(delivery))
+    return Job(
+        command=command,
+        address=address,
+        sequence=delivery.sequence,
+        traceparent=traceparent(delivery),
+        retry_of=retry_of(delivery),
+    )
 
 
 def traceparent(delivery: Delivery) -> str | None:
     """Return the command's W3C trace context, if it has one that looks like it: it travels on each event."""
-    given = next((value for name, value in delivery.headers.items() if name.lower() == "traceparent"), "")
+    given = header(delivery, "traceparent") or ""
     return given if _TRACEPARENT.fullmatch(given) else None
+
+
+def retry_of(delivery: Delivery) -> int | None:
+    """Return the sequence of the failed command that `delivery` retries, None when it is no retry."""
+    given = header(delivery, deadletters.RETRY) or ""
+    return int(given) if _SEQUENCE.fullmatch(given) else None
+
+
+def header(delivery: Delivery, name: str) -> str | None:
+    """Return the header `name`, whatever its case, or None."""
+    return next((value for known, value in delivery.headers.items() if known.lower() == name.lower()), None)
 
 
 def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
@@ -147,7 +168,10 @@ def _plain(text: str) -> str:
 
 
 def _implied_id(delivery: Delivery) -> str:
-    named = next((value for name, value in delivery.headers.items() if name.lower() == MSG_ID_HEADER.lower()), None)
+    named = header(delivery, MSG_ID_HEADER)
+    if retry_of(delivery) is not None:
+        # Its message id is that of the retry: the job keeps the name that it had.
+        named = header(delivery, deadletters.JOB_ID) or header(delivery, deadletters.MESSAGE_ID)
     if named is None:
         return f"t{delivery.timestamp_us}-{delivery.sequence}"
     if is_token(named):

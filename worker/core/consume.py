@@ -13,20 +13,18 @@ import structlog
 
 from schemas.events import JobCompleted, JobEvent, JobFailed
 from schemas.jobs import JobStatus
-from schemas.subjects import provider_of
 from schemas.types import JobState, Provider
-from schemas.wire import rfc3339
+from worker.core.burial import bury, tell_rejected
 from worker.core.chain import FencedError
-from worker.core.commands import MSG_ID_HEADER, Address, Job, RejectedError, read_job, traceparent
+from worker.core.commands import Job, RejectedError, read_job
 from worker.core.errors import (
-    FatalError,
     FetchFailure,
     InternalError,
     InvalidCommandError,
     UnknownAccountError,
 )
 from worker.core.fetch import Fetch
-from worker.core.joblog import JobLog
+from worker.core.gate import Gate, open_gate
 from worker.core.ports import Delivery, ProviderClient
 from worker.core.world import CancelledJobError, DrainingError, Signals, World
 
@@ -34,6 +32,8 @@ HAND_BACK_DELAY = 1.0
 """Seconds before a command that this replica hands back is delivered again: not at once to itself."""
 AGAIN_DELAY = 5.0
 """Seconds, at most, before a command that can't be worked on now is looked at again."""
+FIRST_LOOK = 0.5
+"""Seconds after its start until a job is looked up again among those to be cancelled."""
 FAULTS_ALLOWED = 3
 """A command that makes us fail unexpectedly is a dead letter after this many times in one replica."""
 
@@ -54,6 +54,8 @@ class OpenAccount:
     name: str
     provider: Provider
     client: ProviderClient
+    gate: Gate | None = None
+    """What its requests pass; None: one without a rate limit."""
 
 
 class CommandHandler:
@@ -63,19 +65,45 @@ class CommandHandler:
         """Take the accounts by name, the world, and the event that says that this replica is to stop."""
         self.running: dict[str, Fetch] = {}
         """The jobs in hand, by job id."""
+        self.on_waiting: Callable[[Provider], None] = lambda provider: None
+        """Called when a job of that provider begins to stand still."""
+        self._gates = {
+            name: account.gate or open_gate(name, account.provider, world, None) for name, account in accounts.items()
+        }
         self._accounts = accounts
         self._world = world
         self._draining = draining
         self._faults: Counter[int] = Counter()
 
-    async def handle(self, delivery: Delivery) -> None:
+    def cancel(self, job_id: str) -> None:
+        """Cancel the job if it is in hand here; that it is noted durably is another's business."""
+        fetch = self.running.get(job_id)
+        if fetch is not None:
+            fetch.signals.cancel()
+
+    def waiting(self, provider: Provider) -> int:
+        """Return how many of `provider`'s jobs in hand stand still, for a limit or a provider that is away."""
+        return sum(fetch.waiting and fetch.job.address.provider == provider for fetch in self.running.values())
+
+    async def handle_exhausted(self, delivery: Delivery) -> None:
+        """As `handle`, for a command that NATS won't deliver again: it fails, unless its job has ended."""
+        _log.error("command.exhausted", sequence=delivery.sequence, advice="run `followers setup`")
+        await self.handle(
+            delivery,
+            InternalError(
+                "NATS gave up on delivering this command: the consumer has a max_deliver, which must be -1; "
+                "run `followers setup`, then retry the dead letter"
+            ),
+        )
+
+    async def handle(self, delivery: Delivery, doom: InternalError | None = None) -> None:
         """Work on `delivery` and settle it, with heartbeats until then. Raises nothing but CancelledError.
 
-        When cancelled, the command is handed back.
+        When cancelled, the command is handed back. `doom`: why it must fail, unless its job has ended.
         """
         async with _heartbeat(delivery, self._world.ack_wait / 3) as heart:
             try:
-                await self._handle(delivery, heart)
+                await self._handle(delivery, heart, doom)
             except asyncio.CancelledError:
                 await delivery.nak(HAND_BACK_DELAY)
                 raise
@@ -90,13 +118,15 @@ class CommandHandler:
                 _log.exception("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries)
                 await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
 
-    async def _handle(self, delivery: Delivery, heart: "_Heart") -> None:
+    async def _handle(self, delivery: Delivery, heart: "_Heart", doom: InternalError | None = None) -> None:
         if self._draining.is_set():
             await delivery.nak(HAND_BACK_DELAY)
             return
         try:
             job = read_job(delivery)
-            known = await self._world.status.get(job.address.job_id)
+            known, is_cancelled = await asyncio.gather(
+                self._world.status.get(job.address.job_id), self._is_cancelled(job, delivery)
+            )
             account = self._account(job)
             _check_identity(job, known)
         except RejectedError as rejected:
@@ -107,33 +137,63 @@ class CommandHandler:
             _log.info("command.duplicate", job_id=job_id, sequence=job.sequence)
             await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
             return
-        fetch = Fetch(job, account.name, account.client, self._world, Signals(self._draining))
+        gate = self._gates[account.name]
+        fetch = Fetch(job, account.name, account.client, gate, self._world, Signals(self._draining))
+        fetch.on_waiting = lambda: self.on_waiting(account.provider)
         self.running[job_id] = fetch
         heart.on_beat = fetch.post
+        if is_cancelled:
+            fetch.signals.cancel()
+        watch = asyncio.create_task(self._watch(delivery, fetch))
         try:
-            await self._fetch(delivery, fetch, known)
+            await self._fetch(delivery, fetch, known, doom or self._doom(delivery))
         finally:
+            watch.cancel()
+            self._release(fetch)
+
+    def _release(self, fetch: Fetch) -> None:
+        job_id = fetch.job.address.job_id
+        if self.running.get(job_id) is fetch:
             del self.running[job_id]
             self._world.status.drop(job_id)
 
-    async def _fetch(self, delivery: Delivery, fetch: Fetch, known: JobStatus | None) -> None:
+    async def _watch(self, delivery: Delivery, fetch: Fetch) -> None:
+        """Look again whether the job is to be cancelled: the news may have been lost, or crossed our first look."""
+        pause = FIRST_LOOK
+        while not fetch.signals.cancelled.is_set():
+            await asyncio.sleep(pause)
+            if await self._is_cancelled(fetch.job, delivery):
+                fetch.signals.cancel()
+            pause = self._world.ack_wait / 3
+
+    async def _is_cancelled(self, job: Job, delivery: Delivery) -> bool:
+        requested_us = await self._world.cancellations.requested_us(job.address.job_id)
+        # A retry is a wish of its own: what was cancelled before it came doesn't stop it.
+        return requested_us is not None and (job.retry_of is None or delivery.timestamp_us <= requested_us)
+
+    async def _fetch(
+        self, delivery: Delivery, fetch: Fetch, known: JobStatus | None, doom: InternalError | None
+    ) -> None:
         try:
-            ended = await fetch.run(self._doom(delivery))
+            ended = await fetch.run(doom)
         except DrainingError:
             await self._settle(fetch, "queued", None)
             await delivery.nak(HAND_BACK_DELAY)
             return
         except CancelledJobError:
+            await fetch.claim()
             ended = await fetch.cancel()
         except FetchFailure as error:
             # A zombie's failure is not the job's: look before a dead letter says so.
-            await fetch.log.still_ours()
-            await self._bury(delivery, error, fetch.job.address.job_id, fetch.attempts)
+            await fetch.claim()
+            await bury(self._world, delivery, error, fetch.job.address.job_id, fetch.attempts)
             ended = await fetch.fail(error)
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
             await self._settle(fetch, _state_of(ended), ended)
+        # Over before it is acknowledged: a command for the same job that comes meanwhile need not wait.
+        self._release(fetch)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
 
@@ -163,9 +223,9 @@ class CommandHandler:
 
     async def _reject(self, delivery: Delivery, rejected: RejectedError) -> None:
         error, address = rejected.error, rejected.address
-        await self._bury(delivery, error, rejected.job_id, attempts=0)
+        await bury(self._world, delivery, error, rejected.job_id, attempts=0)
         if address is not None:
-            await self._tell_rejected(delivery, error, address)
+            await tell_rejected(self._world, delivery, error, address)
         _log.warning(
             "command.rejected",
             sequence=delivery.sequence,
@@ -174,42 +234,6 @@ class CommandHandler:
             reason=error.message,
         )
         await delivery.ack()
-
-    async def _tell_rejected(self, delivery: Delivery, error: FatalError, address: Address) -> None:
-        log = JobLog(address, address.account, delivery.sequence, self._world, traceparent(delivery))
-        if await log.last_event() is not None:
-            return  # a job of that id is under way or over: this command's fault is not its end
-        now = self._world.now()
-        failed = JobFailed(**log.common, error=error.to_event(attempts=0), finished_at=now)
-        await log.end(failed, anyone=False)
-        if await self._world.status.get(address.job_id) is None:
-            status = JobStatus(
-                **log.common,
-                state="failed",
-                worker=self._world.worker,
-                updated_at=now,
-                finished_at=now,
-                error=failed.error,
-                command_sequence=delivery.sequence,
-            )
-            await self._world.status.settle(status)
-
-    async def _bury(self, delivery: Delivery, error: FetchFailure, job_id: str, attempts: int) -> None:
-        headers = {name: value for name, value in delivery.headers.items() if not name.lower().startswith("nats-")}
-        message_id = delivery.headers.get(MSG_ID_HEADER)
-        headers |= {
-            # A header of the command's publish, such as its Nats-Expected-Stream, would speak for this one too.
-            **({"Followers-Msg-Id": message_id} if message_id is not None else {}),
-            "Followers-Job-Id": job_id,
-            "Followers-Error-Code": error.code,
-            "Followers-Error-Message": " ".join(error.message.split()),
-            "Followers-Attempts": str(attempts),
-            "Followers-Stream-Sequence": str(delivery.sequence),
-            "Followers-Failed-At": rfc3339(self._world.now()),
-        }
-        provider = provider_of(delivery.subject)
-        key = f"dead.{delivery.sequence}.{delivery.timestamp_us}"
-        await self._world.dead_letters.store(provider, delivery.data, headers, key)
 
     def _account(self, job: Job) -> OpenAccount:
         address = job.address

@@ -6,10 +6,10 @@ the tail is still the one that was read: so each page is there exactly once, in 
 
 import asyncio
 import math
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
-import structlog
 
 from schemas.events import (
     TERMINAL,
@@ -24,40 +24,60 @@ from schemas.events import (
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, WaitReason
 from worker.core.commands import Job
-from worker.core.errors import DeadlineExceededError, FetchFailure
+from worker.core.errors import FetchFailure
+from worker.core.gate import Gate
 from worker.core.joblog import JobLog
 from worker.core.paging import Reader
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
-from worker.core.retry import GiveUp, Retry, decide
-from worker.core.world import Signals, World
+from worker.core.requests import PageRequests
+from worker.core.world import CancelledJobError, Signals, World
 
 TELL_WAITS_FROM = 1.0
 """Seconds: shorter waits are not worth an event."""
-
-_log = structlog.get_logger(__name__)
 
 
 class Fetch:
     """One attempt at a job by one worker."""
 
-    def __init__(self, job: Job, account: str, client: ProviderClient, world: World, signals: Signals) -> None:
-        """Take a valid job, the name of its account, that account's client, the world and the signals."""
+    def __init__(
+        self, job: Job, account: str, client: ProviderClient, gate: Gate, world: World, signals: Signals
+    ) -> None:
+        """Take a valid job, the name of its account, that account's client and gate, the world and the signals."""
         self.job = job
         self.account = account
         self.signals = signals
         self.standing = Standing(started_at=world.now(), worker=world.worker)
         self.log = JobLog(job.address, account, job.sequence, world, job.traceparent)
-        self.attempts = 0
-        """Requests made for the page that failed last."""
+        self._contested = False
+        """A worker that had the job before us may still publish a page, for all we know."""
+        self._started = False
+        self._restored = self.standing.progress()
         self.was_over = False
         """The job had ended before this attempt."""
+        self.on_waiting: Callable[[], None] = lambda: None
+        """Called when the job begins to stand still."""
         self._client = client
         self._world = world
+        self._requests = PageRequests(
+            job, account, client, gate, world, signals, self.standing, tell_waiting=self._tell_waiting
+        )
         self._published: set[str] = set()
         self._state: JobState = "running"
         self._reason: WaitReason | None = None
         self._until: datetime | None = None
+        self._told: datetime | None = None
+        """Until when the job waits by its last event of that."""
+
+    @property
+    def attempts(self) -> int:
+        """Requests made for the page that failed last."""
+        return self._requests.attempts
+
+    @property
+    def waiting(self) -> bool:
+        """The job stands still: people have been told why, and no page has come since."""
+        return self._state == "waiting"
 
     async def run(self, doom: FetchFailure | None = None) -> JobEvent:
         """Do what is left of the job and return its terminal event, which is in the log then.
@@ -68,24 +88,48 @@ class Fetch:
         tail, event = await asyncio.gather(self.log.last_page(), self.log.last_event())
         if tail is not None:
             self.standing.restore(tail)
-        if isinstance(event, TERMINAL):
+            self._restored = tail.progress
+        reopened = isinstance(event, JobFailed) and self._supersedes_failure()
+        if isinstance(event, TERMINAL) and not reopened:
             self.was_over = True
             self.standing.attempt = event.attempt
             return event
         if event is not None:
             self.standing.attempt = event.attempt + 1
+        if reopened:
+            self.log.reopen()
+            await self._start()
+        # Whoever comes after a terminal event has to start, which that event prevents: nobody else is left.
+        self._contested = not reopened and (event is not None or tail is not None)
         if doom is not None:
             raise doom
         if not self.standing.last:
+            self.signals.check()
             self._client.check(self.job.command)
             await self._recall(tail)
-            await self._start()
+            if not reopened:
+                await self._start()
             await self._read()
         done = completed(self.job, self.account, self.standing, self._world.now())
         return await self.log.end(done, anyone=True)
 
+    async def claim(self) -> None:
+        """Make sure that nobody else can publish a page of this job any more; to be done before its end.
+
+        Raises FencedError when the job is another worker's.
+        """
+        if self._contested and not self.standing.last:
+            # Our attempt has not published anything, so a page of our predecessor, stopped or lost on its way, would
+            # still be accepted: after the terminal event. And nobody appends to the pages who hasn't started, or that
+            # event wouldn't keep out who comes after.
+            if not self._started:
+                await self._start()
+            await self.log.seal(self._seal())
+            self._contested = False
+        await self.log.still_ours()
+
     async def fail(self, error: FetchFailure) -> JobEvent:
-        """Append the terminal `failed` event; return the terminal event that is in the log.
+        """Append the terminal `failed` event, after `claim`; return the terminal event that is in the log.
 
         Raises FencedError when the job is another worker's.
         """
@@ -98,7 +142,7 @@ class Fetch:
         return await self.log.end(event, anyone=False)
 
     async def cancel(self) -> JobEvent:
-        """Append the terminal `cancelled` event; return the terminal event that is in the log.
+        """Append the terminal `cancelled` event, after `claim`; return the terminal event that is in the log.
 
         Raises FencedError when the job is another worker's.
         """
@@ -120,15 +164,34 @@ class Fetch:
             return msgspec.structs.replace(self._status(state, None, None), error=ended.error, finished_at=now)
         return msgspec.structs.replace(self._status(state, None, None), finished_at=now if ended else None)
 
+    def _seal(self) -> FollowerPage:
+        standing = self.standing
+        part = standing.done_parts + 1
+        return FollowerPage(
+            **self.log.common,
+            page=standing.page + 1,
+            part=part,
+            parts=max(standing.parts, part + 1),
+            followers=[],
+            total=standing.total,
+            cursor=standing.cursor,
+            next_cursor=None,
+            last=False,
+            fetched_at=self._world.now(),
+            progress=msgspec.structs.replace(self._restored, requests=standing.requests),
+        )
+
     def _status(self, state: JobState, reason: str | None, until: datetime | None) -> JobStatus:
         now = self._world.now()
         return status(self.job, self.account, self.standing, state, now, reason=reason, until=until)
 
     async def _recall(self, tail: FollowerPage | None) -> None:
         if self.standing.done_parts:
-            self._published = await self.log.read_ids(this_page_only=True)
+            self._published = await self.log.read_ids(this_page_only=True, between=self.signals.check)
         if self._client.moves(self.job.command):
-            self.standing.seen = await self.log.read_ids(this_page_only=False) if tail else set()
+            self.standing.seen = set()
+            if tail is not None:
+                self.standing.seen = await self.log.read_ids(this_page_only=False, between=self.signals.check)
 
     async def _start(self) -> None:
         started = JobStarted(
@@ -138,17 +201,37 @@ class Fetch:
             started_at=self._world.now(),
         )
         await self.log.tell(started, f"started.{started.attempt}")
+        self._started = True
         self.post()
 
     async def _read(self) -> None:
-        reader = Reader(self._fetch, lambda page, count: self._client.read_ahead(self.job.command, page, count))
+        reader = Reader(
+            self._requests.fetch, lambda page, count: self._client.read_ahead(self.job.command, page, count)
+        )
+        self.signals.on_cancel = reader.abort
         try:
             while not self.standing.last:
                 self.signals.check()
-                page = await reader.read(self.standing.cursor, self._ahead())
-                await self._publish(page)
+                await self._publish(await self._next(reader))
         finally:
             await reader.close()
+
+    async def _next(self, reader: Reader) -> ProviderPage:
+        try:
+            return await reader.read(self.standing.cursor, self._ahead())
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.signals.cancelled.is_set() and not (task and task.cancelling()):
+                raise CancelledJobError from None  # the request was ended, not this worker's task
+            raise
+
+    def _supersedes_failure(self) -> bool:
+        """Say whether this command retries the dead letter of the command that failed the job, or of a later one.
+
+        A retry has a later sequence than the letter, so it does this once, however often it is delivered or repeated.
+        """
+        retry_of = self.job.retry_of
+        return retry_of is not None and retry_of >= self.log.told_for and not self.signals.cancelled.is_set()
 
     def _ahead(self) -> int:
         """Return how many pages after the next one are surely wanted: a ceiling is never read past."""
@@ -167,18 +250,21 @@ class Fetch:
         standing = self.standing
         event = self._event(page)
         await self.log.append_page(event, done=standing.done_parts, parts=standing.parts)
+        self._contested = False
         standing.page = event.page
         standing.cursor = event.next_cursor
         standing.last = event.last
         standing.done_parts, standing.parts = 0, 1
         self._published = set()
         self._state, self._reason, self._until = "running", None, None
+        if not self._requests.waiting:
+            self._told = None  # else it is what the pages read ahead wait for
         self._world.meter.page_published(event.provider, len(event.followers))
         self.post()
 
     def _event(self, page: ProviderPage) -> FollowerPage:
         standing, command = self.standing, self.job.command
-        if standing.page == 0 and standing.done_parts == 0:
+        if standing.page == 0 and standing.total_first is None:
             standing.total_first = page.total
         standing.total = page.total if page.total is not None else standing.total
         fresh = standing.unseen(page.followers, self._published)
@@ -208,72 +294,22 @@ class Fetch:
             return "max_pages"
         return "provider_cap" if page.capped else None
 
-    async def _fetch(self, cursor: str | None) -> ProviderPage:
-        attempt, first_failure = 0, self._world.now()
-        while True:
-            attempt += 1
-            try:
-                page = await self._fetch_once(cursor)
-            except FetchFailure as error:
-                self.attempts = attempt
-                now = self._world.now()
-                first_failure = now if attempt == 1 else first_failure
-                decision = decide(
-                    error,
-                    attempt=attempt,
-                    failing_for=(now - first_failure).total_seconds(),
-                    dice=self._world.dice(),
-                    policy=self._world.policy,
-                )
-                if isinstance(decision, GiveUp):
-                    raise decision.error from error.__cause__
-                await self._wait(decision, error)
-            else:
-                self.standing.requests += page.requests
-                return page
+    async def _tell_waiting(self, reason: WaitReason, until: datetime, firm: bool) -> None:
+        """Let people see that the job stands still, unless they have been told of this wait.
 
-    async def _fetch_once(self, cursor: str | None) -> ProviderPage:
-        seconds = self._until_deadline()
-        if seconds is not None and seconds <= 0:
-            raise self._too_late()
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._client.fetch(self.job.command, cursor)
-        except TimeoutError as error:
-            self.standing.requests += 1
-            raise self._too_late() from error
-        except FetchFailure as error:
-            self.standing.requests += error.requests
-            self._world.meter.request_failed(self.job.address.provider, error.code)
-            raise
-
-    async def _wait(self, retry: Retry, error: FetchFailure) -> None:
-        until = self._world.now() + timedelta(seconds=retry.delay)
-        _log.warning(
-            "fetch.retrying",
-            job_id=self.job.address.job_id,
-            account=self.account,
-            code=error.code,
-            http_status=error.http_status,
-            provider_code=error.provider_code,
-            delay=round(retry.delay, 3),
-            attempt=self.attempts,
-        )
-        if retry.delay >= TELL_WAITS_FROM and (self._until is None or until > self._until):
-            self._state, self._reason, self._until = "waiting", retry.reason, until
-            waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=retry.reason, until=until)
-            await self.log.tell(waiting, f"waiting.{self._world.token()}")
+        An `until` that isn't firm is told anew only once the one told before is over.
+        """
+        now, told = self._world.now(), self._told
+        if (until - now).total_seconds() < TELL_WAITS_FROM:
+            return
+        if self._state != "waiting":
+            self._state, self._reason, self._until = "waiting", reason, until
+            self.on_waiting()
             self.post()
-        seconds = self._until_deadline()
-        await self.signals.sleep(retry.delay if seconds is None else max(0.0, min(retry.delay, seconds)))
-
-    def _until_deadline(self) -> float | None:
-        not_after = self.job.command.not_after
-        return None if not_after is None else (not_after - self._world.now()).total_seconds()
-
-    def _too_late(self) -> DeadlineExceededError:
-        return DeadlineExceededError(
-            f"the command's `not_after` ({self.job.command.not_after}) passed after page {self.standing.page}: "
-            "publish it again under a new id with a later deadline, or without one",
-            requests=0,
-        )
+        if told is not None and (until <= told or (told > now and not firm)):
+            return
+        self._told = self._until = until
+        self._reason = reason
+        waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=reason, until=until)
+        await self.log.tell(waiting, f"waiting.{self._world.token()}")
+        self.post()

@@ -1,13 +1,16 @@
 """A job's two chains in the event log: its pages and its job events."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import TypedDict
+
+import msgspec
 
 from schemas.events import TERMINAL, FollowerPage, JobEvent
 from schemas.subjects import job_subject, page_subject
 from schemas.types import Provider
 from schemas.wire import content_type, decode, encode, event_headers
-from worker.core.chain import Chain, FencedError, Pause
+from worker.core.chain import COMMAND_HEADER, Chain, FencedError, Pause
 from worker.core.commands import Address
 from worker.core.parts import split
 from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError
@@ -50,6 +53,10 @@ class JobLog:
         self._pages = Chain(world.log, self._subject, sequence, world.token)
         self._events = Chain(world.log, job_subject(*parts), sequence, world.token)
         self._first_part = 0
+        self.generation = 1
+        """That of the newest job event; every event that is appended bears it."""
+        self.told_for = 0
+        """The sequence of the command for which the newest job event was written."""
 
     async def last_page(self) -> FollowerPage | None:
         """Return the newest page event, None when there is none."""
@@ -63,20 +70,34 @@ class JobLog:
     async def last_event(self) -> JobEvent | None:
         """Return the newest job event, None when there is none."""
         entry = await self._events.load()
-        return None if entry is None else _event(entry)
+        if entry is None:
+            return None
+        event = _event(entry)
+        self.generation = event.generation
+        self.told_for = int(entry.headers.get(COMMAND_HEADER, 0))
+        return event
 
-    async def read_ids(self, *, this_page_only: bool) -> set[str]:
-        """Return the user ids that are published: of the page that lacks parts, or of the whole job."""
-        first = self._first_part if this_page_only else 1
-        return {
-            follower.user_id
-            async for entry in self._read(first, self._pages.sequence)
-            for follower in _page(entry).followers
-        }
+    def reopen(self) -> None:
+        """Begin another generation of a job that failed, with the next event that is told."""
+        self.generation += 1
+
+    async def read_ids(self, *, this_page_only: bool, between: Callable[[], None]) -> set[str]:
+        """Return the user ids that are published: of the page that lacks parts, or of the whole job.
+
+        Calls `between` after each message, and raises what that raises.
+        """
+        ids: set[str] = set()
+        async for entry in self._read(self._first_part if this_page_only else 1, self._pages.sequence):
+            ids.update(follower.user_id for follower in _page(entry).followers)
+            between()
+        return ids
 
     async def tell(self, event: JobEvent, id: str) -> None:
         """Append an event that ends nothing. Raises FencedError when the job is another worker's."""
-        await self._events.append(*self._encoded(event, id))
+        append = asyncio.ensure_future(self._events.append(*self._encoded(self._stamped(event), id)))
+        append.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Given up half-way, it would leave the chain without knowing whether its own event is the tail.
+        await asyncio.shield(append)
 
     async def end(self, event: JobEvent, *, anyone: bool) -> JobEvent:
         """Append the terminal `event` unless there is one; return the one that is in the log.
@@ -85,8 +106,10 @@ class JobLog:
         FencedError when the job is another worker's.
         """
         while True:
+            event = self._stamped(event)
+            id = "end" if event.generation == 1 else f"end.{event.generation}"
             try:
-                await self._events.append(*self._encoded(event, "end"))
+                await self._events.append(*self._encoded(event, id))
             except FencedError:
                 ended = await self.last_event()
                 if isinstance(ended, TERMINAL):
@@ -113,20 +136,30 @@ class JobLog:
                 else:
                     return
         for part in split(page, limit, self._size, done=done, parts=parts):
-            data, headers = self._encoded(part, f"{part.page}.{part.part}")
-            if part.part > 1:
-                headers[FIRST_PART_HEADER] = str(self._first_part)
-            await self._pages.append(data, headers)
-            if part.part == 1:
-                self._first_part = self._pages.sequence
+            await self._append_part(part)
+
+    async def seal(self, part: FollowerPage) -> None:
+        """Append a part of a page, without followers and not its last: whoever is about to append is fenced.
+
+        Raises FencedError when another worker has appended.
+        """
+        await self._append_part(part)
 
     async def still_ours(self) -> None:
         """Raise FencedError when somebody else has appended a page or an event since."""
         for chain in (self._pages, self._events):
-            expected = chain.sequence
-            tail = await chain.load()
-            if chain.sequence != expected:
-                raise FencedError(tail, self._sequence)
+            await chain.confirm()
+
+    async def _append_part(self, part: FollowerPage) -> None:
+        data, headers = self._encoded(part, f"{part.page}.{part.part}")
+        if part.part > 1:
+            headers[FIRST_PART_HEADER] = str(self._first_part)
+        await self._pages.append(data, headers)
+        if part.part == 1:
+            self._first_part = self._pages.sequence
+
+    def _stamped(self, event: JobEvent) -> JobEvent:
+        return msgspec.structs.replace(event, generation=self.generation)
 
     def _encoded(self, event: FollowerPage | JobEvent, id: str) -> tuple[bytes, dict[str, str]]:
         encoding = self._world.encoding

@@ -17,6 +17,7 @@ class Reader:
         """Take how to fetch one page (with its retries) and which cursors are known after a page."""
         self._fetch = fetch
         self._read_ahead = read_ahead
+        self._awaited: asyncio.Task[ProviderPage] | None = None
         self._under_way: dict[str | None, asyncio.Task[ProviderPage]] = {}
         self._seen: set[int] = set()
         self._rows: set[int] = set()
@@ -27,7 +28,7 @@ class Reader:
         Raises what fetching raises, and BadResponseError when the provider's paging runs in a circle: a cursor that
         was read before, or a steady page with the very rows of another one under ever new cursors.
         """
-        task = self._under_way.pop(cursor, None) or self._start(cursor)
+        task = self._awaited = self._under_way.pop(cursor, None) or self._start(cursor)
         try:
             page = await task
         except asyncio.CancelledError:
@@ -37,6 +38,12 @@ class Reader:
         self._guard_rows(page)
         self._go_ahead(page, ahead)
         return page
+
+    def abort(self) -> None:
+        """End all requests, also the one that `read` waits for: it raises CancelledError."""
+        for task in (self._awaited, *self._under_way.values()):
+            if task is not None:
+                task.cancel()
 
     async def close(self) -> None:
         """End the requests that nobody will wait for."""

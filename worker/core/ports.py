@@ -110,23 +110,55 @@ class EventLog(Protocol):
         ...
 
 
+class BoardUnavailableError(Exception):
+    """The bucket of job status did not answer."""
+
+
 class StatusBoard(Protocol):
     """Where people look up a job. Never read for correctness."""
 
     async def get(self, job_id: str) -> JobStatus | None:
-        """Return the status of `job_id`, or None when it isn't known or can't be read now."""
+        """Return the status of `job_id`, or None when it isn't known or can't be read now.
+
+        A look at a job in hand changes nothing.
+        """
         ...
 
     def post(self, status: JobStatus) -> None:
         """Take note of `status`; it is written at once on a change of state, else at most once a second."""
         ...
 
+    async def look(self, job_id: str) -> JobStatus | None:
+        """Return the status of a job for somebody who asks, None when it isn't known.
+
+        Unlike `get`, this has no part in our own writes. Raises BoardUnavailableError.
+        """
+        ...
+
     async def settle(self, status: JobStatus) -> None:
-        """Write a terminal or `queued` status before returning, as far as the bucket can be reached."""
+        """Write a terminal or `queued` status before returning, as far as the bucket can be reached.
+
+        What is posted for the job after that is ignored until `drop`.
+        """
         ...
 
     def drop(self, job_id: str) -> None:
         """This replica no longer has the job: what is posted and not written yet must not be written."""
+        ...
+
+
+class Cancellations(Protocol):
+    """Which jobs are to be cancelled: noted durably, for those that are still queued or change hands."""
+
+    async def request(self, job_id: str) -> None:
+        """Note that `job_id` is to be cancelled; returns once it is stored. Raises BoardUnavailableError."""
+        ...
+
+    async def requested_us(self, job_id: str) -> int | None:
+        """Return when the last request was stored, in microseconds since 1970 UTC.
+
+        None when there was none, or when that can't be known now.
+        """
         ...
 
 
@@ -138,6 +170,36 @@ class DeadLetters(Protocol):
 
         Tries until it is stored.
         """
+        ...
+
+
+class LimitUnavailableError(Exception):
+    """The shared limit did not answer, so what others have reserved is unknown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """Starts that were reserved. Times are seconds of the event loop's clock."""
+
+    times: Sequence[float]
+    """When each request may start, ascending; empty when nothing can be reserved yet."""
+    free_at: float
+    """From when on nothing is reserved or blocked, as far as is known."""
+
+
+class SharedLimit(Protocol):
+    """One account's request limit, shared by all replicas. Times are seconds of the event loop's clock."""
+
+    async def take(self, count: int) -> Taken:
+        """Reserve `count` starts, or none when the limit is spoken for too far ahead (a provider's Retry-After).
+
+        No two replicas get the same start, and starts lie as far apart as the limit says, up to the difference of
+        their clocks. Raises LimitUnavailableError; what was asked for may be reserved then all the same.
+        """
+        ...
+
+    async def push(self, until: float) -> None:
+        """Reserve nothing more before `until`, in any replica. Raises LimitUnavailableError."""
         ...
 
 
@@ -171,7 +233,7 @@ class Delivery(Protocol):
 
     @property
     def deliveries(self) -> int:
-        """How often it was delivered, with this time: 1 or more."""
+        """How often it was delivered, with this time: 1 or more. For the log only: a crashed server counts anew."""
         ...
 
     async def ack(self) -> None:

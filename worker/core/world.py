@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from schemas.types import JobState, Provider
+from schemas.types import JobState, Provider, WaitReason
 from schemas.wire import Encoding
-from worker.core.ports import DeadLetters, EventLog, StatusBoard
+from worker.core.breaker import Circuit
+from worker.core.ports import Cancellations, DeadLetters, EventLog, StatusBoard
 from worker.core.retry import RetryPolicy
 
 
@@ -27,6 +28,18 @@ class Meter(Protocol):
         """Count a job that came to `completed`, `failed`, `cancelled`, or back to `queued`."""
         ...
 
+    def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
+        """Add up the seconds that a request waited before it could start."""
+        ...
+
+    def circuit_changed(self, provider: Provider, account: str, state: Circuit) -> None:
+        """Take note of the state that an account's circuit breaker came to."""
+        ...
+
+    def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
+        """Take note that an account's limit can be shared with the other replicas, or no longer."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
@@ -34,6 +47,7 @@ class World:
 
     log: EventLog
     status: StatusBoard
+    cancellations: Cancellations
     dead_letters: DeadLetters
     meter: Meter
     now: Callable[[], datetime]
@@ -67,6 +81,13 @@ class Signals:
         """Take the replica's own event; each job has its own `cancelled`."""
         self.draining = draining
         self.cancelled = asyncio.Event()
+        self.on_cancel: Callable[[], None] = lambda: None
+        """Called by `cancel`: ends what nobody needs to wait for."""
+
+    def cancel(self) -> None:
+        """Cancel the job; what it waits for ends at once."""
+        self.cancelled.set()
+        self.on_cancel()
 
     def check(self) -> None:
         """Raise CancelledJobError or DrainingError when one of them was given."""
@@ -75,11 +96,15 @@ class Signals:
         if self.draining.is_set():
             raise DrainingError
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until a signal comes; then raise as `check` does."""
+    async def sleep(self, seconds: float, until: asyncio.Future[Any] | None = None) -> None:
+        """Sleep, but no longer than until a signal comes; then raise as `check` does.
+
+        The end of `until` ends the sleep too; it is not cancelled.
+        """
         waiters = [asyncio.create_task(event.wait()) for event in (self.draining, self.cancelled)]
+        woken_by = [*waiters, until] if until is not None else waiters
         try:
-            await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(woken_by, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for waiter in waiters:
                 waiter.cancel()

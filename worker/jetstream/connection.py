@@ -8,7 +8,17 @@ from urllib.parse import urlsplit
 
 import structlog
 from nats.aio.client import Client
-from nats.errors import AuthorizationError, Error
+from nats.errors import Error
+
+from worker.jetstream.complaints import because
+from worker.jetstream.guarded import (
+    CredentialsError,
+    CredentialsFile,
+    GuardedClient,
+    LoginCutError,
+    check_creds,
+    check_seed,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -63,10 +73,13 @@ def options(nats_options: NatsOptions) -> dict[str, Any]:
 def credentials(nats_options: NatsOptions) -> dict[str, Any]:
     """Return the keyword arguments of `nats.connect` that let us in.
 
-    Raises ConnectError when a TLS file can't be used.
+    Raises ConnectError when a TLS, credentials or seed file can't be used.
     """
+    check_files(nats_options)
+    file = CredentialsFile(nats_options.creds_file) if nats_options.creds_file else None
     given = {
-        "user_credentials": nats_options.creds_file,
+        "user_jwt_cb": file and file.jwt,
+        "signature_cb": file and file.sign,
         "nkeys_seed": nats_options.nkey_seed_file,
         "user": nats_options.user,
         "password": nats_options.password,
@@ -74,6 +87,17 @@ def credentials(nats_options: NatsOptions) -> dict[str, Any]:
         "tls": tls_context(nats_options),
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def check_files(nats_options: NatsOptions) -> None:
+    """Raise ConnectError when the credentials or seed file can't be used."""
+    try:
+        if nats_options.creds_file:
+            check_creds(nats_options.creds_file)
+        if nats_options.nkey_seed_file:
+            check_seed(nats_options.nkey_seed_file)
+    except CredentialsError as error:
+        raise ConnectError(str(error)) from error
 
 
 def tls_context(nats_options: NatsOptions) -> ssl.SSLContext | None:
@@ -97,7 +121,7 @@ def tls_context(nats_options: NatsOptions) -> ssl.SSLContext | None:
 async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
     """Return a connection that reconnects for ever once it stood. Raises ConnectError after `wait` seconds.
 
-    A server that refuses the credentials is reported at once. Losing and regaining the connection is not
+    A server that doesn't let us in is reported at once. Losing and regaining the connection is not
     logged: this is for commands that people run; `options` is for workers.
     """
     problem: list[Exception] = []
@@ -105,7 +129,7 @@ async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
 
     async def note(error: Exception) -> None:
         problem[:] = [error]
-        if isinstance(error, AuthorizationError) or "authorization" in str(error).lower():
+        if because(error) is not None and not isinstance(error, LoginCutError):
             refused.set()
 
     async def ignore() -> None:
@@ -125,7 +149,7 @@ async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
         for task in (attempt, refusal):
             task.cancel()
         await asyncio.gather(attempt, refusal, return_exceptions=True)
-    raise ConnectError(_explain(nats_options, problem[0] if problem else None, wait, refused.is_set()))
+    raise ConnectError(_explain(nats_options, problem[0] if problem else None, wait))
 
 
 def public_url(server: str) -> str:
@@ -135,7 +159,7 @@ def public_url(server: str) -> str:
 
 
 async def _connect(arguments: dict[str, Any]) -> Client:
-    client = Client()
+    client = GuardedClient()
     try:
         await client.connect(**arguments)
     except asyncio.CancelledError:
@@ -145,17 +169,15 @@ async def _connect(arguments: dict[str, Any]) -> Client:
     return client
 
 
-def _explain(nats_options: NatsOptions, problem: Exception | None, wait: float, refused: bool) -> str:
+def _explain(nats_options: NatsOptions, problem: Exception | None, wait: float) -> str:
     where = ", ".join(public_url(server) for server in nats_options.servers)
-    if refused:
-        return (
-            f"NATS at {where} refuses the credentials:"
-            " check creds_file, nkey_seed_file, user, password or token in [nats]"
-        )
+    reason = because(problem) if problem is not None else None
+    if reason is not None:
+        return f"{where}: {reason}"
     # Only the kind of an error is shown: its text may quote the server's URL with a password.
-    because = f" ({_kind(problem)})" if problem is not None else ""
+    kind = f" ({_kind(problem)})" if problem is not None else ""
     return (
-        f"NATS at {where} can't be reached within {wait:g} s{because}: "
+        f"NATS at {where} can't be reached within {wait:g} s{kind}: "
         "start a nats-server there, or set nats.servers (FOLLOWERS_NATS__SERVERS)"
     )
 

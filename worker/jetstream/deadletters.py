@@ -8,23 +8,14 @@ import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from schemas import deadletters
 from schemas.subjects import DEAD_STREAM, dead_subject
 from schemas.types import Provider
 from worker.jetstream.headers import MAX_HEADER_BYTES, can_be_published, message_bytes
 
 HEADER_ROOM = 8192
 """Bytes to which the headers are brought down when they or the message would be too large."""
-KEPT = frozenset(
-    {
-        "Nats-Msg-Id",
-        "Followers-Job-Id",
-        "Followers-Error-Code",
-        "Followers-Error-Message",
-        "Followers-Attempts",
-        "Followers-Stream-Sequence",
-        "Followers-Failed-At",
-    }
-)
+KEPT = deadletters.ALWAYS | {"Nats-Msg-Id"}
 """Headers of ours (CONTRACT 3): short, and never left out."""
 
 _log = structlog.get_logger(__name__)
@@ -72,9 +63,9 @@ def _fit(body: bytes, headers: Mapping[str, str], limit: int) -> tuple[bytes, di
             del kept[name]
     dropped = len(headers) - len(kept)
     if dropped:
-        kept["Followers-Headers-Dropped"] = str(dropped)
+        kept[deadletters.HEADERS_DROPPED] = str(dropped)
     room = limit - message_bytes(b"", kept)
     if len(body) > room:
-        kept["Followers-Body-Bytes"] = str(len(body))
+        kept[deadletters.BODY_BYTES] = str(len(body))
         body = body[:room]
     return body, kept

@@ -1,4 +1,4 @@
-"""Reading the event log in order from its beginning, as fast as it is taken and no faster."""
+"""Reading a stream in order from its beginning, as fast as it is taken and no faster."""
 
 import asyncio
 import contextlib
@@ -22,13 +22,14 @@ _API_TIMEOUT = 5.0
 
 
 class EventReader:
-    """The events on one subject (wildcards allowed), in order, each once. Use as `async with`.
+    """The messages on one subject (wildcards allowed) of a stream, in order, each once. Use as `async with`.
 
     Behind it is a nameless consumer in memory that pulls; when it is lost, another goes on behind the last event.
     """
 
-    def __init__(self, client: Client, subject: str) -> None:
+    def __init__(self, client: Client, subject: str, *, stream: str = EVENTS_STREAM) -> None:
         """Read `subject` over `client`, which stays the caller's to close."""
+        self._stream = stream
         self._client = client
         self._subject = subject
         self._next_sequence = 1
@@ -51,12 +52,12 @@ class EventReader:
         await self._arrivals.unsubscribe()
         if self._name and self._client.is_connected:
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-                await self._ask(f"CONSUMER.DELETE.{EVENTS_STREAM}.{self._name}")
+                await self._ask(f"CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def next(self, timeout: float) -> Msg | None:
         """Return the next event, or None when there was none for `timeout` seconds.
 
-        `metadata.num_pending` of the message says how many more there are now. Raises LookupError when the event
+        `metadata.num_pending` of the message says how many more there are now. Raises LookupError when the
         stream is missing. While the server is away, it waits.
         """
         deadline = time.monotonic() + timeout
@@ -111,11 +112,11 @@ class EventReader:
             "inactive_threshold": 60_000_000_000,
         }
         answer = await self._ask(
-            f"CONSUMER.CREATE.{EVENTS_STREAM}.{name}", {"stream_name": EVENTS_STREAM, "config": config}
+            f"CONSUMER.CREATE.{self._stream}.{name}", {"stream_name": self._stream, "config": config}
         )
         error = answer.get("error")
         if error and error.get("err_code") == 10059:
-            raise LookupError(f"stream {EVENTS_STREAM} is missing: run `followers setup`")
+            raise LookupError(f"stream {self._stream} is missing: run `followers setup`")
         if error:
             raise nats.errors.Error(str(error.get("description")))
         self._name, self._delivered, self._outstanding, self._heard = name, 0, 0, time.monotonic()
@@ -129,7 +130,7 @@ class EventReader:
             # Bounds what waits here; at least two messages of any size must fit.
             "max_bytes": max(8 * 1024 * 1024, 2 * self._client.max_payload),
         }
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{self._name}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)
         self._outstanding = _BATCH
 

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
 from schemas.wire import decode, encode
+from worker.core.ports import BoardUnavailableError
 from worker.jetstream.pages import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE_CODES
 
 TERMINAL = ("completed", "failed", "cancelled")
@@ -56,6 +57,13 @@ class JetStreamStatusBoard:
         revision, status = await self._look(job_id, direct=True)
         if revision is not None and job_id not in self._written:
             _remember(self._looked_up, job_id, revision)
+        return status
+
+    async def look(self, job_id: str) -> JobStatus | None:
+        """Read the key, and remember nothing."""
+        revision, status = await self._look(job_id, direct=True)
+        if revision is None:
+            raise BoardUnavailableError
         return status
 
     def post(self, status: JobStatus) -> None:

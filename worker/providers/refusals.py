@@ -28,6 +28,8 @@ MOST_VALUES = 100_000
 _LARGE = 512 * 1024
 _LONGEST = 200
 _PHONE_OR_ID = re.compile(r"\+?\d(?:[ .\-]?\d){8,}")
+_DATA = re.compile(r"[{<\[]")
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _BOM = b"\xef\xbb\xbf"
 # Every escape in turn, so that the second half of an escaped backslash isn't taken for the start of another.
 _ESCAPES = re.compile(
@@ -84,6 +86,18 @@ def mask(message: object, hidden: Iterable[str] = ()) -> str:
         line = re.sub(re.escape(clean(value)), "***", line, flags=re.IGNORECASE)
     line = _PHONE_OR_ID.sub("***", line)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def words(message: object, hidden: Iterable[str] = ()) -> str:
+    """Return what `mask` leaves of a provider's words, up to where they quote data: a request or a row, echoed."""
+    line = mask(message, hidden)
+    plain = _DATA.split(line, maxsplit=1)[0]
+    return plain if plain == line else f"{plain.rstrip()}…"
+
+
+def plain_code(code: str, hidden: Iterable[str] = ()) -> str:
+    """Return a provider's error code, or `odd` for what is none and may be anything."""
+    return code if _CODE.fullmatch(code) and mask(code, hidden) == code else "odd"
 
 
 def status_failure(answer: Answer, where: str) -> FetchFailure:

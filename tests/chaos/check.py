@@ -1,0 +1,211 @@
+"""The promises of the contract, checked from the stored events alone."""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.load import Command
+from tests.chaos.records import Record
+
+TERMINAL = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One promise that was broken."""
+
+    kind: str
+    job_id: str
+    text: str
+
+
+@dataclass
+class Findings:
+    """What the events say."""
+
+    violations: list[Violation] = field(default_factory=list)
+    jobs: int = 0
+    pages_expected: int = 0
+    pages_published: int = 0
+    """Page events that belong to different pages, parts counted as one."""
+    page_events: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    out_of_order: int = 0
+    mixed_chains: int = 0
+    split_pages: int = 0
+    attempts: int = 0
+    resumed: int = 0
+    """Times that a worker went on after page 1 of a job."""
+
+
+def pages_of(provider: str, followers: int, page_size: int) -> int:
+    """Return how many pages such a list has: eTelecom's ends with an empty page, eSMS's with its total."""
+    full = -(-followers // page_size)
+    return full + 1 if provider == "etelecom" else max(full, 1)
+
+
+def check(
+    commands: Sequence[Command],
+    lists: Mapping[tuple[str, str], Sequence[str]],
+    events: Iterable[Record],
+    dead: Iterable[Record],
+) -> Findings:
+    """Compare the events and dead letters with the commands.
+
+    `lists` has the user ids by (provider, oa_id), in the provider's order.
+    """
+    found = Findings()
+    by_job: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in events:
+        _, kind, provider, oa, job_id = record.subject.split(".")
+        by_job[f"{provider}.{oa}.{job_id}", kind].append(record)
+    letters = Counter(record.headers.get("Followers-Job-Id", "?") for record in dead)
+    for command in commands:
+        key = f"{command.provider}.{command.oa_id}.{command.job_id}"
+        job = _Job(command, by_job.pop((key, "page"), []), by_job.pop((key, "job"), []), found)
+        job.check(lists[command.provider, command.oa_id], letters.pop(command.job_id, 0))
+    for (key, kind), records in by_job.items():
+        job_id = key.rsplit(".", 1)[-1]
+        found.violations.append(Violation("stray", job_id, f"{len(records)} {kind} events on {key}, never asked for"))
+    for job_id, count in letters.items():
+        found.violations.append(Violation("dead letter", job_id, f"{count} dead letters of an unknown job"))
+    return found
+
+
+class _Job:
+    def __init__(self, command: Command, pages: list[Record], events: list[Record], found: Findings) -> None:
+        self._command = command
+        self._pages = [(record, record.data) for record in pages]
+        self._events = [(record, record.data) for record in events]
+        self._found = found
+
+    def check(self, ids: Sequence[str], letters: int) -> None:
+        found, command = self._found, self._command
+        found.jobs += 1
+        found.page_events += len(self._pages)
+        ends = [(record, data) for record, data in self._events if data["type"] in TERMINAL]
+        self._check_events(ends)
+        if command.poison:
+            self._check_poison(ends, letters)
+            return
+        if letters:
+            self._broken("dead letter", f"{letters} dead letters of a valid command")
+        expected = pages_of(command.provider, len(ids), command.page_size)
+        found.pages_expected += expected
+        self._check_pages(expected)
+        self._check_chain()
+        self._check_ids(ids)
+        if ends and ends[0][1]["type"] != "completed":
+            self._broken("terminal", f"the job ended as {ends[0][1]['type']}: {ends[0][1].get('error')}")
+        elif ends:
+            self._check_counts(ends[0][1], expected, ids)
+
+    def _check_events(self, ends: list[tuple[Record, dict[str, Any]]]) -> None:
+        starts = [data for _, data in self._events if data["type"] == "started"]
+        self._found.attempts += len(starts)
+        self._found.resumed += sum(data["resumed_at_page"] > 1 for data in starts)
+        if [data["attempt"] for data in starts] != list(range(1, len(starts) + 1)):
+            self._broken("attempts", f"the started events count {[data['attempt'] for data in starts]}")
+        if not ends:
+            self._broken("lost command", "its job has no terminal event")
+            self._found.lost += 0 if self._command.poison else 1
+            return
+        if len(ends) > 1:
+            self._broken("terminal", f"{len(ends)} terminal events: {[data['type'] for _, data in ends]}")
+        if ends[0][0].sequence != self._events[-1][0].sequence:
+            self._broken("terminal", "a job event comes after the terminal one")
+        if self._pages and self._pages[-1][0].sequence > ends[0][0].sequence:
+            self._broken("terminal", "a page comes after the terminal event")
+
+    def _check_poison(self, ends: list[tuple[Record, dict[str, Any]]], letters: int) -> None:
+        if self._pages:
+            self._broken("poison", "an invalid command has pages")
+        if ends and ends[0][1]["type"] != "failed":
+            self._broken("poison", f"an invalid command ended as {ends[0][1]['type']}")
+        if not letters:
+            self._broken("dead letter", "an invalid command has no dead letter")
+
+    def _check_pages(self, expected: int) -> None:
+        found = self._found
+        places = [(data["page"], data.get("part", 1)) for _, data in self._pages]
+        pages = {page for page, _ in places}
+        found.pages_published += len(pages)
+        missing = sorted(set(range(1, expected + 1)) - pages)
+        if missing:
+            found.lost += len(missing)
+            self._broken("lost", f"pages {missing} of {expected} are missing")
+        if extra := sorted(page for page in pages if page > expected):
+            self._broken("pages", f"pages {extra} are beyond the {expected} of the list")
+        twice = sorted(place for place, count in Counter(places).items() if count > 1)
+        if twice:
+            found.duplicated += sum(Counter(places)[place] - 1 for place in twice)
+            self._broken("duplicated", f"(page, part) {twice} come more than once")
+        backwards = sum(after < before for before, after in itertools.pairwise(places))
+        if backwards:
+            found.out_of_order += backwards
+            self._broken("out of order", f"the pages come as {places}")
+        self._check_parts()
+        lasts = [index for index, (_, data) in enumerate(self._pages) if data["last"]]
+        if self._pages and lasts != [len(self._pages) - 1]:
+            self._broken("last", f"`last` is true on page events {lasts} of {len(self._pages)}")
+
+    def _check_parts(self) -> None:
+        for page, events in self._whole_pages():
+            numbers = [data.get("part", 1) for data in events]
+            self._found.split_pages += len(numbers) > 1
+            if numbers != list(range(1, len(numbers) + 1)) or events[-1].get("parts", 1) != numbers[-1]:
+                self._broken("parts", f"page {page} has the parts {numbers} of {events[-1].get('parts', 1)}")
+
+    def _check_chain(self) -> None:
+        """A page is read where the one before it says; the provider's nonce tells two readings apart."""
+        before: str | None = None
+        for page, events in self._whole_pages():
+            if {data.get("cursor") for data in events} != {before}:
+                self._found.mixed_chains += 1
+                cursors = [data.get("cursor") for data in events]
+                self._broken("chain", f"page {page} was read at {cursors}, the page before it ends at {before!r}")
+            before = events[-1].get("next_cursor")
+        if before is not None and self._pages:
+            self._broken("chain", f"the last page goes on at {before!r}")
+
+    def _check_ids(self, ids: Sequence[str]) -> None:
+        published: list[str] = []
+        for _, data in self._pages:
+            published += [follower["user_id"] for follower in data["followers"]]
+            if data["progress"]["followers"] != len(published):
+                text = f"page {data['page']}: {data['progress']['followers']} so far, but {len(published)} are there"
+                self._broken("progress", text)
+        if published != list(ids):
+            self._broken("followers", f"{len(published)} ids are published, not the list's {len(ids)} in its order")
+
+    def _check_counts(self, end: dict[str, Any], expected: int, ids: Sequence[str]) -> None:
+        wanted = {
+            "pages": expected,
+            "followers": len(ids),
+            "distinct": len(set(ids)),
+            "duplicates_dropped": 0,
+            "verdict": "complete",
+        }
+        wrong = {name: end.get(name) for name, value in wanted.items() if end.get(name) != value}
+        if wrong:
+            right = {name: wanted[name] for name in wrong}
+            self._broken("counts", f"`completed` says {wrong}, not {right}")
+        if end["requests"] < expected:
+            self._broken("counts", f"`completed` says {end['requests']} requests for {expected} pages")
+
+    def _whole_pages(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Yield each page with its events, neighbours of one number taken together."""
+        events: list[dict[str, Any]] = []
+        for _, data in self._pages:
+            if events and events[0]["page"] != data["page"]:
+                yield events[0]["page"], events
+                events = []
+            events.append(data)
+        if events:
+            yield events[0]["page"], events
+
+    def _broken(self, kind: str, text: str) -> None:
+        self._found.violations.append(Violation(kind, self._command.job_id, text))

@@ -1,0 +1,528 @@
+"""Least privilege on a real nats-server: what each user must do works, what it must not do the server refuses.
+
+NATS_SERVER_BIN names another nats-server to run all of it on.
+"""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nats.js.errors
+import pytest
+import structlog
+from nats.aio.client import Client
+from nats.js.api import ConsumerConfig
+
+from schemas.events import FollowerPage, JobCompleted, JobFailed
+from schemas.jobs import JobStatus
+from schemas.subjects import (
+    COMMANDS_STREAM,
+    DEAD_STREAM,
+    EVENTS_STREAM,
+    JOBS_BUCKET,
+    LIMITS_BUCKET,
+    PROVIDERS,
+    command_subject,
+    consumer_name,
+)
+from schemas.types import Provider
+from schemas.wire import decode, encode
+from tests.integration import stage
+from worker.app import StartError, Worker
+from worker.core.limit import Limit
+from worker.embedded import EmbeddedServer
+from worker.jetstream.connection import ConnectError, NatsOptions, connect
+from worker.jetstream.deadletters import JetStreamDeadLetters
+from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.limits import JetStreamLimit, ServerClock
+from worker.jetstream.pages import JetStreamLog
+from worker.jetstream.permissions import STREAMS, Role, User, accounts_block, inbox_prefix, permissions
+from worker.jetstream.status import JetStreamStatusBoard
+from worker.jetstream.topology import TopologyConfig, missing, reconcile
+from worker.simulators import OA_ID, Fault
+
+ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "setup", "admin")
+READER = "reader"
+TOPOLOGY = TopologyConfig(ack_wait=2)
+
+
+def user(role: Role, name: str = "") -> User:
+    """A user of `role`, named after it."""
+    login = {"user": name or role, "password": f"invented-{role}"}
+    return User(role=role, login=login, durables=(READER,) if role == "consumer" else ())
+
+
+@dataclass
+class Guest:
+    """A connection and what the server refused it."""
+
+    client: Client
+    refused: list[str] = field(default_factory=list)
+    any_refused: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def hear_all(guest: Guest) -> None:
+    """Wait until the server has answered to everything: nats-py may send a ping before what is still buffered."""
+    await guest.client.flush()
+    await guest.client.flush()
+
+
+Enter = Callable[..., Awaitable[Guest]]
+
+
+def lacking() -> dict[str, tuple[User, str]]:
+    """A user for every line of every role that lacks just that line, by name."""
+    made = {}
+    for role in ROLES:
+        allowed = permissions(user(role))
+        lines = (*allowed.publish, *allowed.subscribe) if allowed else ()
+        for number, line in enumerate(lines):
+            made[f"{role}-{number}"] = (user(role, f"{role}-{number}"), line)
+    return made
+
+
+def config_with(lacking_users: dict[str, tuple[User, str]]) -> str:
+    """The rendered block of all roles, and the users who lack a line."""
+    block = accounts_block([*map(user, ROLES), *(lame for lame, _ in lacking_users.values())])
+    accounts = json.loads(block.removeprefix("accounts: "))
+    for listed in accounts["FOLLOWERS"]["users"]:
+        if listed["user"] in lacking_users:
+            for act in ("publish", "subscribe"):
+                allowed = listed["permissions"][act]["allow"]
+                allowed[:] = [line for line in allowed if line != lacking_users[listed["user"]][1]] or ["nothing"]
+    return f"accounts: {json.dumps(accounts)}\n"
+
+
+@pytest.fixture(scope="module")
+async def guarded() -> AsyncIterator[EmbeddedServer]:
+    """A server that knows all roles, set up by the user for that."""
+    async with stage.server(config_with(lacking())) as server:
+        async with entered(server) as enter:
+            assert {change.outcome for change in await reconcile((await enter("setup")).client, TOPOLOGY)} == {
+                "created"
+            }
+            admin = (await enter("admin")).client.jetstream()
+            await admin.add_consumer(EVENTS_STREAM, ConsumerConfig(durable_name=READER, ack_policy="explicit"))  # type: ignore[arg-type]
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def entered(server: EmbeddedServer) -> AsyncIterator[Enter]:
+    """Opens connections and closes them at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def enter(name: str) -> Guest:
+            role = name.partition("-")[0]
+            guest = Guest(Client())
+
+            async def note(error: Exception) -> None:
+                guest.refused.append(str(error))
+                guest.any_refused.set()
+
+            await guest.client.connect(
+                server.url,
+                user=name,
+                password=f"invented-{role}",
+                inbox_prefix=f"_INBOX_{role}",
+                allow_reconnect=False,
+                error_cb=note,
+            )
+            stack.push_async_callback(guest.client.close)
+            return guest
+
+        yield enter
+
+
+@pytest.fixture
+async def enter(guarded: EmbeddedServer) -> AsyncIterator[Enter]:
+    async with entered(guarded) as enter:
+        yield enter
+
+
+# What each role does, and which lines it needs for that.
+
+Act = Callable[[Client], Awaitable[object]]
+
+
+async def look(client: Client) -> None:
+    assert await missing(client) is None
+
+
+def take(provider: Provider) -> Act:
+    async def act(client: Client) -> None:
+        subscription = await client.jetstream().pull_subscribe_bind(
+            consumer_name(provider), COMMANDS_STREAM, inbox_prefix=b"_INBOX_worker."
+        )
+        await subscription.fetch(1, timeout=2)
+
+    return act
+
+
+def settle(provider: Provider) -> Act:
+    async def act(client: Client) -> None:
+        subscription = await client.jetstream().pull_subscribe_bind(
+            consumer_name(provider), COMMANDS_STREAM, inbox_prefix=b"_INBOX_worker."
+        )
+        delivery = JetStreamDelivery((await subscription.fetch(1, timeout=2))[0], ack_wait=4)
+        await delivery.in_progress()
+        await delivery.ack()
+
+    return act
+
+
+async def read_tail(client: Client) -> None:
+    await JetStreamLog(client, timeout=2).last("followers.page.esms.nobody.none")
+
+
+def append(kind: str) -> Act:
+    async def act(client: Client) -> None:
+        await JetStreamLog(client, timeout=2).publish(f"followers.{kind}.esms.oa.{uuid.uuid4().hex}", b"{}", {}, 0)
+
+    return act
+
+
+def bury(provider: Provider) -> Act:
+    async def act(client: Client) -> None:
+        await JetStreamDeadLetters(client, timeout=2).store(provider, b"{}", {}, uuid.uuid4().hex)
+
+    return act
+
+
+async def read_status(client: Client) -> None:
+    assert await JetStreamStatusBoard(client, timeout=2).get("nobody") is None
+
+
+async def write_status(client: Client) -> None:
+    now = datetime.now(UTC)
+    status = JobStatus(job_id="j", provider="esms", account="a", oa_id="o", state="queued", updated_at=now, worker="w")
+    await JetStreamStatusBoard(client, timeout=2).settle(status)
+
+
+async def share_limit(client: Client) -> None:
+    assert (await JetStreamLimit(client, ServerClock(), "shop", Limit(100.0)).take(1)).times
+
+
+def order(provider: Provider) -> Act:
+    async def act(client: Client) -> None:
+        await client.jetstream().publish(command_subject(provider), b"{}", stream=COMMANDS_STREAM, timeout=2)
+
+    return act
+
+
+async def read_events(client: Client) -> None:
+    subscription = await client.jetstream().pull_subscribe("followers.>", durable=READER, stream=EVENTS_STREAM)
+    for message in await subscription.fetch(1, timeout=2):
+        await message.ack_sync(timeout=2)
+
+
+async def read_bucket(client: Client) -> None:
+    bucket = await client.jetstream().key_value(JOBS_BUCKET)
+    with contextlib.suppress(nats.js.errors.KeyNotFoundError):
+        await bucket.get("nobody")
+
+
+async def set_up(client: Client) -> None:
+    await reconcile(client, TOPOLOGY)
+
+
+def consumers_of(act: str) -> dict[str, Provider]:
+    return {f"{act}.{COMMANDS_STREAM}.{consumer_name(provider)}": provider for provider in PROVIDERS}
+
+
+NEEDS: dict[str, dict[str, Act]] = {
+    "worker": {
+        **{f"$JS.API.STREAM.INFO.{stream}": look for stream in STREAMS},
+        **dict.fromkeys(consumers_of("$JS.API.CONSUMER.INFO"), look),
+        **{line: take(provider) for line, provider in consumers_of("$JS.API.CONSUMER.MSG.NEXT").items()},
+        **{f"{line}.>": settle(provider) for line, provider in consumers_of("$JS.ACK").items()},
+        f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}": read_tail,
+        "followers.page.>": append("page"),
+        "followers.job.>": append("job"),
+        **{f"followers.dead.{provider}": bury(provider) for provider in PROVIDERS},
+        f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_status,
+        f"$KV.{JOBS_BUCKET}.*": write_status,
+        f"$JS.API.STREAM.MSG.GET.KV_{LIMITS_BUCKET}": share_limit,
+        f"$KV.{LIMITS_BUCKET}.*": share_limit,
+        "_INBOX_worker.>": look,
+    },
+    "publisher": {
+        **{command_subject(provider): order(provider) for provider in PROVIDERS},
+        "_INBOX_publisher.>": order("esms"),
+    },
+    "consumer": {
+        f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{READER}": read_events,
+        f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{READER}": read_events,
+        f"$JS.ACK.{EVENTS_STREAM}.{READER}.>": read_events,
+        f"$JS.API.STREAM.INFO.KV_{JOBS_BUCKET}": read_bucket,
+        f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_bucket,
+        "_INBOX_consumer.>": read_events,
+    },
+    "setup": {
+        **{f"$JS.API.STREAM.{act}.{stream}": set_up for stream in STREAMS for act in ("INFO", "CREATE", "UPDATE")},
+        **{line: set_up for act in ("INFO", "CREATE") for line in consumers_of(f"$JS.API.CONSUMER.{act}")},
+        "_INBOX_setup.>": set_up,
+    },
+}
+
+
+async def prepare(admin: Client, line: str) -> None:
+    """Make sure that the act has something to do: a command, an event, something to create or to change."""
+    js = admin.jetstream()
+    for provider in PROVIDERS:
+        await js.publish(command_subject(provider), b"{}")
+    await js.publish("followers.page.esms.oa.job", b"{}")
+    tokens = line.split(".")
+    name = tokens[4] if len(tokens) > 4 else ""
+    if ".STREAM.CREATE." in line:
+        await js.delete_stream(name)
+    elif ".STREAM.UPDATE." in line:
+        config = (await js.stream_info(name)).config
+        config.duplicate_window = config.max_age = 3600
+        await js.update_stream(config)
+    elif ".CONSUMER.CREATE." in line:
+        await js.delete_consumer(COMMANDS_STREAM, tokens[5])
+
+
+async def mend(enter: Enter) -> None:
+    admin = (await enter("admin")).client
+    await reconcile(admin, TOPOLOGY)
+    await admin.jetstream().add_consumer(EVENTS_STREAM, ConsumerConfig(durable_name=READER, ack_policy="explicit"))  # type: ignore[arg-type]
+
+
+def test_each_permission_has_an_act_that_needs_it() -> None:
+    for role in ROLES:
+        allowed = permissions(user(role))
+
+        if allowed is None:
+            assert role == "admin"
+        else:
+            assert set(NEEDS[role]) == {*allowed.publish, *allowed.subscribe}
+
+
+@pytest.mark.parametrize(("role", "line"), [(role, line) for role, needs in NEEDS.items() for line in needs])
+async def test_each_permission_is_needed_and_enough_for_its_act(enter: Enter, role: Role, line: str) -> None:
+    act = NEEDS[role][line]
+    lame = next(name for name, (of, missing_line) in lacking().items() if of.role == role and missing_line == line)
+    await prepare((await enter("admin")).client, line)
+    allowed, without = await enter(role), await enter(lame)
+
+    refused = asyncio.ensure_future(without.any_refused.wait())
+    attempt = asyncio.ensure_future(act(without.client))
+    await asyncio.wait({refused, attempt}, timeout=8, return_when=asyncio.FIRST_COMPLETED)
+    attempt.cancel()
+    await asyncio.gather(attempt, return_exceptions=True)
+    refused.cancel()
+    await act(allowed.client)
+    await hear_all(allowed)
+
+    assert any(_covers(line, text) for text in without.refused), f"nothing broke: {without.refused}"
+    assert allowed.refused == []
+    await mend(enter)
+
+
+def _covers(line: str, refusal: str) -> bool:
+    return line.rstrip("*>").lower() in refusal.lower()
+
+
+# What each role must not do.
+
+MANAGE = [
+    f"$JS.API.STREAM.{act}.{stream}" for act in ("DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT") for stream in STREAMS
+] + ["$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.CREATE.OTHER", "$SYS.REQ.SERVER.PING"]
+CHANGE = [f"$JS.API.STREAM.{act}.{stream}" for act in ("CREATE", "UPDATE") for stream in STREAMS]
+COMMANDS = [command_subject(provider) for provider in PROVIDERS]
+EVENTS = ["followers.page.esms.oa.job", "followers.job.esms.oa.job", "followers.change.esms.oa"]
+DEAD = ["followers.dead.esms", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}", f"$JS.API.DIRECT.GET.{DEAD_STREAM}.x"]
+BUCKETS = [f"$KV.{JOBS_BUCKET}.job", "$KV.FOLLOWERS_LIMITS.shop", "$KV.OTHER.key"]
+CONSUMERS = [
+    f"$JS.API.CONSUMER.{act}"
+    for act in (
+        f"CREATE.{EVENTS_STREAM}.mine",
+        f"DURABLE.CREATE.{EVENTS_STREAM}.mine",
+        f"CREATE.{COMMANDS_STREAM}.mine.followers.fetch.esms",
+        f"DELETE.{COMMANDS_STREAM}.worker-esms",
+        f"PAUSE.{COMMANDS_STREAM}.worker-esms",
+        f"LIST.{COMMANDS_STREAM}",
+    )
+]
+TAKING = [
+    f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS_STREAM}.worker-esms",
+    f"$JS.ACK.{COMMANDS_STREAM}.worker-esms.1.1.1.1.0",
+]
+READING = [
+    f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}",
+    f"$JS.API.DIRECT.GET.{EVENTS_STREAM}.followers.page.esms.oa.job",
+    f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{READER}",
+]
+LISTENING = [">", "followers.>", "followers.page.>", "followers.fetch.esms", "$JS.>", "$KV.>", "$SYS.>", "_INBOX.>"]
+INBOXES = [f"_INBOX_{role}.>" for role in ROLES]
+
+FORBIDDEN: dict[Role, Sequence[str]] = {
+    "worker": [*MANAGE, *CHANGE, *COMMANDS, *DEAD[1:], *BUCKETS[2:], *CONSUMERS, *READING[2:]],
+    "publisher": [*MANAGE, *CHANGE, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING],
+    "consumer": [*MANAGE, *CHANGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING[:2]],
+    "setup": [*MANAGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *TAKING, *READING],
+}
+
+
+@pytest.mark.parametrize("role", list(FORBIDDEN))
+async def test_what_a_user_need_not_do_the_server_refuses(enter: Enter, role: Role) -> None:
+    guest = await enter(role)
+
+    for subject in FORBIDDEN[role]:
+        await guest.client.publish(subject, b"{}", reply=guest.client.new_inbox())
+    for subject in (*LISTENING, *(inbox for inbox in INBOXES if inbox != f"{inbox_prefix(role)}.>")):
+        await guest.client.subscribe(subject)
+    await hear_all(guest)
+
+    refused = "\n".join(guest.refused).lower()
+    tried = [f'publish to "{subject}"' for subject in FORBIDDEN[role]]
+    tried += [f'subscription to "{subject}"' for subject in LISTENING]
+    assert [act for act in tried if act.lower() not in refused] == []
+
+
+async def test_who_may_make_consumers_could_write_into_the_command_stream(enter: Enter) -> None:
+    """Why a consumer's durables are made for it: the server delivers wherever a consumer's maker says."""
+    admin = (await enter("admin")).client.jetstream()
+    await admin.publish("followers.page.esms.oa.job", b"{}")
+
+    await admin.add_consumer(
+        EVENTS_STREAM,
+        ConsumerConfig(durable_name="leak", ack_policy="none", deliver_subject="followers.fetch.esms"),  # type: ignore[arg-type]
+    )
+
+    async def arrived() -> bool:
+        info = await admin.stream_info(COMMANDS_STREAM, subjects_filter="followers.page.>")
+        return bool(info.state.subjects)
+
+    await stage.until(arrived, 5)
+    await admin.delete_consumer(EVENTS_STREAM, "leak")
+    await admin.purge_stream(COMMANDS_STREAM)
+
+
+@pytest.mark.parametrize("login", [{}, {"user": "worker", "password": "wrong"}, {"user": "nobody", "password": "x"}])
+async def test_strangers_are_refused(guarded: EmbeddedServer, login: dict[str, str]) -> None:
+    with pytest.raises(ConnectError, match="refuses the credentials"):
+        await connect(NatsOptions(servers=(guarded.url,), **login))
+
+
+# The whole worker with its user.
+
+
+def worker_sections(
+    server: EmbeddedServer, accounts: dict[str, dict[str, object]], **worker: object
+) -> dict[str, object]:
+    nats_section = {"user": "worker", "password": "invented-worker", "inbox_prefix": inbox_prefix("worker")}
+    return stage.sections_for(server.url, accounts, nats=nats_section, worker=worker)
+
+
+@pytest.fixture
+async def clean(enter: Enter) -> None:
+    admin = (await enter("admin")).client.jetstream()
+    for stream in STREAMS:
+        await admin.purge_stream(stream)
+
+
+@pytest.mark.usefixtures("clean")
+async def test_the_workers_user_is_enough_for_all_of_a_workers_life(
+    guarded: EmbeddedServer, enter: Enter, tmp_path: Path
+) -> None:
+    publisher, consumer = (await enter("publisher")).client, (await enter("consumer")).client
+    async with stage.providers(followers=730) as providers:
+        sections = worker_sections(guarded, providers.accounts)
+        slow = Fault(kind="latency", seconds=0.15, times=0)
+        providers.etelecom.inject(slow)
+        providers.esms.inject(slow)
+        orders = {
+            provider: await publisher.jetstream().publish(
+                command_subject(provider), encode({"provider": provider, "oa_id": OA_ID, "id": f"job-{provider}"})
+            )
+            for provider in PROVIDERS
+        }
+
+        # Killed in the middle, taken over, drained, and finished by a third.
+        async with stage.replica(sections, tmp_path) as first:
+            await until_page(consumer, 2)
+            first.process.kill()
+        await publisher.jetstream().publish(command_subject("esms"), b"no command", headers={"Nats-Msg-Id": "bad"})
+        async with stage.replica(sections, tmp_path) as second:
+            await second.says("command.rejected")
+            await until_page(consumer, 4)
+            assert await second.stop() == 0
+            assert second.events("job.queued")
+        async with stage.replica(sections, tmp_path) as third:
+            admin = (await enter("admin")).client
+            for ack in orders.values():
+                await stage.command_settled(admin, ack.seq)
+            assert await third.stop() == 0
+        logs = "".join(replica.log for replica in (first, second, third))
+
+    for provider in PROVIDERS:
+        event = (
+            await admin.jetstream().get_last_msg(EVENTS_STREAM, f"followers.job.{provider}.{OA_ID}.job-{provider}")
+        ).data
+        assert isinstance(decode(event or b"", JobCompleted | JobFailed), JobCompleted)
+        bucket = await consumer.jetstream().key_value(JOBS_BUCKET)
+        assert decode((await bucket.get(f"job-{provider}")).value or b"", JobStatus).state == "completed"
+    assert (await admin.jetstream().stream_info(DEAD_STREAM)).state.messages == 1
+    assert "permission" not in logs
+    assert "nats.error" not in logs
+
+
+async def until_page(consumer: Client, count: int) -> None:
+    """Read events as a consumer until there were `count` pages of each provider."""
+    subscription = await consumer.jetstream().pull_subscribe("followers.>", durable=READER, stream=EVENTS_STREAM)
+    pages = dict.fromkeys(PROVIDERS, 0)
+    async with asyncio.timeout(20):
+        while min(pages.values()) < count:
+            for message in await subscription.fetch(1, timeout=10):
+                await message.ack()
+                if message.subject.startswith("followers.page."):
+                    page = decode(message.data, FollowerPage)
+                    pages[page.provider] = max(pages[page.provider], page.page)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "reason"),
+    [
+        (f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS_STREAM}.worker-esms", "publish to $JS.API.CONSUMER.MSG.NEXT"),
+        (f"$JS.ACK.{COMMANDS_STREAM}.worker-esms.>", "publish to $JS.ACK"),
+        ("followers.page.>", "publish to followers.page.esms"),
+    ],
+)
+@pytest.mark.usefixtures("clean")
+async def test_a_denied_permission_turns_readiness_off_with_the_reason(
+    guarded: EmbeddedServer, enter: Enter, lacks: str, reason: str
+) -> None:
+    lame = next(name for name, (of, line) in lacking().items() if of.role == "worker" and line == lacks)
+    async with stage.providers(followers=3) as providers:
+        settings = stage.settings(
+            guarded.url,
+            providers.accounts,
+            nats={"user": lame, "password": "invented-worker", "inbox_prefix": "_INBOX_worker"},
+            worker={"drain_timeout": 0.2},
+        )
+        with structlog.testing.capture_logs() as logs:
+            async with Worker(settings) as worker:
+                publisher = (await enter("publisher")).client.jetstream()
+                await publisher.publish("followers.fetch.esms", encode({"provider": "esms", "oa_id": OA_ID}))
+                await stage.until(lambda: not worker.readiness.ready, 10)
+
+                assert reason.lower() in (worker.readiness.why or "").lower()
+
+    said = [line for line in logs if line["event"] == "nats.permission_denied"]
+    assert said
+    assert len(said) <= 2, "once in a while, not for each refusal"
+
+
+async def test_a_wrong_inbox_prefix_is_told_at_the_start(guarded: EmbeddedServer) -> None:
+    settings = stage.settings(guarded.url, {}, nats={"user": "worker", "password": "invented-worker"})
+
+    with pytest.raises(StartError, match=r"subscribe to _inbox\."):
+        async with Worker(settings):
+            pass

@@ -1,0 +1,84 @@
+"""Answers to requests about a job: cancel it, say how it is doing."""
+
+import asyncio
+
+from schemas.events import FetchError
+from schemas.jobs import ControlError, JobStatus
+from schemas.subjects import is_token
+from schemas.types import ErrorCode
+from worker.core.ports import BoardUnavailableError
+from worker.core.world import World
+
+ENDS_WITHIN = 2.0
+"""Seconds that a request to cancel waits for the job's end."""
+APPEARS_WITHIN = 0.5
+"""Seconds that it waits for a job of which nobody has heard: it may just be on its way to a worker."""
+LOOK_EVERY = 0.1
+
+Answer = JobStatus | ControlError
+
+
+class Control:
+    """Answers for all replicas; any of them can, whoever has the job."""
+
+    def __init__(self, world: World) -> None:
+        """Take the board and the place where cancellations are noted."""
+        self._world = world
+
+    async def cancel(self, job_id: str) -> Answer:
+        """Note that the job is to be cancelled, and return its status, if possible after it has ended.
+
+        A job that is completed or cancelled is left alone. One that failed is too, but a retry of it that is queued
+        is not run. An unknown one is noted all the same: its command may be queued.
+        """
+        if not is_token(job_id):
+            return _no_id(job_id)
+        try:
+            known = await self._world.status.look(job_id)
+            if known is not None and known.state in ("completed", "cancelled"):
+                return known
+            await self._world.cancellations.request(job_id)
+            known = await self._await_end(job_id, known)
+        except BoardUnavailableError:
+            return _unavailable(job_id)
+        return known or _unknown(job_id, "if its command is queued, it ends as cancelled when it is delivered")
+
+    async def status(self, job_id: str) -> Answer:
+        """Return the job's status."""
+        if not is_token(job_id):
+            return _no_id(job_id)
+        try:
+            known = await self._world.status.look(job_id)
+        except BoardUnavailableError:
+            return _unavailable(job_id)
+        return known or _unknown(job_id, "its command is queued or was never published, or all of it is too long ago")
+
+    async def _await_end(self, job_id: str, known: JobStatus | None) -> JobStatus | None:
+        waited = 0.0
+        while not _is_over(known) and waited < (APPEARS_WITHIN if known is None else ENDS_WITHIN):
+            await asyncio.sleep(LOOK_EVERY)
+            waited += LOOK_EVERY
+            known = await self._world.status.look(job_id)
+        return known
+
+
+def _is_over(status: JobStatus | None) -> bool:
+    return status is not None and status.state in ("completed", "failed", "cancelled")
+
+
+def _no_id(job_id: str) -> ControlError:
+    message = "this can't be a job's id, which has 1 to 64 letters, digits, '_' or '-': correct the subject"
+    return _refusal(job_id[:64], "invalid_command", message)
+
+
+def _unknown(job_id: str, meaning: str) -> ControlError:
+    return _refusal(job_id, "not_found", f"no worker has seen job {job_id}: {meaning}")
+
+
+def _unavailable(job_id: str) -> ControlError:
+    message = f"the bucket of job status doesn't answer, so nothing is certain about job {job_id}: ask again"
+    return _refusal(job_id, "internal", message, retryable=True)
+
+
+def _refusal(job_id: str, code: ErrorCode, message: str, *, retryable: bool = False) -> ControlError:
+    return ControlError(job_id=job_id, error=FetchError(code=code, message=message, retryable=retryable))

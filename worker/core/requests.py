@@ -1,0 +1,196 @@
+"""The requests for one page: through the gate, again after a failure, until there is an answer or no more hope."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from schemas.types import WaitReason
+from worker.core.commands import Job
+from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError
+from worker.core.gate import Admission, Gate
+from worker.core.ports import ProviderClient, ProviderPage
+from worker.core.progress import Standing
+from worker.core.retry import GiveUp, Retry, decide
+from worker.core.turns import Place
+from worker.core.world import Signals, World
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at why a request still waits."""
+
+_log = structlog.get_logger(__name__)
+
+TellWaiting = Callable[[WaitReason, datetime, bool], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Trial:
+    """The way of one page so far."""
+
+    attempt: int = 0
+    failing_since: datetime | None = None
+    ours: float = 0.0
+    """Seconds since then spent waiting for our own limit, which are not the provider's failure."""
+
+
+class PageRequests:
+    """Fetches the pages of one job. Safe to use for several pages at once."""
+
+    def __init__(
+        self,
+        job: Job,
+        account: str,
+        client: ProviderClient,
+        gate: Gate,
+        world: World,
+        signals: Signals,
+        standing: Standing,
+        *,
+        tell_waiting: TellWaiting,
+    ) -> None:
+        """Take the job, its account's name, client and gate, the world and the signals.
+
+        `standing`: where requests are counted. `tell_waiting`: tells people why the job stands still, until when, and
+        whether that is firm or an estimate.
+        """
+        self.attempts = 0
+        """Requests made for the page that failed last."""
+        self.waiting = 0
+        """Pages that wait in line, or before the next try."""
+        self._job, self._account = job, account
+        self._client, self._gate = client, gate
+        self._world, self._signals = world, signals
+        self._standing = standing
+        self._tell_waiting = tell_waiting
+
+    async def fetch(self, cursor: str | None) -> ProviderPage:
+        """Return the page at `cursor`, however many requests that takes.
+
+        Raises FetchFailure when it can't be had, DrainingError, CancelledJobError, FencedError.
+        """
+        trial = _Trial()
+        while True:
+            trial.attempt += 1
+            try:
+                page = await self._fetch_once(cursor, trial)
+            except FetchFailure as error:
+                self.attempts = trial.attempt
+                failing_for = self._failing_for(trial)
+                dice, policy = self._world.dice(), self._world.policy
+                decision = decide(error, attempt=trial.attempt, failing_for=failing_for, dice=dice, policy=policy)
+                if isinstance(decision, GiveUp):
+                    raise decision.error from error.__cause__
+                await self._wait(decision, error)
+            else:
+                self._standing.requests += page.requests
+                return page
+
+    async def _fetch_once(self, cursor: str | None, trial: _Trial) -> ProviderPage:
+        self._check_deadline()
+        admission = self._gate.enter() or await self._admitted(trial)
+        try:
+            async with asyncio.timeout(self._until_deadline()):
+                page = await self._client.fetch(self._job.command, cursor)
+        except FetchFailure as error:
+            self._gate.failed(admission, error)
+            self._standing.requests += error.requests
+            self._world.meter.request_failed(self._job.address.provider, error.code)
+            raise
+        except TimeoutError as error:
+            self._gate.left(admission)
+            self._standing.requests += 1
+            raise self._too_late() from error
+        except BaseException:
+            self._gate.left(admission)
+            raise
+        self._gate.answered(admission, page.requests)
+        return page
+
+    async def _admitted(self, trial: _Trial) -> Admission:
+        """Wait in line until a request may start."""
+        loop = asyncio.get_running_loop()
+        place = self._gate.queue(self._job.address.job_id)
+        self.waiting += 1
+        try:
+            while (admission := self._gate.claim(place)) is None:
+                began = loop.time()
+                outlook = self._gate.outlook(place)
+                until = self._world.now() + timedelta(seconds=max(0.0, outlook.until - began))
+                await self._tell_waiting(outlook.reason, until, not outlook.ours)
+                if outlook.reason == "circuit_open":
+                    self._check_patience(trial)
+                await self._sleep(LOOK_EVERY, place)
+                waited = loop.time() - began
+                trial.ours += waited if outlook.ours else 0.0
+                self._world.meter.request_waited(self._job.address.provider, outlook.reason, waited)
+            return admission
+        finally:
+            self.waiting -= 1
+            self._gate.leave(place)
+
+    def _check_patience(self, trial: _Trial) -> None:
+        """Raise the failure that opened the circuit when this page has waited for its end for too long."""
+        failing_for = self._failing_for(trial)
+        last = self._gate.last_failure
+        if last is not None and failing_for >= self._world.policy.retry_for:
+            raise ProviderUnavailableError(
+                f"no answer for {failing_for:.0f} s, and only a probe now and then is tried; last: {last.message}",
+                provider_code=last.provider_code,
+                http_status=last.http_status,
+                requests=0,
+            )
+
+    def _failing_for(self, trial: _Trial) -> float:
+        """Return the seconds since the page's first failure, without those that we chose to wait."""
+        now = self._world.now()
+        if trial.failing_since is None:
+            trial.failing_since, trial.ours = now, 0.0
+        return (now - trial.failing_since).total_seconds() - trial.ours
+
+    async def _wait(self, retry: Retry, error: FetchFailure) -> None:
+        _log.warning(
+            "fetch.retrying",
+            job_id=self._job.address.job_id,
+            account=self._account,
+            code=error.code,
+            http_status=error.http_status,
+            provider_code=error.provider_code,
+            delay=round(retry.delay, 3),
+            attempt=self.attempts,
+        )
+        until = self._world.now() + timedelta(seconds=retry.delay)
+        self.waiting += 1
+        try:
+            await self._tell_waiting(retry.reason, until, True)
+            await self._sleep((until - self._world.now()).total_seconds())
+        finally:
+            self.waiting -= 1
+
+    async def _sleep(self, seconds: float, place: Place | None = None) -> None:
+        """Sleep until `place` is granted, `seconds` are over, or the deadline or a signal comes."""
+        left = self._until_deadline()
+        to_the_deadline = left is not None and left <= seconds
+        seconds = max(0.0, seconds if left is None else min(seconds, left))
+        await self._signals.sleep(seconds, None if place is None else place.granted)
+        # A timer may fire a hair early: another request must not slip in between that and the deadline.
+        if to_the_deadline and not (place is not None and place.granted.done()):
+            raise self._too_late()
+        self._check_deadline()
+
+    def _check_deadline(self) -> None:
+        left = self._until_deadline()
+        if left is not None and left <= 0:
+            raise self._too_late()
+
+    def _until_deadline(self) -> float | None:
+        not_after = self._job.command.not_after
+        return None if not_after is None else (not_after - self._world.now()).total_seconds()
+
+    def _too_late(self) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"the command's `not_after` ({self._job.command.not_after}) passed after page {self._standing.page}: "
+            "publish it again under a new id with a later deadline, or without one",
+            requests=0,
+        )

@@ -1,0 +1,114 @@
+"""What nats-py only whispers to its callbacks: why we can't get in, and what the server refuses.
+
+nats-py tries again for ever and FastStream says nothing, so a worker that may not read its commands would look
+well. Here each kind of trouble becomes one log line and a reason for readiness.
+"""
+
+import re
+import ssl
+import time
+from collections.abc import Callable
+
+import structlog
+from nats.errors import AuthorizationError
+
+from worker.jetstream.guarded import CredentialsError, LoginCutError, PlaintextError
+
+AGAIN_AFTER = 10.0
+"""Seconds between two log lines about the same kind of trouble."""
+DENIED_FOR = 60.0
+"""Seconds for which a refused publish counts after the last one. A refused subscription counts until a reconnect."""
+
+_DENIED = re.compile(r"permissions violation for (publish|subscription) to \"?([^\"\s]+)", re.IGNORECASE)
+_REFUSED = re.compile(r"authoriz|authentic|revoked|expired", re.IGNORECASE)
+_PRINTABLE = re.compile(r"[^ -~]")
+
+_log = structlog.get_logger(__name__)
+
+
+class Complaints:
+    """The error and reconnect callbacks of one connection, and what they add up to."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take a clock in seconds."""
+        self._clock = clock
+        self._said: dict[str, float] = {}
+        self._outside: str | None = None
+        self._denied: str | None = None
+        self._denied_until = 0.0
+
+    @property
+    def outside(self) -> str | None:
+        """Why the last attempt to connect failed, None when it worked or the server is just away."""
+        return self._outside
+
+    @property
+    def denied(self) -> str | None:
+        """What the server refused us lately, None when nothing."""
+        return self._denied if self._clock() < self._denied_until else None
+
+    async def on_error(self, error: Exception) -> None:
+        """Take what nats-py hands to `error_cb`."""
+        denied = _DENIED.search(str(error))
+        if denied is None:
+            self._outside = because(error)
+            said = {"reason": self._outside} if self._outside else {}
+            self._say("nats.error", type(error).__name__, **said)
+            return
+        act, subject = denied[1].lower(), _PRINTABLE.sub("?", denied[2])[:200]
+        verb = "publish to" if act == "publish" else "subscribe to"
+        self._denied = f"NATS does not let this user {verb} {subject}: grant it on the server"
+        self._denied_until = self._clock() + DENIED_FOR if act == "publish" else float("inf")
+        self._say("nats.permission_denied", act, level="error", act=act, subject=subject)
+
+    async def on_reconnected(self) -> None:
+        """Take nats-py's `reconnected_cb`: all subscriptions are made anew, and tell again what is refused."""
+        self.connected()
+        self._denied_until = min(self._denied_until, self._clock())
+        _log.info("nats.reconnected")
+
+    def connected(self) -> None:
+        """Forget why we were outside."""
+        self._outside = None
+
+    def _say(self, event: str, kind: str, *, level: str = "warning", **fields: str) -> None:
+        now = self._clock()
+        if now - self._said.get(f"{event} {kind}", -AGAIN_AFTER) < AGAIN_AFTER:
+            return
+        self._said[f"{event} {kind}"] = now
+        getattr(_log, level)(event, error=kind, **fields)
+
+
+def because(error: Exception) -> str | None:
+    """Return why we are not let in and what to do, None for an ordinary outage.
+
+    Quotes nothing that may hold a URL with a password.
+    """
+    if isinstance(error, CredentialsError):
+        return str(error)
+    if isinstance(error, LoginCutError):
+        return (
+            "NATS cuts the connection at the login, as it does when it refuses the credentials: check creds_file,"
+            " nkey_seed_file, user, password or token in [nats], and the users of the server"
+        )
+    if isinstance(error, PlaintextError):
+        return (
+            "the NATS server offers no TLS, and nothing is sent without it: turn TLS on at the server,"
+            " or leave out nats.tls_ca, nats.tls_cert and tls:// in nats.servers"
+        )
+    if isinstance(error, AuthorizationError) or _REFUSED.search(str(error)):
+        return (
+            "NATS refuses the credentials: check creds_file, nkey_seed_file, user, password or token in [nats],"
+            " and the users of the server"
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the NATS server's certificate is refused ({error.verify_message}): check nats.tls_ca,"
+            " and that the certificate names the host of nats.servers"
+        )
+    if isinstance(error, ssl.SSLError):
+        return (
+            f"TLS with NATS fails ({error.reason or type(error).__name__}): check nats.tls_ca, tls_cert and tls_key,"
+            " and that the server asks for TLS"
+        )
+    return None
