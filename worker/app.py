@@ -22,6 +22,7 @@ from faststream import AckPolicy, FastStream
 from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
 from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
 from schemas.subjects import (
@@ -340,7 +341,8 @@ class Worker:
         assert self._client is not None
         pulling: list[Any] = list(self.broker.subscribers)
         for subscription in (subscriber.subscription for subscriber in pulling):
-            subscription.fetch = paced(subscription.fetch, self._client)
+            if isinstance(subscription, JetStreamContext.PullSubscription):
+                setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
         self.readiness.why = None
         self._background.append(asyncio.create_task(self._watch()))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))

@@ -13,6 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 
 from schemas.subjects import COMMANDS_STREAM
+from worker.jetstream.deletion import delete_message
 from worker.jetstream.headers import parse_headers
 
 _log = structlog.get_logger(__name__)
@@ -45,11 +46,7 @@ class ExhaustedDelivery:
         pause = 0.1
         while True:
             try:
-                await self._js.delete_msg(COMMANDS_STREAM, self.sequence)
-            except nats.js.errors.APIError as error:
-                if error.err_code == 10043:  # there is no such message: somebody else has deleted it
-                    break
-                _log.warning("command.undeleted", sequence=self.sequence, err_code=error.err_code)
+                await delete_message(self._js, COMMANDS_STREAM, self.sequence)
             except (nats.errors.Error, OSError) as error:
                 _log.warning("command.undeleted", sequence=self.sequence, error=type(error).__name__)
             else:

@@ -12,6 +12,7 @@ from nats.js import JetStreamContext
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, command_subject, dead_subject, provider_of
 from schemas.types import Provider
 from worker.core.letters import Letter, retry_headers
+from worker.jetstream.deletion import delete_message
 from worker.jetstream.headers import can_be_published, parse_headers
 from worker.jetstream.reader import EventReader
 
@@ -87,14 +88,9 @@ class LetterBox:
     async def delete(self, sequence: int) -> bool:
         """Delete one letter; return False when it was gone already."""
         try:
-            await self._js.delete_msg(DEAD_STREAM, sequence)
-        except nats.js.errors.APIError as error:
-            if error.err_code in (10043, 10037):
-                return False
-            raise _explained(error) from error
+            return await delete_message(self._js, DEAD_STREAM, sequence)
         except (nats.errors.Error, OSError) as error:
             raise _explained(error) from error
-        return True
 
     async def _count(self, subject: str) -> int:
         try:
