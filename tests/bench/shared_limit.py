@@ -26,12 +26,10 @@ from worker.embedded import EmbeddedServer
 from worker.jetstream.topology import TopologyConfig, reconcile
 from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, EsmsConfig, EtelecomConfig, Simulator
 
-JOBS = 3
-"""A replica."""
-
 
 async def main(options: argparse.Namespace) -> int:
     """Run it; return the exit code."""
+    jobs = max(3, round(options.rate / 8))  # a replica: more than enough to want the whole limit
     provider: Provider = "esms" if options.prefetching else "etelecom"
     config = EsmsConfig if options.prefetching else EtelecomConfig
     size = max(100_000, round(2 * options.rate * options.seconds))
@@ -44,11 +42,11 @@ async def main(options: argparse.Namespace) -> int:
         )
         base_url = simulator.url if options.prefetching else f"{simulator.url}/v1/shop"
         text = (
-            f'[nats]\nservers = ["{server.url}"]\n[worker]\nhttp_port = 0\nmax_jobs = {JOBS}\n[log]\nlevel = "debug"\n'
+            f'[nats]\nservers = ["{server.url}"]\n[worker]\nhttp_port = 0\nmax_jobs = {jobs}\n[log]\nlevel = "error"\n'
             f'[accounts.one]\nprovider = "{provider}"\nbase_url = "{base_url}"\nrate_limit = {options.rate}\n{keys}\n'
         )
         async with _workers(options.replicas, text):
-            for number in range(options.replicas * JOBS):
+            for number in range(options.replicas * jobs):
                 body = {
                     "provider": provider,
                     "oa_id": f"{OA_ID[:-1]}{number % 10}",
