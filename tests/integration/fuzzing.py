@@ -123,7 +123,7 @@ def _order(number: int, dice: random.Random, drawn: list[tuple[int, Any, dict[st
         body = dice.choice(_MUTATIONS)(bytearray(body), dice)
     provider: Provider = "esms" if isinstance(command, dict) and command.get("provider") == "esms" else "etelecom"
     if dice.random() < 0.03:
-        provider = dice.choice(["etelecom", "esms"])  # type: ignore[arg-type]
+        provider = dice.choice(["etelecom", "esms"])
     return Order(provider=provider, body=body, headers=headers, message_id=f"fuzz-message-{number}")
 
 

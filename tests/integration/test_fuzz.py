@@ -120,7 +120,7 @@ def terminal_events(stored: list[tuple[dict[str, str], bytes]]) -> dict[str, lis
 def ids(order: Order) -> set[str]:
     """The job that a command can be: the id in its body, else its message's."""
     try:
-        body = decode(order.body, Any, "application/msgpack" if order.body[:1] > b"\x7f" else "application/json")
+        body: Any = decode(order.body, Any, "application/msgpack" if order.body[:1] > b"\x7f" else "application/json")
     except (ValueError, RecursionError):
         body = None
     given = body.get("id") if isinstance(body, dict) else None
