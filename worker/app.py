@@ -73,6 +73,8 @@ TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 DRAIN_WITHOUT_NATS = 2.0
 """Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
+INBOXES = "_INBOX"
+"""What the reply subject of a request starts with, as NATS clients make it."""
 CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
 REQUESTS_AT_ONCE = 64
@@ -170,6 +172,8 @@ class Worker:
             pull_sub=PullSub(batch_size=1, timeout=PULL_TIMEOUT),
             ack_policy=AckPolicy.MANUAL,
             decoder=_as_it_is,
+            # FastStream would publish an answer wherever a command's header `reply_to` says, with our rights.
+            no_reply=True,
             inbox_prefix=f"{self.settings.nats.inbox_prefix}.".encode(),
         )
         subscriber(take)
@@ -180,6 +184,10 @@ class Worker:
     def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
         async def answer(message: NatsMessage) -> NatsResponse:
             assert self._control is not None
+            if not message.reply_to.startswith(INBOXES):
+                # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
+                message.reply_to = ""
+                _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
             given = await ask(self._control, message.raw_message.subject.rpartition(".")[2])
             return NatsResponse(encode(given), headers={CONTENT_TYPE: JSON})
 
