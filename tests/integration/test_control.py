@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 
 from schemas import FollowerPage, JobCancelled, JobCompleted, JobFailed, JobStarted, JobWaiting, deadletters
 from schemas.subjects import COMMANDS_STREAM, JOBS_BUCKET, cancel_subject, consumer_name, status_subject
-from tests.integration.theatre import Stage, stage
+from tests.integration.control_stage import Stage, stage
 from worker.embedded import EmbeddedServer
 from worker.jetstream.letters import LetterBox
 from worker.simulators import Fault
