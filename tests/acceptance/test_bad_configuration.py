@@ -168,7 +168,11 @@ async def test_an_unreachable_nats_is_waited_for_and_said(tmp_path: Path) -> Non
     try:
         await worker.answers("/healthz", 200)
         await worker.answers("/readyz", 503)
-        assert str(port) in worker.err, "the log names the address that doesn't answer"
+
+        async def said() -> bool:
+            return str(port) in worker.err
+
+        assert await until(said, 5), "the log names the address that doesn't answer"
         await server.start()
         await worker.answers("/readyz", 200)
         stopped = await worker.stop()

@@ -218,6 +218,15 @@ async def ids_as_numbers(x: Exchange) -> None:
     await x.reply(answer)
 
 
+async def combining(x: Exchange) -> None:
+    """A name of 400 KB that would take minutes to compose in one go."""
+    x.keep()
+    name = "a" + "\u0301\u0327" * 100_000
+    await x.reply(
+        x.good(rows=[row | {"full_name": name} for row in x.good()["followers"][:1]] + x.good()["followers"][1:])
+    )
+
+
 def _with(answer: dict[str, Any], key: str, value: bytes) -> bytes:
     """The answer with a field more at its start."""
     return b'{"%s":%s,' % (key.encode(), value) + json.dumps(answer).encode()[1:]
@@ -242,6 +251,12 @@ async def huge_body(x: Exchange) -> None:
     for _ in range(0, blanks, MEGABYTE):
         await x.write(b" " * MEGABYTE)
     await x.write(data[1:])
+
+
+async def tiny_values(x: Exchange) -> None:
+    """15 MB of values of two bytes, where the list should be."""
+    key = _LIST[x.provider]
+    await x.reply(_with(x.good(rows=[]), key, b"[" + b"{}," * (5 * MEGABYTE) + b"{}]"))
 
 
 async def gzip_bomb(x: Exchange) -> None:

@@ -113,6 +113,10 @@ ROWS = [
     harmless("bom", "UTF-8 with a byte order mark", acts.bom),
     garbled("utf-16", "UTF-16", acts.utf_16),
     garbled("invalid-utf-8", "invalid UTF-8 in a name or id", acts.invalid_utf_8),
+    Row(
+        key="combining", behaviour="a name of 200,000 combining signs", act=acts.combining, providers=ETELECOM,
+        lasting=read(),
+    ),
     fatal("redirect", "307 to another host: nothing arrives there", acts.redirect, http_status=307),
     fatal("redirect-loop", "302 to itself", acts.redirect_loop, http_status=302),
     Row(
@@ -184,12 +188,17 @@ ROWS = [
 
 PROCESS_ROWS = [
     ProcessRow(
-        key="gzip-bomb", behaviour="gzip of 0.4 MB that inflates to 400 MB",
+        key="gzip-bomb", behaviour="gzip of 0.4 MB that inflates to 400 MB, for every page but the first",
         outcome="failed `bad_response`; 1 page", bound="1 request, memory +30 MB",
     ),
     ProcessRow(
-        key="300-mb", behaviour="a body of 300 MB", outcome="failed `bad_response`; 1 page",
+        key="300-mb", behaviour="a body of 300 MB, for every page but the first",
+        outcome="failed `bad_response`; 1 page",
         bound="1 request, memory +30 MB",
+    ),
+    ProcessRow(
+        key="tiny-values", behaviour="15 MB of `{},{},{}…` for every page but the first; one takes 385–470 MB decoded",
+        outcome="failed `bad_response`; 1 page", bound="1 request, memory +60 MB",
     ),
     ProcessRow(
         key="429-for-ever", behaviour="429 for ever: `rate_limited_for` ends it (2 s here, a day by default)",

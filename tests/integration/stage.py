@@ -137,6 +137,7 @@ class Replica:
 
         async def asked() -> bool:
             nonlocal got
+            assert self.process.poll() is None, f"it ended:\n{self.log[-3000:]}"
             got = await self.get(path)
             return got[0] == status and text in got[1]
 

@@ -1,6 +1,7 @@
 """What providers send becomes what our events say."""
 
 import re
+import time
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -220,3 +221,24 @@ def test_counts_are_whole_and_not_negative(given: object, found: int | None) -> 
 )
 def test_truth_is_told_in_several_ways(given: object, found: bool | None) -> None:
     assert normalise.truth(given) is found
+
+
+def test_a_long_text_is_composed_too():
+    long = "Nguyễn Thị Mẫu ế " * 500
+
+    assert normalise.clean(unicodedata.normalize("NFD", long)) == long
+
+
+def test_a_run_of_combining_signs_takes_no_quadratic_time():
+    # Whole, it would take 25 s.
+    marks = "a" + "\u0301\u0327" * 100_000
+    began = time.perf_counter()
+
+    composed = normalise.clean(marks)
+
+    assert time.perf_counter() - began < 3
+    assert sorted(unicodedata.normalize("NFD", composed)) == sorted(unicodedata.normalize("NFD", "a") + marks[1:])
+
+
+def test_a_phone_of_megabytes_is_none_and_kept_as_it_came():
+    assert normalise.phone("+84 " * 100_000)[0] is None

@@ -12,7 +12,7 @@ from worker.core.errors import (
     UnauthorizedError,
 )
 from worker.providers.http import Answer
-from worker.providers.refusals import mask
+from worker.providers.refusals import plain_code, words
 
 SUCCESS = "100"
 
@@ -62,8 +62,8 @@ def failure(code: str, said: object, answer: Answer, account: str, where: str, h
     )
     if code not in _BY_CODE and answer.status >= 500:
         kind = ProviderUnavailableError
-    shown = mask(code, hidden)
-    message = f"{where} refused with code {shown}: “{mask(said, hidden)}”; {advice.format(account=account)}"
+    shown = plain_code(code, hidden)
+    message = f"{where} refused with code {shown}: “{words(said, hidden)}”; {advice.format(account=account)}"
     if issubclass(kind, RateLimitedError | ProviderUnavailableError):
         return kind(message, retry_after=answer.retry_after, provider_code=shown, http_status=answer.status)
     return kind(message, provider_code=shown, http_status=answer.status)

@@ -16,7 +16,7 @@ from worker.core.errors import (
     UnsupportedError,
 )
 from worker.providers.http import Answer
-from worker.providers.refusals import decode, mask, status_failure
+from worker.providers.refusals import decode, status_failure, words
 
 
 class _Error(Struct):
@@ -100,7 +100,7 @@ def failure(
         )
     filters = command.filter
     hidden = [key, *key.split(":"), *((filters.name or "", filters.phone or "") if filters else ())]
-    message = f"{where} refused with {code}: “{mask(said.msg, hidden)}”; " + advice.format(account=account)
+    message = f"{where} refused with {code}: “{words(said.msg, hidden)}”; " + advice.format(account=account)
     if issubclass(kind, RateLimitedError | ProviderUnavailableError):
         return kind(message, retry_after=answer.retry_after, provider_code=code, http_status=answer.status)
     return kind(message, provider_code=code, http_status=answer.status)

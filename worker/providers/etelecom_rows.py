@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn
-from unicodedata import normalize
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -12,7 +11,7 @@ from schemas.types import Gender
 from worker.core.errors import BadResponseError
 from worker.core.ports import ProviderPage
 from worker.providers import normalise
-from worker.providers.normalise import phone
+from worker.providers.normalise import nfc, phone
 from worker.providers.refusals import decode, wrong_shape
 
 _LONGEST_CURSOR = 2048
@@ -134,7 +133,7 @@ def _follower(row: _Row, where: str) -> Follower:
         user_id_by_app=by_app if by_app and by_app != "0" else None,
         provider_id=own if own and own != "0" else None,
         shop_id=shop if shop and shop != "0" else None,
-        display_name=normalize("NFC", name) if name else None,
+        display_name=nfc(name) if name else None,
         avatar=row.avatar or None,
         avatars=avatars or {},
         gender=_GENDERS.get(row.gender, "unknown"),
@@ -152,7 +151,7 @@ def _follower(row: _Row, where: str) -> Follower:
 
 
 def _nfc(given: list[str]) -> list[str]:
-    return [normalize("NFC", item) for item in given if item]
+    return [nfc(item) for item in given if item]
 
 
 def _shared_info(info: _SharedInfo) -> SharedInfo | None:
@@ -162,12 +161,12 @@ def _shared_info(info: _SharedInfo) -> SharedInfo | None:
     if not (number or name or address or ward or district or city):
         return None
     return SharedInfo(
-        name=normalize("NFC", name) if name else None,
+        name=nfc(name) if name else None,
         phone=number,
-        address=normalize("NFC", address) if address else None,
-        ward=normalize("NFC", ward) if ward else None,
-        district=normalize("NFC", district) if district else None,
-        city=normalize("NFC", city) if city else None,
+        address=nfc(address) if address else None,
+        ward=nfc(ward) if ward else None,
+        district=nfc(district) if district else None,
+        city=nfc(city) if city else None,
     )
 
 

@@ -22,8 +22,14 @@ from worker.providers.normalise import clean
 
 T = TypeVar("T")
 
+MOST_VALUES = 100_000
+"""JSON values in a large answer; a page of 100 rows has some thousands. Each may take 100 bytes once decoded."""
+
+_LARGE = 512 * 1024
 _LONGEST = 200
 _PHONE_OR_ID = re.compile(r"\+?\d(?:[ .\-]?\d){8,}")
+_DATA = re.compile(r"[{<\[]")
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _BOM = b"\xef\xbb\xbf"
 # Every escape in turn, so that the second half of an escaped backslash isn't taken for the start of another.
 _ESCAPES = re.compile(
@@ -35,9 +41,15 @@ _ESCAPES = re.compile(
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str) -> T:
     """Return `body` as `decoder`'s type; a byte order mark is skipped, half a surrogate pair becomes U+FFFD.
 
-    Raises GarbledResponseError (not JSON: another try may help), BadResponseError (nested beyond all bounds),
+    Raises GarbledResponseError (not JSON: another try may help), BadResponseError (nested or crowded beyond bounds),
     msgspec.ValidationError (JSON of another shape, for the caller to read more loosely or refuse).
     """
+    # A body of tiny values takes 35 times its size in memory, and seconds to walk through.
+    if len(body) > _LARGE and sum(body.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
+        raise BadResponseError(
+            f"{where} answered JSON of more than {MOST_VALUES} values, which no page has; nothing was taken from it. "
+            "Ask for fewer rows with page_size, and report it to the provider"
+        )
     if body[:3] == _BOM:
         body = body[3:]
     try:
@@ -48,9 +60,10 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str) -> T:
         raise BadResponseError(f"{where} answered JSON that is nested too deeply; report it to the provider") from error
     except ValueError as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         # A name cut in the middle of an emoji must not hold up the whole list.
-        mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
-        if mended != body:
-            return decode(decoder, mended, where)
+        if len(body) <= _LARGE or body.count(b"\\") <= MOST_VALUES:
+            mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
+            if mended != body:
+                return decode(decoder, mended, where)
         raise GarbledResponseError(f"{where} answered {_kind(body)} instead of JSON; it is asked for again") from error
 
 
@@ -73,6 +86,18 @@ def mask(message: object, hidden: Iterable[str] = ()) -> str:
         line = re.sub(re.escape(clean(value)), "***", line, flags=re.IGNORECASE)
     line = _PHONE_OR_ID.sub("***", line)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def words(message: object, hidden: Iterable[str] = ()) -> str:
+    """Return what `mask` leaves of a provider's words, up to where they quote data: a request or a row, echoed."""
+    line = mask(message, hidden)
+    plain = _DATA.split(line, maxsplit=1)[0]
+    return plain if plain == line else f"{plain.rstrip()}…"
+
+
+def plain_code(code: str, hidden: Iterable[str] = ()) -> str:
+    """Return a provider's error code, or `odd` for what is none and may be anything."""
+    return code if _CODE.fullmatch(code) and mask(code, hidden) == code else "odd"
 
 
 def status_failure(answer: Answer, where: str) -> FetchFailure:
