@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 
@@ -69,6 +70,14 @@ schemas: $(RUNTIME) ## render the JSON Schemas from the structs
 .PHONY: schemas-check
 schemas-check: $(RUNTIME) ## fail when the committed JSON Schemas are not current
 	@$(BIN)/python -m schemas --check
+
+.PHONY: audit
+audit: $(MADE) ## look up known vulnerabilities of everything locked; without network it says so and passes
+	@$(VENV)/audit/bin/pip-audit --version 2>/dev/null | grep -qxF "pip-audit $(PIP_AUDIT_VERSION)" || { \
+	    $(BIN)/python -m venv --clear $(VENV)/audit && \
+	    $(VENV)/audit/bin/python -m pip --disable-pip-version-check -qq install pip-audit==$(PIP_AUDIT_VERSION); \
+	} || { echo "audit: pip-audit can't be installed, nothing was checked: run it again online"; exit 0; }; \
+	$(BIN)/python .ci/audit.py $(VENV)/audit/bin/pip-audit requirements.lock requirements-dev.lock
 
 .PHONY: lock
 lock: $(MADE) ## write both lock files; UV_ARGS=--upgrade takes newer versions
