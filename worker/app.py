@@ -19,7 +19,7 @@ import nats.errors
 import structlog
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -177,12 +177,19 @@ class Worker:
         self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
 
     def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
-        async def answer(message: NatsMessage) -> NatsResponse:
+        async def answer(message: NatsMessage) -> None:
             assert self._control is not None
-            given = await ask(self._control, message.raw_message.subject.rpartition(".")[2])
-            return NatsResponse(encode(given), headers={CONTENT_TYPE: JSON})
+            assert self._client is not None
+            asked, reply = message.raw_message.subject, message.raw_message.reply
+            given = await ask(self._control, asked.rpartition(".")[2])
+            # Whoever asks names the subject of the answer: it must not get into the streams in our name.
+            if reply and not reply.startswith(("followers.", "$")):
+                await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
 
-        self.broker.subscriber(subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE)(answer)
+        subscriber = self.broker.subscriber(
+            subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE, no_reply=True
+        )
+        subscriber(answer)
 
     async def _hear_cancel(self, message: NatsMessage) -> None:
         assert self._handler is not None

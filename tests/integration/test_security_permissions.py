@@ -16,19 +16,26 @@ import nats.js.errors
 import pytest
 import structlog
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 from nats.js.api import ConsumerConfig
 
 from schemas.events import FollowerPage, JobCompleted, JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import (
+    CANCEL_SUBJECTS,
     COMMANDS_STREAM,
+    CONTROL_QUEUE,
     DEAD_STREAM,
     EVENTS_STREAM,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    STATUS_SUBJECTS,
+    cancel_subject,
     command_subject,
     consumer_name,
+    exhausted_subject,
+    status_subject,
 )
 from schemas.types import Provider
 from schemas.wire import decode, encode
@@ -36,9 +43,11 @@ from tests.integration import stage
 from worker.app import StartError, Worker
 from worker.core.limit import Limit
 from worker.embedded import EmbeddedServer
+from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.connection import ConnectError, NatsOptions, connect
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import STREAMS, Role, User, accounts_block, inbox_prefix, permissions
@@ -169,7 +178,9 @@ def settle(provider: Provider) -> Act:
             consumer_name(provider), COMMANDS_STREAM, inbox_prefix=b"_INBOX_worker."
         )
         delivery = JetStreamDelivery((await subscription.fetch(1, timeout=2))[0], ack_wait=4)
-        await delivery.in_progress()
+        # The server takes the first ones for answers to the delivery, which a worker may give.
+        for _ in range(3):
+            await delivery.in_progress()
         await delivery.ack()
 
     return act
@@ -201,6 +212,33 @@ async def write_status(client: Client) -> None:
     now = datetime.now(UTC)
     status = JobStatus(job_id="j", provider="esms", account="a", oa_id="o", state="queued", updated_at=now, worker="w")
     await JetStreamStatusBoard(client, timeout=2).settle(status)
+
+
+async def note_cancellation(client: Client) -> None:
+    await JetStreamCancellations(client, timeout=2).request("job")
+
+
+async def end_exhausted(client: Client) -> None:
+    newest = (await client.jetstream().stream_info(COMMANDS_STREAM)).state.last_seq
+    delivery = await find_exhausted(client, b'{"stream_seq": %d}' % newest, timeout=2)
+    assert delivery is not None
+    await delivery.ack()
+
+
+def listen(subject: str) -> Act:
+    async def act(client: Client) -> None:
+        await client.subscribe(subject, queue=CONTROL_QUEUE)
+        await client.flush()
+
+    return act
+
+
+def ask(subject: str) -> Act:
+    async def act(client: Client) -> None:
+        with contextlib.suppress(NoRespondersError):
+            await client.request(subject, timeout=2)
+
+    return act
 
 
 async def share_limit(client: Client) -> None:
@@ -246,12 +284,19 @@ NEEDS: dict[str, dict[str, Act]] = {
         **{f"followers.dead.{provider}": bury(provider) for provider in PROVIDERS},
         f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_status,
         f"$KV.{JOBS_BUCKET}.*": write_status,
+        f"$KV.{JOBS_BUCKET}.cancel.*": note_cancellation,
+        f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}": end_exhausted,
+        f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}": end_exhausted,
+        **{subject: listen(subject) for subject in (CANCEL_SUBJECTS, STATUS_SUBJECTS)},
+        **{subject: listen(subject) for subject in map(exhausted_subject, PROVIDERS)},
         f"$JS.API.STREAM.MSG.GET.KV_{LIMITS_BUCKET}": share_limit,
         f"$KV.{LIMITS_BUCKET}.*": share_limit,
         "_INBOX_worker.>": look,
     },
     "publisher": {
         **{command_subject(provider): order(provider) for provider in PROVIDERS},
+        CANCEL_SUBJECTS: ask("followers.cancel.job"),
+        STATUS_SUBJECTS: ask("followers.status.job"),
         "_INBOX_publisher.>": order("esms"),
     },
     "consumer": {
@@ -363,7 +408,15 @@ LISTENING = [">", "followers.>", "followers.page.>", "followers.fetch.esms", "$J
 INBOXES = [f"_INBOX_{role}.>" for role in ROLES]
 
 FORBIDDEN: dict[Role, Sequence[str]] = {
-    "worker": [*MANAGE, *CHANGE, *COMMANDS, *DEAD[1:], *BUCKETS[2:], *CONSUMERS, *READING[2:]],
+    "worker": [
+        *(set(MANAGE) - {f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}"}),
+        *CHANGE,
+        *COMMANDS,
+        *DEAD[1:],
+        *BUCKETS[2:],
+        *CONSUMERS,
+        *READING[2:],
+    ],
     "publisher": [*MANAGE, *CHANGE, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING],
     "consumer": [*MANAGE, *CHANGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING[:2]],
     "setup": [*MANAGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *TAKING, *READING],
@@ -474,6 +527,29 @@ async def test_the_workers_user_is_enough_for_all_of_a_workers_life(
     assert "nats.error" not in logs
 
 
+@pytest.mark.usefixtures("clean")
+async def test_who_publishes_a_command_may_ask_about_its_job_and_cancel_it(
+    guarded: EmbeddedServer, enter: Enter, tmp_path: Path
+) -> None:
+    publisher = (await enter("publisher")).client
+    async with stage.providers(followers=730) as providers:
+        providers.esms.inject(Fault(kind="hang", seconds=60, skip=1))
+        async with stage.replica(worker_sections(guarded, providers.accounts), tmp_path) as replica:
+            command = {"provider": "esms", "oa_id": OA_ID, "id": "unwanted"}
+            await publisher.jetstream().publish(command_subject("esms"), encode(command))
+
+            async def runs() -> bool:
+                reply = await publisher.request(status_subject("unwanted"), timeout=5)
+                return b'"state":"running"' in reply.data
+
+            await stage.until(runs, 20)
+            reply = await publisher.request(cancel_subject("unwanted"), timeout=5)
+            assert await replica.stop() == 0
+
+    assert decode(reply.data, JobStatus).state == "cancelled"
+    assert "permission" not in replica.log
+
+
 async def until_page(consumer: Client, count: int) -> None:
     """Read events as a consumer until there were `count` pages of each provider."""
     subscription = await consumer.jetstream().pull_subscribe("followers.>", durable=READER, stream=EVENTS_STREAM)
@@ -501,6 +577,8 @@ async def test_a_denied_permission_turns_readiness_off_with_the_reason(
 ) -> None:
     lame = next(name for name, (of, line) in lacking().items() if of.role == "worker" and line == lacks)
     async with stage.providers(followers=3) as providers:
+        # Longer than a few heartbeats: the server takes the first ones for answers to the delivery.
+        providers.esms.inject(Fault(kind="latency", seconds=3))
         settings = stage.settings(
             guarded.url,
             providers.accounts,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.subjects import (
+    CANCEL_SUBJECTS,
     COMMAND_SUBJECTS,
     COMMANDS_STREAM,
     DEAD_STREAM,
@@ -17,7 +18,9 @@ from schemas.subjects import (
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    STATUS_SUBJECTS,
     consumer_name,
+    exhausted_subject,
 )
 
 Role = Literal["worker", "publisher", "consumer", "setup", "admin"]
@@ -34,6 +37,8 @@ class Permissions:
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    answers: bool = False
+    """May also publish a reply to each request that it gets, wherever that wants it, for a short while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,8 @@ def permissions(user: User) -> Permissions | None:
     rules = {"worker": _worker, "publisher": _publisher, "consumer": _consumer, "setup": _setup}
     return Permissions(
         publish=rules[user.role](user),
-        subscribe=(f"{user.inbox or inbox_prefix(user.role)}.>",),
+        subscribe=(f"{user.inbox or inbox_prefix(user.role)}.>", *(_requests() if user.role == "worker" else ())),
+        answers=user.role == "worker",
     )
 
 
@@ -83,6 +89,8 @@ def _user(user: User) -> dict[str, Any]:
         "permissions": {
             "publish": {"allow": list(allowed.publish)},
             "subscribe": {"allow": list(allowed.subscribe)},
+            # Two: a worker hears a cancellation twice, in the queue group and beside it, and the server counts that.
+            **({"allow_responses": {"max": 2, "expires": "30s"}} if allowed.answers else {}),
         },
     }
 
@@ -104,14 +112,25 @@ def _worker(user: User) -> tuple[str, ...]:
         # Status: read and written by key.
         f"$JS.API.DIRECT.GET.{JOBS_STREAM}.>",
         f"$KV.{JOBS_BUCKET}.*",
+        # What is to be cancelled, for jobs that are queued or change hands.
+        f"$KV.{JOBS_BUCKET}.cancel.*",
+        # A command that the server gave up on: read, and deleted once its dead letter is stored.
+        f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}",
+        f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}",
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
     )
 
 
+def _requests() -> tuple[str, ...]:
+    # What people ask of workers, and what the server says when it gives up on a command.
+    return (CANCEL_SUBJECTS, STATUS_SUBJECTS, *map(exhausted_subject, PROVIDERS))
+
+
 def _publisher(user: User) -> tuple[str, ...]:
-    return COMMAND_SUBJECTS
+    # Who starts a job may ask about it and end it.
+    return (*COMMAND_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS)
 
 
 def _consumer(user: User) -> tuple[str, ...]:
