@@ -20,7 +20,7 @@ import nats.errors
 import structlog
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -182,16 +182,21 @@ class Worker:
         self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
 
     def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
-        async def answer(message: NatsMessage) -> NatsResponse:
+        async def answer(message: NatsMessage) -> None:
             assert self._control is not None
-            if not message.reply_to.startswith(INBOXES):
+            assert self._client is not None
+            asked, reply = message.raw_message.subject, message.raw_message.reply
+            given = await ask(self._control, asked.rpartition(".")[2])
+            if not reply.startswith(INBOXES):
                 # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
-                message.reply_to = ""
                 _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
-            given = await ask(self._control, message.raw_message.subject.rpartition(".")[2])
-            return NatsResponse(encode(given), headers={CONTENT_TYPE: JSON})
+                return
+            await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
 
-        self.broker.subscriber(subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE)(answer)
+        subscriber = self.broker.subscriber(
+            subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE, no_reply=True
+        )
+        subscriber(answer)
 
     async def _hear_cancel(self, message: NatsMessage) -> None:
         assert self._handler is not None
