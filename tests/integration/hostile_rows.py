@@ -188,15 +188,16 @@ ROWS = [
 
 PROCESS_ROWS = [
     ProcessRow(
-        key="gzip-bomb", behaviour="gzip of 0.4 MB that inflates to 400 MB",
+        key="gzip-bomb", behaviour="gzip of 0.4 MB that inflates to 400 MB, for every page but the first",
         outcome="failed `bad_response`; 1 page", bound="1 request, memory +30 MB",
     ),
     ProcessRow(
-        key="300-mb", behaviour="a body of 300 MB", outcome="failed `bad_response`; 1 page",
+        key="300-mb", behaviour="a body of 300 MB, for every page but the first",
+        outcome="failed `bad_response`; 1 page",
         bound="1 request, memory +30 MB",
     ),
     ProcessRow(
-        key="tiny-values", behaviour="15 MB of `{},{},{}…`, which naively decoded take 385–470 MB",
+        key="tiny-values", behaviour="15 MB of `{},{},{}…` for every page but the first; one takes 385–470 MB decoded",
         outcome="failed `bad_response`; 1 page", bound="1 request, memory +60 MB",
     ),
     ProcessRow(

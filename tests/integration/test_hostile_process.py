@@ -78,7 +78,7 @@ async def stage(nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFa
         accounts: dict[str, Any] = {}
         for provider in BOTH:
             for name, act in {**_SIZES, "429-for-ever": acts.limited("")}.items():
-                trial = Trial(f"{name}-{provider}", provider, act, frozenset({2}), None, KEY)
+                trial = Trial(f"{name}-{provider}", provider, act, frozenset({2, 3, 4}), None, KEY)
                 server.trials[trial.name] = trial
                 accounts[trial.name] = account(trial, server.url)
             for name, front in fronts.items():

@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -30,6 +31,8 @@ from worker.providers.inflate import Inflater
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for one TCP and TLS handshake."""
+LARGE = 512 * 1024
+"""Bytes; only one answer at a time may grow beyond that, and the others wait for it within their own deadline."""
 LONGEST_WAIT = 366 * 86400.0
 """Seconds; a longer `Retry-After` counts as this, so that adding it to a time can't overflow."""
 
@@ -76,6 +79,7 @@ class HttpClient:
         self._max_bytes = max_response_bytes
         self._max_connections = max_connections
         self._now = now
+        self._large = asyncio.Lock()
         self._client = httpx.AsyncClient(
             transport=AiohttpTransport(verify=_tls(), client=self._open_session),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -125,10 +129,7 @@ class HttpClient:
         encoding = headers.get(b"content-encoding", b"").decode("latin-1")
         try:
             # httpx inflates a whole chunk at once, so a small body could swell without bound: read it raw.
-            inflater = Inflater(encoding, self._max_bytes, response.url.host)
-            async for chunk in response.aiter_raw():
-                inflater.feed(chunk)
-            body = inflater.finish()
+            body = await self._collect(response, Inflater(encoding, self._max_bytes, response.url.host))
         except (FetchFailure, httpx.HTTPError, aiohttp.ClientError):
             # An error page that can't be read must not hide a 429 and how long to wait.
             if response.status_code == 200:
@@ -139,6 +140,18 @@ class HttpClient:
             return Answer(response.status_code, body)
         date = headers.get(b"date", b"").decode("latin-1")
         return Answer(response.status_code, body, retry_after(wait.decode("latin-1"), date, self._now))
+
+    async def _collect(self, response: httpx.Response, inflater: Inflater) -> bytes:
+        async with AsyncExitStack() as alone:
+            waits = True
+            async for chunk in response.aiter_raw():
+                for piece in inflater.pieces(chunk):
+                    inflater.feed(piece)
+                    if waits and inflater.held > LARGE:
+                        # Pages read ahead come together, so each at its limit they would be many times that.
+                        await alone.enter_async_context(self._large)
+                        waits = False
+            return inflater.finish()
 
 
 def retry_after(value: str, date: str, now: Callable[[], datetime]) -> float | None:

@@ -1,10 +1,13 @@
 """Bodies of bounded size, decompressed in bounded steps."""
 
 import zlib
+from collections.abc import Iterator
 
 from worker.core.errors import BadResponseError, GarbledResponseError
 
 _STEP = 64 * 1024
+_PIECE = 1024
+"""Bytes of gzip, which inflate to a megabyte at most."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -27,6 +30,19 @@ class Inflater:
         self._size = 0
         self._parts: list[bytes] = []
         self._zip = None if encoding in ("", "identity") else zlib.decompressobj(_GZIP)
+
+    @property
+    def held(self) -> int:
+        """Bytes held."""
+        return self._sent if self._zip is None else self._size
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """Cut `chunk` so that feeding one piece makes `held` grow by a megabyte at most."""
+        if self._zip is None or len(chunk) <= _PIECE:
+            yield chunk
+            return
+        for start in range(0, len(chunk), _PIECE):
+            yield chunk[start : start + _PIECE]
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes as sent. Raises BadResponseError (too many), GarbledResponseError (no gzip)."""
@@ -60,6 +76,8 @@ class Inflater:
             data = self._zip.unused_data if self._zip.eof else self._zip.unconsumed_tail
 
     def _too_big(self) -> BadResponseError:
+        # The error's traceback would keep them for as long as somebody keeps the error.
+        self._parts.clear()
         return BadResponseError(
             f"the answer of {self._host} is larger than {self._limit} bytes: ask for fewer rows with "
             "page_size, or raise max_response_bytes"
