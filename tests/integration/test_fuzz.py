@@ -3,6 +3,7 @@
 FUZZ_COMMANDS says how many commands (CI: a few hundred, a release: 20000), FUZZ_SEED which ones.
 """
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable
