@@ -231,6 +231,20 @@ async def test_a_signal_while_nats_is_down_stops_within_seconds(
         assert await replica.stop(timeout=6) == 0
 
 
+async def test_an_interrupted_worker_drains_and_says_that_it_was_interrupted(
+    server: EmbeddedServer, client: Client, providers: stage.Providers, tmp_path: Path
+) -> None:
+    providers.etelecom.inject(Fault(kind="latency", seconds=0.5, times=0))
+    async with stage.replica(stage.sections_for(server.url, providers.accounts), tmp_path) as replica:
+        await publish(client, "job")
+        await in_hand(providers)
+        replica.process.send_signal(signal.SIGINT)
+
+        assert await replica.ended() == 130
+    await page(client, "job", 1)
+    assert (await status(client, "job")).state == "queued"
+
+
 async def test_a_second_signal_changes_nothing(
     server: EmbeddedServer, client: Client, providers: stage.Providers, tmp_path: Path
 ) -> None:
