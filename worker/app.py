@@ -13,13 +13,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 import nats.errors
 import structlog
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage, NatsResponse, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -57,7 +58,7 @@ from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
-from worker.jetstream.topology import TopologyError, check_server, missing, reconcile
+from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
 from worker.ops import OpsServer, PrometheusMeter, Readiness
 from worker.providers import open_client
 from worker.settings import Settings, load
@@ -72,6 +73,8 @@ TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 DRAIN_WITHOUT_NATS = 2.0
 """Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
+INBOXES = "_INBOX"
+"""What the reply subject of a request starts with, as NATS clients make it."""
 CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
 REQUESTS_AT_ONCE = 64
@@ -169,6 +172,8 @@ class Worker:
             pull_sub=PullSub(batch_size=1, timeout=PULL_TIMEOUT),
             ack_policy=AckPolicy.MANUAL,
             decoder=_as_it_is,
+            # FastStream would publish an answer wherever a command's header `reply_to` says, with our rights.
+            no_reply=True,
             inbox_prefix=f"{self.settings.nats.inbox_prefix}.".encode(),
         )
         subscriber(take)
@@ -177,12 +182,21 @@ class Worker:
         self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
 
     def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
-        async def answer(message: NatsMessage) -> NatsResponse:
+        async def answer(message: NatsMessage) -> None:
             assert self._control is not None
-            given = await ask(self._control, message.raw_message.subject.rpartition(".")[2])
-            return NatsResponse(encode(given), headers={CONTENT_TYPE: JSON})
+            assert self._client is not None
+            asked, reply = message.raw_message.subject, message.raw_message.reply
+            given = await ask(self._control, asked.rpartition(".")[2])
+            if not reply.startswith(INBOXES):
+                # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
+                _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
+                return
+            await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
 
-        self.broker.subscriber(subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE)(answer)
+        subscriber = self.broker.subscriber(
+            subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE, no_reply=True
+        )
+        subscriber(answer)
 
     async def _hear_cancel(self, message: NatsMessage) -> None:
         assert self._handler is not None
@@ -310,13 +324,22 @@ class Worker:
             attempt.cancel()
 
     async def _check(self, client: Client) -> None:
-        try:
-            check_server(str(client.connected_server_version))
-            if self.settings.nats.auto_setup:
-                await reconcile(client, topology(self.settings))
-            problem = await missing(client)
-        except TopologyError as error:
-            raise StartError(" ".join(filter(None, (str(error), self._complaints.denied)))) from error
+        """Raise StartError when the server isn't as it should be; wait for one that went away since we connected."""
+        while True:
+            try:
+                check_server(str(client.connected_server_version))
+                if self.settings.nats.auto_setup:
+                    await reconcile(client, topology(self.settings))
+                problem = await missing(client)
+            except TopologyError as error:
+                denied = self._complaints.denied
+                if denied or not isinstance(error, UnansweredError):
+                    raise StartError(" ".join(filter(None, (str(error), denied)))) from error
+                self.readiness.why = "NATS does not answer"
+                _log.warning("nats.unanswered", reason=str(error))
+                await asyncio.sleep(WATCH_EVERY)
+            else:
+                break
         if problem is not None:
             raise StartError(problem)
 
@@ -363,10 +386,17 @@ class Worker:
         if self._complaints.denied:
             # Denied pulls and acks raise nothing anywhere: without this the worker would look well and do nothing.
             return self._complaints.denied
+        look = asyncio.create_task(missing(client))
         try:
-            return await missing(client)
+            while not look.done() and client.is_connected:
+                await asyncio.wait([look], timeout=LOOK_EVERY)
+            if not look.done():  # asked just before the connection broke: no answer will come
+                return self._complaints.outside or "NATS is not connected"
+            return look.result()
         except (nats.errors.Error, TopologyError, OSError) as error:
             return f"NATS does not answer ({type(error).__name__})"
+        finally:
+            look.cancel()
 
     async def _drain(self) -> None:
         """Finish the pages in hand, hand the jobs back, and only then let the connection go."""
@@ -415,7 +445,15 @@ class _Broker(NatsBroker):
         client = GuardedClient()
         await client.connect(**(self._connection_kwargs | self._callbacks))
         self.config.connect(client)
+        # FastStream subscribes by a look at the consumer, fails for good when the server is away just then, and
+        # makes the consumer with other settings when it is gone. It has been looked at, so binding is enough.
+        stream: Any = self.config.connection_state.stream
+        stream.pull_subscribe = partial(_bind, stream)
         return client
+
+
+async def _bind(js: JetStreamContext, *, stream: str, durable: str, inbox_prefix: bytes, **_: object) -> object:
+    return await js.pull_subscribe_bind(durable=durable, stream=stream, inbox_prefix=inbox_prefix)
 
 
 async def run_worker(settings: Settings) -> int:

@@ -98,7 +98,12 @@ class Replica:
     """`followers worker` as a process with an HTTP server."""
 
     def __init__(
-        self, sections: Mapping[str, Any], folder: Path, *, program: list[str] | None = None, **environment: str
+        self,
+        sections: Mapping[str, Any],
+        folder: Path,
+        *,
+        program: list[str] | None = None,
+        environment: Mapping[str, str],
     ) -> None:
         """Start it; its configuration and its output are in `folder`."""
         self.port = free_port()
@@ -113,7 +118,7 @@ class Replica:
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=clean | {"PYTHONPATH": str(ROOT), "FOLLOWERS_CONFIG": str(config)} | environment,
+                env=clean | {"PYTHONPATH": str(ROOT), "FOLLOWERS_CONFIG": str(config)} | dict(environment),
             )
 
     @property
@@ -173,10 +178,15 @@ class Replica:
 
 @contextlib.asynccontextmanager
 async def replica(
-    sections: Mapping[str, Any], folder: Path, *, ready: bool = True, program: list[str] | None = None, **env: str
+    sections: Mapping[str, Any],
+    folder: Path,
+    *,
+    ready: bool = True,
+    program: list[str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Replica]:
     """A worker process, ready unless told otherwise; nothing of it is left afterwards."""
-    started = Replica(sections, folder, program=program, **env)
+    started = Replica(sections, folder, program=program, environment=environment or {})
     try:
         if ready:
             await started.answers("/readyz", 200)

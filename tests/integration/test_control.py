@@ -12,11 +12,19 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from schemas import FollowerPage, JobCancelled, JobCompleted, JobFailed, JobStarted, JobWaiting, deadletters
-from schemas.subjects import COMMANDS_STREAM, JOBS_BUCKET, cancel_subject, consumer_name, status_subject
-from tests.integration.theatre import Stage, stage
+from schemas.subjects import (
+    COMMANDS_STREAM,
+    EVENTS_STREAM,
+    JOBS_BUCKET,
+    cancel_subject,
+    consumer_name,
+    job_subject,
+    status_subject,
+)
+from tests.integration.control_stage import Stage, stage
 from worker.embedded import EmbeddedServer
 from worker.jetstream.letters import LetterBox
-from worker.simulators import Fault
+from worker.simulators import OA_ID, Fault
 
 
 @pytest.fixture
@@ -147,6 +155,25 @@ async def test_what_can_not_be_an_id_is_refused_by_the_worker_and_the_command_li
 
     assert asked["error"]["code"] == "invalid_command"
     assert result.exit_code == 2
+
+
+async def test_an_answer_is_never_written_into_the_streams(place: Stage) -> None:
+    async with place.worker():
+        await place.publish("done")
+        before = await place.story("done")
+        victim = job_subject("etelecom", OA_ID, "done")
+
+        for reply in (victim, f"$KV.{JOBS_BUCKET}.done", "followers.dead.etelecom"):
+            await place.client.publish(status_subject("done"), reply=reply)
+        # Answered after those: one replica answers, in order.
+        status = await place.ask(status_subject("done"))
+
+        assert await place.story("done") == before
+        assert status["state"] == "completed"
+        assert await place.ask(status_subject("done")) == status
+        last = await place.client.jetstream().get_last_msg(EVENTS_STREAM, victim)
+    assert last.headers is not None
+    assert last.headers["ce-type"] == "vn.followers.job.completed.v1"
 
 
 async def test_a_cancellation_outlives_the_worker_that_had_the_job(place: Stage) -> None:

@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 
 from schemas import FollowerPage, JobCompleted, JobFailed, JobStarted, deadletters
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, dead_subject
-from tests.integration.theatre import Stage, stage
+from tests.integration.control_stage import Stage, stage
 from worker.embedded import EmbeddedServer
 from worker.jetstream.letters import LetterBox
 from worker.simulators import OA_ID, Fault

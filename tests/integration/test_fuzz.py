@@ -119,9 +119,10 @@ def terminal_events(stored: list[tuple[dict[str, str], bytes]]) -> dict[str, lis
 
 def ids(order: Order) -> set[str]:
     """The job that a command can be: the id in its body, else its message's."""
+    body: Any = None
     try:
         body: Any = decode(order.body, Any, "application/msgpack" if order.body[:1] > b"\x7f" else "application/json")
     except (ValueError, RecursionError):
-        body = None
+        pass  # then the id is the message's
     given = body.get("id") if isinstance(body, dict) else None
     return {given} if isinstance(given, str) else {order.message_id}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import nats.errors
 import nats.js.errors
 import pytest
 import structlog
@@ -21,14 +22,18 @@ from nats.js.api import ConsumerConfig
 from schemas.events import FollowerPage, JobCompleted, JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import (
+    CANCEL_SUBJECTS,
     COMMANDS_STREAM,
+    CONTROL_QUEUE,
     DEAD_STREAM,
     EVENTS_STREAM,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    STATUS_SUBJECTS,
     command_subject,
     consumer_name,
+    exhausted_subject,
 )
 from schemas.types import Provider
 from schemas.wire import decode, encode
@@ -36,9 +41,11 @@ from tests.integration import stage
 from worker.app import StartError, Worker
 from worker.core.limit import Limit
 from worker.embedded import EmbeddedServer
+from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.connection import ConnectError, NatsOptions, connect
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import STREAMS, Role, User, accounts_block, inbox_prefix, permissions
@@ -79,11 +86,15 @@ def lacking() -> dict[str, tuple[User, str]]:
     """A user for every line of every role that lacks just that line, by name."""
     made = {}
     for role in ROLES:
-        allowed = permissions(user(role))
-        lines = (*allowed.publish, *allowed.subscribe) if allowed else ()
-        for number, line in enumerate(lines):
+        for number, line in enumerate(lines_of(role)):
             made[f"{role}-{number}"] = (user(role, f"{role}-{number}"), line)
     return made
+
+
+def lines_of(role: Role) -> tuple[str, ...]:
+    """All that `role` may do on a server with a user of each role."""
+    allowed = permissions(user(role), [user(asker) for asker in ROLES])
+    return (*allowed.publish, *allowed.subscribe) if allowed else ()
 
 
 def config_with(lacking_users: dict[str, tuple[User, str]]) -> str:
@@ -117,7 +128,7 @@ async def entered(server: EmbeddedServer) -> AsyncIterator[Enter]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def enter(name: str) -> Guest:
-            role = name.partition("-")[0]
+            role: Role = name.partition("-")[0]  # type: ignore[assignment]
             guest = Guest(Client())
 
             async def note(error: Exception) -> None:
@@ -128,7 +139,7 @@ async def entered(server: EmbeddedServer) -> AsyncIterator[Enter]:
                 server.url,
                 user=name,
                 password=f"invented-{role}",
-                inbox_prefix=f"_INBOX_{role}",
+                inbox_prefix=inbox_prefix(role),
                 allow_reconnect=False,
                 error_cb=note,
             )
@@ -203,6 +214,55 @@ async def write_status(client: Client) -> None:
     await JetStreamStatusBoard(client, timeout=2).settle(status)
 
 
+async def lose_the_status(client: Client) -> None:
+    """Write a status of which somebody else has written a newer one: the leader is asked whose it is."""
+    job_id, board = uuid.uuid4().hex, JetStreamStatusBoard(client, timeout=2)
+    now = datetime.now(UTC)
+    status = JobStatus(
+        job_id=job_id, provider="esms", account="a", oa_id="o", state="running", updated_at=now, worker="w"
+    )
+    assert await board.get(job_id) is None
+    await client.jetstream(timeout=2).publish(f"$KV.{JOBS_BUCKET}.{job_id}", encode(status))
+    await board.settle(status)
+
+
+async def cancel(client: Client) -> None:
+    await JetStreamCancellations(client, timeout=2).request("nobody")
+
+
+async def end_exhausted(client: Client) -> None:
+    first = b'{"stream_seq": %d}' % (await client.jetstream().stream_info(COMMANDS_STREAM)).state.first_seq
+    delivery = await find_exhausted(client, first, timeout=2)
+    assert delivery is not None
+    await delivery.ack()
+
+
+def hear(subject: str) -> Act:
+    name, _, queue = subject.partition(" ")
+
+    async def act(client: Client) -> None:
+        await client.subscribe(name, queue=queue)
+        await client.flush()
+
+    return act
+
+
+def answer(inbox: str) -> Act:
+    async def act(client: Client) -> None:
+        await client.publish(inbox.replace(">", "request"), b"{}")
+        await client.flush()
+
+    return act
+
+
+def ask(subject: str) -> Act:
+    async def act(client: Client) -> None:
+        with contextlib.suppress(nats.errors.NoRespondersError):
+            await client.request(subject.replace("*", "nobody"), b"", timeout=2)
+
+    return act
+
+
 async def share_limit(client: Client) -> None:
     assert (await JetStreamLimit(client, ServerClock(), "shop", Limit(100.0)).take(1)).times
 
@@ -249,15 +309,25 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.GET.KV_{LIMITS_BUCKET}": share_limit,
         f"$KV.{LIMITS_BUCKET}.*": share_limit,
         "_INBOX_worker.>": look,
+        f"$JS.API.STREAM.MSG.GET.KV_{JOBS_BUCKET}": lose_the_status,
+        f"$KV.{JOBS_BUCKET}.cancel.*": cancel,
+        f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}": end_exhausted,
+        f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}": end_exhausted,
+        **{line: answer(line) for line in ("_INBOX.>", "_INBOX_consumer.>", "_INBOX_publisher.>")},
+        **{line: hear(line) for line in (CANCEL_SUBJECTS, f"{STATUS_SUBJECTS} {CONTROL_QUEUE}")},
+        **{line: hear(line) for line in (f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS)},
     },
     "publisher": {
         **{command_subject(provider): order(provider) for provider in PROVIDERS},
+        CANCEL_SUBJECTS: ask(CANCEL_SUBJECTS),
+        STATUS_SUBJECTS: ask(STATUS_SUBJECTS),
         "_INBOX_publisher.>": order("esms"),
     },
     "consumer": {
         f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{READER}": read_events,
         f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{READER}": read_events,
         f"$JS.ACK.{EVENTS_STREAM}.{READER}.>": read_events,
+        STATUS_SUBJECTS: ask(STATUS_SUBJECTS),
         f"$JS.API.STREAM.INFO.KV_{JOBS_BUCKET}": read_bucket,
         f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_bucket,
         "_INBOX_consumer.>": read_events,
@@ -296,12 +366,7 @@ async def mend(enter: Enter) -> None:
 
 def test_each_permission_has_an_act_that_needs_it() -> None:
     for role in ROLES:
-        allowed = permissions(user(role))
-
-        if allowed is None:
-            assert role == "admin"
-        else:
-            assert set(NEEDS[role]) == {*allowed.publish, *allowed.subscribe}
+        assert set(NEEDS.get(role, ())) == set(lines_of(role))
 
 
 @pytest.mark.parametrize(("role", "line"), [(role, line) for role, needs in NEEDS.items() for line in needs])
@@ -326,7 +391,7 @@ async def test_each_permission_is_needed_and_enough_for_its_act(enter: Enter, ro
 
 
 def _covers(line: str, refusal: str) -> bool:
-    return line.rstrip("*>").lower() in refusal.lower()
+    return line.partition(" ")[0].rstrip("*>").lower() in refusal.lower()
 
 
 # What each role must not do.
@@ -359,11 +424,30 @@ READING = [
     f"$JS.API.DIRECT.GET.{EVENTS_STREAM}.followers.page.esms.oa.job",
     f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{READER}",
 ]
-LISTENING = [">", "followers.>", "followers.page.>", "followers.fetch.esms", "$JS.>", "$KV.>", "$SYS.>", "_INBOX.>"]
+LISTENING = [
+    ">",
+    "followers.>",
+    "followers.status.*",
+    "followers.page.>",
+    "followers.fetch.esms",
+    "$JS.>",
+    "$KV.>",
+    "$SYS.>",
+    "_INBOX.>",
+]
 INBOXES = [f"_INBOX_{role}.>" for role in ROLES]
 
 FORBIDDEN: dict[Role, Sequence[str]] = {
-    "worker": [*MANAGE, *CHANGE, *COMMANDS, *DEAD[1:], *BUCKETS[2:], *CONSUMERS, *READING[2:]],
+    "worker": [
+        *(act for act in MANAGE if "MSG.DELETE.FOLLOWERS_COMMANDS" not in act),
+        *CHANGE,
+        *COMMANDS,
+        *DEAD[1:],
+        *BUCKETS[2:],
+        *CONSUMERS,
+        *READING[2:],
+        "orders.new",
+    ],
     "publisher": [*MANAGE, *CHANGE, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING],
     "consumer": [*MANAGE, *CHANGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING[:2]],
     "setup": [*MANAGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *TAKING, *READING],
@@ -459,6 +543,9 @@ async def test_the_workers_user_is_enough_for_all_of_a_workers_life(
             admin = (await enter("admin")).client
             for ack in orders.values():
                 await stage.command_settled(admin, ack.seq)
+            for act in ("status", "cancel"):
+                told = await publisher.request(f"followers.{act}.job-esms", b"", timeout=5)
+                assert decode(told.data, JobStatus).state == "completed"
             assert await third.stop() == 0
         logs = "".join(replica.log for replica in (first, second, third))
 

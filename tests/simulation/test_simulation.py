@@ -32,6 +32,8 @@ def test_every_job_is_complete_in_order_and_once_whatever_dies():
 
     assert total.kills > SEEDS / 2
     assert total.pauses > SEEDS / 2
+    assert total.cancelled > SEEDS / 10
+    assert total.reopened > SEEDS / 30
 
 
 def _caught(breakage: Breakage, seeds: int) -> bool:

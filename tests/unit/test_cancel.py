@@ -280,3 +280,26 @@ async def test_the_status_is_what_the_bucket_has():
     assert (known.state, known.reason) == ("waiting", "rate_limited")
     assert isinstance(unknown, ControlError)
     assert unknown.error.code == "not_found"
+
+
+async def test_an_event_that_is_under_way_is_waited_for_and_not_taken_for_anothers():
+    replica = Replica()
+    replica.client.fail_next(RateLimitedError("slow", retry_after=3600))
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def hold_the_waiting_event(subject: str) -> None:
+        if len(replica.log.on(subject)) == 1:
+            reached.set()
+            await go.wait()
+
+    replica.log.before_publish = hold_the_waiting_event
+    task = asyncio.create_task(replica.handle(command()))
+    await reached.wait()
+
+    replica.handler.cancel("j1")
+    await asyncio.sleep(0)
+    go.set()
+    delivery = await asyncio.wait_for(task, 1)
+
+    assert kinds(replica.events) == ["started", "waiting", "cancelled"]
+    assert delivery.acks == 1

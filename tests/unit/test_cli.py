@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from worker import __version__
 from worker.cli import app
 
-COMMANDS = ("demo", "worker", "setup", "fetch", "jobs", "status", "pages", "schema", "simulate")
+COMMANDS = ("demo", "worker", "setup", "fetch", "jobs", "status", "cancel", "pages", "schema", "simulate")
 
 
 def followers(*arguments: str, env: dict[str, str] | None = None) -> Result:
@@ -31,6 +31,14 @@ def test_help_of_each_command_teaches_by_example(command: str) -> None:
 
     assert result.exit_code == 0
     assert f"followers {command}" in result.stdout.partition("Examples")[2]
+
+
+@pytest.mark.parametrize("command", ["list", "show", "retry", "purge"])
+def test_help_of_each_command_for_dead_letters_teaches_by_example(command: str) -> None:
+    result = followers("dead", command, "--help")
+
+    assert result.exit_code == 0
+    assert f"followers dead {command}" in result.stdout.partition("Examples")[2]
 
 
 def test_the_version_is_printed() -> None:

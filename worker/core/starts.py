@@ -21,7 +21,7 @@ class Starts:
     """Reserved starts of one account. Times are seconds of the event loop's clock."""
 
     def __init__(self, account: str, share: Share, dice: Callable[[], float], on_more: Callable[[], None]) -> None:
-        """`account`: for the log. `dice`: a number in [0, 1). `on_more`: called after each answer."""
+        """`account`: for the log. `dice`: a number in [0, 1). `on_more`: called when starts, or none, were given."""
         self.share = share
         self._account, self._dice, self._on_more = account, dice, on_more
         self._burst, self._grace = share.limit.burst, share.limit.grace
