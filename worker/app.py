@@ -8,11 +8,13 @@ import contextlib
 import logging
 import os
 import random
+import signal
 import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 import nats.errors
@@ -57,7 +59,7 @@ from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
-from worker.jetstream.topology import TopologyError, check_server, missing, reconcile
+from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
 from worker.ops import OpsServer, PrometheusMeter, Readiness
 from worker.providers import open_client
 from worker.settings import Settings, load
@@ -72,6 +74,8 @@ TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 DRAIN_WITHOUT_NATS = 2.0
 """Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
+INBOXES = "_INBOX"
+"""What the reply subject of a request starts with, as NATS clients make it."""
 CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
 REQUESTS_AT_ONCE = 64
@@ -92,6 +96,8 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         """Take the settings; nothing is opened before the start."""
         self.settings = settings
+        self.interrupted: bool | None = None
+        """None: somebody else owns the signals. Else: SIGINT came, so the exit code is 130."""
         # Not the pod's name alone: a restarted pod keeps its name, and must not take itself for its predecessor.
         self.name = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:8]}"
         self.readiness = Readiness()
@@ -169,6 +175,8 @@ class Worker:
             pull_sub=PullSub(batch_size=1, timeout=PULL_TIMEOUT),
             ack_policy=AckPolicy.MANUAL,
             decoder=_as_it_is,
+            # FastStream would publish an answer wherever a command's header `reply_to` says, with our rights.
+            no_reply=True,
             inbox_prefix=f"{self.settings.nats.inbox_prefix}.".encode(),
         )
         subscriber(take)
@@ -182,9 +190,11 @@ class Worker:
             assert self._client is not None
             asked, reply = message.raw_message.subject, message.raw_message.reply
             given = await ask(self._control, asked.rpartition(".")[2])
-            # Whoever asks names the subject of the answer: it must not get into the streams in our name.
-            if reply and not reply.startswith(("followers.", "$")):
-                await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
+            if not reply.startswith(INBOXES):
+                # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
+                _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
+                return
+            await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
 
         subscriber = self.broker.subscriber(
             subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE, no_reply=True
@@ -247,6 +257,9 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
+        if self.interrupted is not None:
+            # In place of FastStream's own handler, which takes SIGINT for SIGTERM.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         ops = OpsServer(self.readiness, self._registry)
         worker = self.settings.worker
         if worker.http_port:
@@ -270,6 +283,10 @@ class Worker:
                     account.gate.close()
                 await account.client.close()
             await ops.stop()
+
+    def _interrupt(self) -> None:
+        self.interrupted = not self.draining.is_set()
+        self.app.exit()
 
     async def _connect(self) -> None:
         client = self._client = await self._reach()
@@ -317,13 +334,22 @@ class Worker:
             attempt.cancel()
 
     async def _check(self, client: Client) -> None:
-        try:
-            check_server(str(client.connected_server_version))
-            if self.settings.nats.auto_setup:
-                await reconcile(client, topology(self.settings))
-            problem = await missing(client)
-        except TopologyError as error:
-            raise StartError(" ".join(filter(None, (str(error), self._complaints.denied)))) from error
+        """Raise StartError when the server isn't as it should be; wait for one that went away since we connected."""
+        while True:
+            try:
+                check_server(str(client.connected_server_version))
+                if self.settings.nats.auto_setup:
+                    await reconcile(client, topology(self.settings))
+                problem = await missing(client)
+            except TopologyError as error:
+                denied = self._complaints.denied
+                if denied or not isinstance(error, UnansweredError):
+                    raise StartError(" ".join(filter(None, (str(error), denied)))) from error
+                self.readiness.why = "NATS does not answer"
+                _log.warning("nats.unanswered", reason=str(error))
+                await asyncio.sleep(WATCH_EVERY)
+            else:
+                break
         if problem is not None:
             raise StartError(problem)
 
@@ -370,10 +396,17 @@ class Worker:
         if self._complaints.denied:
             # Denied pulls and acks raise nothing anywhere: without this the worker would look well and do nothing.
             return self._complaints.denied
+        look = asyncio.create_task(missing(client))
         try:
-            return await missing(client)
+            while not look.done() and client.is_connected:
+                await asyncio.wait([look], timeout=LOOK_EVERY)
+            if not look.done():  # asked just before the connection broke: no answer will come
+                return self._complaints.outside or "NATS is not connected"
+            return look.result()
         except (nats.errors.Error, TopologyError, OSError) as error:
             return f"NATS does not answer ({type(error).__name__})"
+        finally:
+            look.cancel()
 
     async def _drain(self) -> None:
         """Finish the pages in hand, hand the jobs back, and only then let the connection go."""
@@ -422,13 +455,25 @@ class _Broker(NatsBroker):
         client = GuardedClient()
         await client.connect(**(self._connection_kwargs | self._callbacks))
         self.config.connect(client)
+        # FastStream subscribes by a look at the consumer, fails for good when the server is away just then, and
+        # makes the consumer with other settings when it is gone. It has been looked at, so binding is enough.
+        stream: Any = self.config.connection_state.stream
+        stream.pull_subscribe = partial(_bind, stream)
         return client
 
 
+async def _bind(js: JetStreamContext, *, stream: str, durable: str, inbox_prefix: bytes, **_: object) -> object:
+    return await js.pull_subscribe_bind(durable=durable, stream=stream, inbox_prefix=inbox_prefix)
+
+
 async def run_worker(settings: Settings) -> int:
-    """Run one replica until SIGTERM or SIGINT. Returns the exit code: 0 stopped, 2 can't start as configured."""
+    """Run one replica until SIGTERM or SIGINT, draining it then.
+
+    Returns the exit code: 0 stopped, 130 interrupted, 2 can't start as configured.
+    """
     try:
         worker = Worker(settings)
+        worker.interrupted = False
         await worker.app.run()
     except StartError as error:
         _log.error("worker.not_started", reason=str(error))
@@ -437,7 +482,7 @@ async def run_worker(settings: Settings) -> int:
         # Told to stop while NATS is away: nothing can be handed back, and ack_wait brings the commands to others.
         _log.warning("worker.stopped_without_nats")
     _log.info("worker.stopped")
-    return 0
+    return 130 if worker.interrupted else 0
 
 
 def run(settings: Settings) -> int:

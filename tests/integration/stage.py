@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
@@ -33,6 +34,8 @@ from worker.simulators import (
 )
 
 ROOT = Path(__file__).parents[2]
+in_the_long_run = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="set LONG_TESTS=1 to run it")
+"""On a variant that takes seconds and of which a shorter relative runs always."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,12 @@ class Replica:
     """`followers worker` as a process with an HTTP server."""
 
     def __init__(
-        self, sections: Mapping[str, Any], folder: Path, *, program: list[str] | None = None, **environment: str
+        self,
+        sections: Mapping[str, Any],
+        folder: Path,
+        *,
+        program: list[str] | None = None,
+        environment: Mapping[str, str],
     ) -> None:
         """Start it; its configuration and its output are in `folder`."""
         self.port = free_port()
@@ -113,7 +121,7 @@ class Replica:
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=clean | {"PYTHONPATH": str(ROOT), "FOLLOWERS_CONFIG": str(config)} | environment,
+                env=clean | {"PYTHONPATH": str(ROOT), "FOLLOWERS_CONFIG": str(config)} | dict(environment),
             )
 
     @property
@@ -173,10 +181,15 @@ class Replica:
 
 @contextlib.asynccontextmanager
 async def replica(
-    sections: Mapping[str, Any], folder: Path, *, ready: bool = True, program: list[str] | None = None, **env: str
+    sections: Mapping[str, Any],
+    folder: Path,
+    *,
+    ready: bool = True,
+    program: list[str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Replica]:
     """A worker process, ready unless told otherwise; nothing of it is left afterwards."""
-    started = Replica(sections, folder, program=program, **env)
+    started = Replica(sections, folder, program=program, environment=environment or {})
     try:
         if ready:
             await started.answers("/readyz", 200)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
+import nats
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -99,7 +100,8 @@ async def fleet(nats_server: EmbeddedServer, nats_client: Client, js: JetStreamC
 
 async def seen(simulator: EtelecomSimulator, seconds: float = SECONDS) -> list[float]:
     """Return when requests came in the next `seconds` after the first one."""
-    await simulator.journal.until(lambda counters: counters.get("requests", 0) > 0)
+    async with asyncio.timeout(10):
+        await simulator.journal.until(lambda counters: counters.get("requests", 0) > 0)
     began = simulator.requests[-1].at
     await asyncio.sleep(seconds)
     return [entry.at for entry in simulator.requests if began <= entry.at < began + seconds]
@@ -146,6 +148,26 @@ async def test_without_the_bucket_four_replicas_stay_under_the_limit_and_share_i
     assert len(again) >= 0.95 * RATE * SECONDS
     times = [entry.at for entry in shop.requests]
     assert worst_second(times) <= RATE * 1.01 + Limit(RATE).burst
+
+
+async def test_a_server_that_dies_and_comes_back_is_no_reason_to_exceed_the_limit(
+    private_nats_server: EmbeddedServer, shop: EtelecomSimulator
+) -> None:
+    client = await nats.connect(private_nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    fleet = Fleet(private_nats_server, client)
+    async with fleet.of(4, shop=(shop, RATE)):
+        for number in range(12):
+            await fleet.command(f"job-{number}", "shop")
+        await seen(shop, 1.0)
+
+        await private_nats_server.kill()
+        await asyncio.sleep(2.0)
+        await private_nats_server.restart()
+        before = len(shop.requests)
+        await until(lambda: len(shop.requests) > before + RATE, seconds=20.0)
+
+    await client.close()
+    assert worst_second([entry.at for entry in shop.requests]) <= RATE * 1.01 + Limit(RATE).burst
 
 
 async def test_no_limit_asks_no_bucket(fleet: Fleet, shop: EtelecomSimulator) -> None:

@@ -78,10 +78,8 @@ async def replica(
     sections = stage.sections_for(server.url, accounts, worker={"retry_for": 0.5})
     folder = tmp_path_factory.mktemp("replica")
     # A proxy of the environment would be sent every key.
-    proxy: dict[str, Any] = dict.fromkeys(
-        ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), thief.url
-    )
-    async with stage.replica(sections, folder, **proxy) as replica:
+    proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), thief.url)
+    async with stage.replica(sections, folder, environment=proxy) as replica:
         yield replica
 
 

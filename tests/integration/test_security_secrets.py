@@ -180,7 +180,7 @@ async def test_canaries_come_out_nowhere_but_in_pages(server: EmbeddedServer, cl
         async with stage.replica(sections, tmp_path) as replica:
             acks = [await js.publish(*order(name, number)) for number, name in enumerate(ANSWERS)]
             for number, wrong in enumerate(WRONG_COMMANDS):
-                body = {"provider": "etelecom", "oa_id": "1", "account": "page", "id": f"wrong-{number}", **wrong}
+                body: dict[str, object] = {"provider": "etelecom", "oa_id": "1", "id": f"wrong-{number}", **wrong}
                 acks.append(await js.publish("followers.fetch.etelecom", encode(body)))
             acks.append(await js.publish("followers.fetch.esms", EVERYTHING.encode()))
             acks.append(await js.publish("followers.fetch.etelecom", EVERYTHING.encode()[:-20]))

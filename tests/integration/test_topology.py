@@ -36,7 +36,7 @@ async def test_an_empty_server_gets_what_the_contract_says(js: JetStreamContext,
     assert (events.max_age, (await js.stream_info(DEAD_STREAM)).config.max_age) == (7 * DAY, 30 * DAY)
     for provider in ("etelecom", "esms"):
         consumer = (await js.consumer_info(COMMANDS_STREAM, f"worker-{provider}")).config
-        assert (consumer.filter_subject, consumer.deliver_subject) == (f"followers.fetch.{provider}", None)
+        assert (consumer.filter_subjects, consumer.deliver_subject) == ([f"followers.fetch.{provider}"], None)
         assert (consumer.ack_wait, consumer.max_deliver, consumer.max_ack_pending) == (30, -1, 10_000)
 
 

@@ -5,7 +5,6 @@ matter of microseconds; otherwise a request queues: jobs take turns, each job's 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,17 +13,15 @@ import structlog
 from schemas.types import Provider, WaitReason
 from worker.core.breaker import Breaker
 from worker.core.errors import FetchFailure, GarbledResponseError, ProviderUnavailableError, RateLimitedError
-from worker.core.limit import BURST_SECONDS
 from worker.core.share import Share
+from worker.core.starts import Starts
 from worker.core.turns import Place, Turns
 from worker.core.world import Meter, World
 
-LOOK_AGAIN = 5.0
-"""Seconds between two looks at a limit that is blocked far ahead: an operator may have reset it."""
 SLOWEST = 60.0
 """Seconds: the longest pause after a rate-limited answer that names none."""
-EARLY = 0.001
-"""Seconds: what timers are exact to."""
+PROBE_LOST = 5.0
+"""Seconds after which somebody else may be the probe, when the one who was granted it doesn't claim it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,24 +68,13 @@ class Gate:
         self.last_failure: ProviderUnavailableError | None = None
         """What opened the circuit."""
         self._account, self._provider = account, provider
-        self._breaker, self._share = breaker, share
+        self._breaker = breaker
+        self._starts = Starts(account, share, dice, self._more) if share else None
         self._meter, self._dice = meter, dice
         self._pause, self._longest = pause, longest
-        self._burst = share.limit.burst if share else 0
-        self._grace = share.limit.grace if share else 0.0
         self._turns = Turns()
-        self._starts: deque[float] = deque()
-        """Reserved starts, ascending."""
-        self._window, self._lately, self._before = 0.0, 0, 0
-        """When the count of requests began, the count, and that of the window before."""
         self._alone = False
-        self._debt = 0
-        """Requests made without a start of their own, such as eSMS's second endpoint: paid with the next starts."""
         self._blocked_until, self._blocked_at, self._strikes = 0.0, 0.0, 0
-        self._full_until = 0.0
-        self._ask_at = 0.0
-        self._asking: asyncio.Task[None] | None = None
-        self._saying: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -97,10 +83,12 @@ class Gate:
         if self._turns.waiting:
             return None
         now = _now()
-        if self._hold(now) > 0 or self._take_start(now) is None:
+        if self._hold(now) > 0:
             return None
-        if self._share is not None and len(self._starts) <= self._burst // 2:
-            self._ask_for_more(now)
+        if self._starts is not None:
+            if self._starts.take(now) is None:
+                return None
+            self._starts.want(now, 0)
         return self._admit(now)
 
     def queue(self, job: str) -> Place:
@@ -117,7 +105,8 @@ class Gate:
         if not place.granted.done():
             return None
         now = _now()
-        if (self._share is not None and now > place.start + self._grace + EARLY) or self._hold(now) > 0:
+        lapsed = self._starts is not None and self._starts.is_late(place.start, now)
+        if lapsed or self._hold(now) > 0:
             self._turns.back(place)
             self._serve()
             return None
@@ -128,11 +117,10 @@ class Gate:
         """Get out of line; a grant that was not claimed is the next one's."""
         if place.claimed:
             return
-        if place.granted.done():
-            if self._share is not None:
-                self._starts.appendleft(place.start)
-        else:
+        if not place.granted.done():
             self._turns.remove(place)
+        elif self._starts is not None:
+            self._starts.give_back(place.start)
         self._serve()
 
     def outlook(self, place: Place) -> Outlook:
@@ -142,10 +130,11 @@ class Gate:
             return Outlook(max(self._breaker.until, now), "circuit_open", ours=False)
         if self._blocked_until > now:
             return Outlook(self._blocked_until, "rate_limited", ours=False)
-        if self._share is None:
+        if self._starts is None:
             return Outlook(now, "rate_limited", ours=True)
-        first = self._starts[0] if self._starts else max(now, self._full_until)
-        return Outlook(first + self._turns.ahead(place) * self._share.limit.interval, "rate_limited", ours=True)
+        interval = self._starts.share.limit.interval
+        until = self._starts.expected_at(now) + self._turns.ahead(place) * interval
+        return Outlook(until, "rate_limited", ours=True)
 
     def answered(self, admission: Admission, requests: int) -> None:
         """The request gave a page, in `requests` HTTP requests."""
@@ -180,64 +169,43 @@ class Gate:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in (self._asking, *self._saying):
-            if task is not None:
-                task.cancel()
+        if self._starts is not None:
+            self._starts.close()
 
     def _admit(self, now: float) -> Admission:
         probe = self._breaker.enter(now)
         if probe:
             _log.info("circuit.probe", account=self._account)
             self._meter.circuit_changed(self._provider, self._account, "half_open")
-        if now - self._window >= BURST_SECONDS:
-            self._before = self._lately if now - self._window < 2 * BURST_SECONDS else 0
-            self._window, self._lately = now, 0
-        self._lately += 1
+        if self._starts is not None:
+            self._starts.used(now)
         return Admission(now, probe)
 
     def _hold(self, now: float) -> float:
         """Return the seconds until the provider may be asked at all."""
         return max(self._breaker.wait(now), self._blocked_until - now)
 
-    def _take_start(self, now: float) -> float | None:
-        """Use up a reserved start that is due; return its time, None when there is none."""
-        if self._share is None:
-            return now
-        starts = self._starts
-        while starts and starts[0] <= now + EARLY:
-            start = starts.popleft()
-            if start + self._grace < now:
-                continue  # too late: with others' starts it would make a burst
-            if not self._debt:
-                return start
-            self._debt -= 1
-        return None
-
     def _serve(self) -> None:
         """Grant what may start now, see to it that more can, and set the timer for the next look."""
         now = _now()
         hold = self._hold(now)
         while self._turns.waiting and hold <= 0:
-            start = self._take_start(now)
+            start = now if self._starts is None else self._starts.take(now)
             if start is None:
                 break
             self._turns.grant(start)
             if self._breaker.state != "closed":
-                hold = LOOK_AGAIN  # the others see what becomes of the probe
+                hold = PROBE_LOST  # the others see what becomes of the probe
         if not self._turns.waiting or self._closed:
             return
-        if hold <= 0:
-            self._ask_for_more(now)
-        self._look_at(now, hold)
+        at: float | None = now + hold
+        if hold <= 0 and self._starts is not None:
+            self._starts.want(now, self._turns.waiting)
+            at = self._starts.look_at
+        self._look_again(at, now)
 
-    def _look_at(self, now: float, hold: float) -> None:
-        if hold > 0:
-            at = now + hold
-        elif self._starts:
-            at = self._starts[0]
-        elif self._asking is None:
-            at = self._ask_at
-        else:
+    def _look_again(self, at: float | None, now: float) -> None:
+        if at is None:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -245,36 +213,10 @@ class Gate:
         if at != float("inf"):
             self._timer = asyncio.get_running_loop().call_at(max(at, now), self._serve)
 
-    def _ask_for_more(self, now: float) -> None:
-        if self._share is None or self._asking is not None or now < self._ask_at:
-            return
-        wanted = min(self._burst, self._turns.waiting + self._debt + self._soon(now))
-        held = len(self._starts)
-        if wanted and held <= wanted // 2:
-            self._asking = asyncio.get_running_loop().create_task(self._ask(self._share, wanted - held))
-
-    def _soon(self, now: float) -> int:
-        """Return how many requests are to be expected while a reserved start keeps: as many as there were lately."""
-        if self._burst == 1 or now - self._window >= 2 * BURST_SECONDS:
-            return 0
-        return max(self._lately, self._before)
-
-    async def _ask(self, share: Share, count: int) -> None:
-        try:
-            taken = await share.take(count)
-        except Exception:
-            # Whoever is in line must not wait for ever for a fault of ours.
-            _log.exception("limit.fault", account=self._account)
-            self._ask_at = _now() + 1.0
-        else:
-            now = _now()
-            self._full_until = taken.free_at
-            self._starts.extend(start for start in taken.times if start >= self._blocked_until)
-            if not taken.times:
-                self._ask_at = now + max(0.05, min(LOOK_AGAIN, taken.free_at - now)) * (0.5 + self._dice() / 2)
-        finally:
-            self._asking = None
-        if share.alone != self._alone:
+    def _more(self) -> None:
+        """The shared limit has answered."""
+        share = self._starts.share if self._starts is not None else None
+        if share is not None and share.alone != self._alone:
             self._alone = share.alone
             self._meter.limit_shared(self._provider, self._account, shared=not share.alone)
         self._serve()
@@ -286,23 +228,21 @@ class Gate:
         if named is None:
             if old:
                 return  # it was under way when another one was told: the same news once more
-            named = min(SLOWEST, self._pause * 2 ** min(self._strikes, 30)) * (0.5 + self._dice() / 2)
+            named = min(SLOWEST, self._pause * 2.0 ** min(self._strikes, 30)) * (0.5 + self._dice() / 2)
             self._strikes += 1
         until = now + min(named, self._longest)
         self._blocked_at = now
         if until <= self._blocked_until + (1.0 if old else 0.0):
             return
         self._blocked_until = until
-        self._starts.clear()
         _log.warning("limit.pushed", account=self._account, seconds=round(until - now, 3))
-        if self._share is not None:
-            task = asyncio.get_running_loop().create_task(self._share.push(until))
-            self._saying.add(task)
-            task.add_done_callback(self._saying.discard)
+        if self._starts is not None:
+            self._starts.push(until)
 
     def _charge(self, requests: int) -> None:
-        if self._share is not None:
-            self._debt += max(0, requests - 1)
+        """Account for requests beyond the first, such as to eSMS's second endpoint."""
+        if requests > 1 and self._starts is not None:
+            self._starts.owe(requests - 1)
 
     def _tell_breaker(self, tell: Callable[[], None]) -> None:
         before = self._breaker.state

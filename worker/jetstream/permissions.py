@@ -12,6 +12,7 @@ from schemas.subjects import (
     CANCEL_SUBJECTS,
     COMMAND_SUBJECTS,
     COMMANDS_STREAM,
+    CONTROL_QUEUE,
     DEAD_STREAM,
     DEAD_SUBJECTS,
     EVENTS_STREAM,
@@ -37,8 +38,7 @@ class Permissions:
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    answers: bool = False
-    """May also publish a reply to each request that it gets, wherever that wants it, for a short while."""
+    """A subject, or a subject and the only queue group in which it may be subscribed to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +56,23 @@ class User:
 
 def inbox_prefix(role: Role) -> str:
     """Return what `nats.inbox_prefix` must be for a user of `role`: nobody reads another one's replies."""
-    return f"_INBOX_{role}"
+    return "_INBOX" if role == "admin" else f"_INBOX_{role}"
 
 
-def permissions(user: User) -> Permissions | None:
-    """Return what `user` may do; None means everything in the account (`admin`, for people)."""
+def permissions(user: User, askers: Sequence[User] = ()) -> Permissions | None:
+    """Return what `user` may do; None means everything in the account (`admin`, for people).
+
+    `askers`: those whose requests a worker may answer. NATS has a general leave to answer (`allow_responses`), but
+    then whoever asks could name any subject for the reply, and have the worker write there.
+    """
     if user.role == "admin":
         return None
     rules = {"worker": _worker, "publisher": _publisher, "consumer": _consumer, "setup": _setup}
+    worker = user.role == "worker"
+    inboxes = sorted({_inbox(asker) for asker in askers if asker.role in _ASKING}) if worker else []
     return Permissions(
-        publish=rules[user.role](user),
-        subscribe=(f"{user.inbox or inbox_prefix(user.role)}.>", *(_requests() if user.role == "worker" else ())),
-        answers=user.role == "worker",
+        publish=(*rules[user.role](user), *inboxes),
+        subscribe=(_inbox(user), *(_HEARD if worker else ())),
     )
 
 
@@ -76,12 +81,25 @@ def accounts_block(users: Sequence[User], *, account: str = "FOLLOWERS") -> str:
 
     A server with accounts and without `no_auth_user` refuses the anonymous.
     """
-    listed = [_user(user) for user in users]
+    listed = [_user(user, users) for user in users]
     return f"accounts: {json.dumps({account: {'jetstream': 'enabled', 'users': listed}}, indent=2)}\n"
 
 
-def _user(user: User) -> dict[str, Any]:
-    allowed = permissions(user)
+_ASKING: tuple[Role, ...] = ("publisher", "consumer", "admin")
+_HEARD = (
+    # Each worker looks whether it has the job; one of them answers.
+    CANCEL_SUBJECTS,
+    f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
+    *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
+)
+
+
+def _inbox(user: User) -> str:
+    return f"{user.inbox or inbox_prefix(user.role)}.>"
+
+
+def _user(user: User, others: Sequence[User]) -> dict[str, Any]:
+    allowed = permissions(user, others)
     if allowed is None:
         return dict(user.login)
     return {
@@ -89,8 +107,6 @@ def _user(user: User) -> dict[str, Any]:
         "permissions": {
             "publish": {"allow": list(allowed.publish)},
             "subscribe": {"allow": list(allowed.subscribe)},
-            # Two: a worker hears a cancellation twice, in the queue group and beside it, and the server counts that.
-            **({"allow_responses": {"max": 2, "expires": "30s"}} if allowed.answers else {}),
         },
     }
 
@@ -109,12 +125,12 @@ def _worker(user: User) -> tuple[str, ...]:
         "followers.page.>",
         "followers.job.>",
         *DEAD_SUBJECTS,
-        # Status: read and written by key.
+        # Status: read and written by key; where two write, the leader says who was first.
         f"$JS.API.DIRECT.GET.{JOBS_STREAM}.>",
+        f"$JS.API.STREAM.MSG.GET.{JOBS_STREAM}",
         f"$KV.{JOBS_BUCKET}.*",
-        # What is to be cancelled, for jobs that are queued or change hands.
         f"$KV.{JOBS_BUCKET}.cancel.*",
-        # A command that the server gave up on: read, and deleted once its dead letter is stored.
+        # A command that the server no longer delivers ends by being deleted.
         f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}",
         f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}",
         # The limit that replicas share: asked of the leader, changed by key.
@@ -123,13 +139,7 @@ def _worker(user: User) -> tuple[str, ...]:
     )
 
 
-def _requests() -> tuple[str, ...]:
-    # What people ask of workers, and what the server says when it gives up on a command.
-    return (CANCEL_SUBJECTS, STATUS_SUBJECTS, *map(exhausted_subject, PROVIDERS))
-
-
 def _publisher(user: User) -> tuple[str, ...]:
-    # Who starts a job may ask about it and end it.
     return (*COMMAND_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS)
 
 
@@ -141,7 +151,8 @@ def _consumer(user: User) -> tuple[str, ...]:
         *(f"$JS.API.CONSUMER.INFO.{reader}" for reader in readers),
         *(f"$JS.API.CONSUMER.MSG.NEXT.{reader}" for reader in readers),
         *(f"$JS.ACK.{reader}.>" for reader in readers),
-        # The status of a job, by key.
+        # The status of a job, asked of a worker or read by key.
+        STATUS_SUBJECTS,
         f"$JS.API.STREAM.INFO.{JOBS_STREAM}",
         f"$JS.API.DIRECT.GET.{JOBS_STREAM}.>",
     )

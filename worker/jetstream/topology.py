@@ -23,6 +23,7 @@ __all__ = [
     "ServerTooOldError",
     "TopologyConfig",
     "TopologyError",
+    "UnansweredError",
     "check",
     "check_server",
     "missing",
@@ -32,6 +33,8 @@ __all__ = [
 OLDEST_SERVER = (2, 10, 25)
 _API_TIMEOUT = 5.0
 _NOT_FOUND = {10014, 10059}
+_NO_LEADER = {10008, 10009}
+"""JetStream is temporarily unavailable, this server isn't its leader: a cluster is electing one."""
 _EXISTS = {10058, 10148}
 _HINTS = {
     10005: "the cluster has too few servers for it: lower nats.replicas",
@@ -47,6 +50,10 @@ _HINTS = {
 
 class TopologyError(Exception):
     """JetStream can't be asked, or isn't there; the message says what to do."""
+
+
+class UnansweredError(TopologyError):
+    """JetStream gave no answer now: the same question may be answered later."""
 
 
 class ServerTooOldError(TopologyError):
@@ -94,7 +101,7 @@ def check_server(version: str) -> None:
 async def missing(client: Client) -> str | None:
     """Return one line that names what isn't on the server and what to run, or None when all of it is there.
 
-    Raises TopologyError when JetStream can't be asked.
+    Raises TopologyError when JetStream can't be asked, UnansweredError when asking again may help.
     """
     absent = [str(asset) for asset in expected(TopologyConfig()) if await _find(client, asset) is None]
     if not absent:
@@ -185,7 +192,8 @@ async def _find(client: Client, asset: Asset) -> dict[str, Any] | None:
     except _ApiError as error:
         if error.code in _NOT_FOUND:
             return None
-        raise TopologyError(
+        kind_of_error = UnansweredError if error.code in _NO_LEADER else TopologyError
+        raise kind_of_error(
             f"{asset} can't be looked up: {error}: {_HINTS.get(error.code, 'see the server log')}"
         ) from error
     return cast(dict[str, Any], answer["config"])
@@ -223,7 +231,7 @@ async def _ask(client: Client, subject: str, request: dict[str, Any] | None = No
     except NoRespondersError as error:
         raise TopologyError("JetStream is not enabled on this NATS server: start it with -js") from error
     except (Error, OSError, TimeoutError) as error:
-        raise TopologyError(
+        raise UnansweredError(
             f"JetStream doesn't answer {subject.partition('.F')[0]} ({type(error).__name__}):"
             " is the server up, and may this user use $JS.API.>?"
         ) from error
