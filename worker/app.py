@@ -376,7 +376,8 @@ class Worker:
         for subscription in (subscriber.subscription for subscriber in pulling):
             if isinstance(subscription, JetStreamContext.PullSubscription):
                 setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
-        self.readiness.why = None
+        # A round trip behind the subscriptions: once it is back, the server has them all.
+        self.readiness.why = await self._trouble(self._client)
         self._background.append(asyncio.create_task(self._watch()))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
