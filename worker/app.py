@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import random
+import signal
 import socket
 import time
 import uuid
@@ -95,6 +96,8 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         """Take the settings; nothing is opened before the start."""
         self.settings = settings
+        self.interrupted: bool | None = None
+        """None: somebody else owns the signals. Else: SIGINT came, so the exit code is 130."""
         # Not the pod's name alone: a restarted pod keeps its name, and must not take itself for its predecessor.
         self.name = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:8]}"
         self.readiness = Readiness()
@@ -254,6 +257,9 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
+        if self.interrupted is not None:
+            # In place of FastStream's own handler, which takes SIGINT for SIGTERM.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         ops = OpsServer(self.readiness, self._registry)
         worker = self.settings.worker
         if worker.http_port:
@@ -277,6 +283,10 @@ class Worker:
                     account.gate.close()
                 await account.client.close()
             await ops.stop()
+
+    def _interrupt(self) -> None:
+        self.interrupted = not self.draining.is_set()
+        self.app.exit()
 
     async def _connect(self) -> None:
         client = self._client = await self._reach()
@@ -366,7 +376,8 @@ class Worker:
         for subscription in (subscriber.subscription for subscriber in pulling):
             if isinstance(subscription, JetStreamContext.PullSubscription):
                 setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
-        self.readiness.why = None
+        # A round trip behind the subscriptions: once it is back, the server has them all.
+        self.readiness.why = await self._trouble(self._client)
         self._background.append(asyncio.create_task(self._watch()))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
@@ -457,9 +468,13 @@ async def _bind(js: JetStreamContext, *, stream: str, durable: str, inbox_prefix
 
 
 async def run_worker(settings: Settings) -> int:
-    """Run one replica until SIGTERM or SIGINT. Returns the exit code: 0 stopped, 2 can't start as configured."""
+    """Run one replica until SIGTERM or SIGINT, draining it then.
+
+    Returns the exit code: 0 stopped, 130 interrupted, 2 can't start as configured.
+    """
     try:
         worker = Worker(settings)
+        worker.interrupted = False
         await worker.app.run()
     except StartError as error:
         _log.error("worker.not_started", reason=str(error))
@@ -468,7 +483,7 @@ async def run_worker(settings: Settings) -> int:
         # Told to stop while NATS is away: nothing can be handed back, and ack_wait brings the commands to others.
         _log.warning("worker.stopped_without_nats")
     _log.info("worker.stopped")
-    return 0
+    return 130 if worker.interrupted else 0
 
 
 def run(settings: Settings) -> int:

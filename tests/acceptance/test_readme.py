@@ -68,8 +68,8 @@ async def test_what_one_program_asks_for_the_other_reads(private_world: World) -
 async def test_the_commands_to_run_it_for_real_work_in_their_order(private_world: World) -> None:
     world = private_world
     oa = world.providers.oa(60)
-    assert [words[1] for words in commands()] == ["setup", "worker", "fetch", "pages"]
-    setup, _, fetch, pages = commands()
+    setup, _, fetch, pages, jobs, status, cancel, dead, retry = commands()
+    assert [words[1] for words in (setup, fetch, pages, jobs)] == ["setup", "fetch", "pages", "jobs"]
     world.config["accounts"] = {"shop": world.config["accounts"]["shop"]}  # the README's command names no account
 
     assert (await world.run(*setup[1:])).code == 0
@@ -77,9 +77,17 @@ async def test_the_commands_to_run_it_for_real_work_in_their_order(private_world
         fetched = await world.run(*[oa if word == OA else word for word in fetch[1:]])
         job = fetched.out.split()[0]
         printed = await world.run(*[job if word == "JOB" else word for word in pages[1 : pages.index(">")]])
+        steered = [
+            await world.run(*[job if word == "JOB" else word for word in words[1:]])
+            for words in (jobs, status, cancel, dead, retry)
+        ]
 
     assert fetched.code == 0
     assert len(printed.lines) == 60
+    # The job is over and no letter is there: said, and nothing done.
+    assert [result.code for result in steered[:4]] == [0, 0, 0, 0]
+    assert "completed" in steered[0].out
+    assert steered[4].code in (0, 1)
 
 
 def test_the_configuration_is_one_that_a_worker_takes(tmp_path: Path) -> None:

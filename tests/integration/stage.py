@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
@@ -33,6 +34,8 @@ from worker.simulators import (
 )
 
 ROOT = Path(__file__).parents[2]
+in_the_long_run = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="set LONG_TESTS=1 to run it")
+"""On a variant that takes seconds and of which a shorter relative runs always."""
 
 
 @dataclass(frozen=True, kw_only=True)

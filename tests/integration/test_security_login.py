@@ -141,6 +141,7 @@ async def test_a_rotated_credentials_file_is_used_at_the_next_reconnect(tmp_path
     assert any(old.public in name for name in before)
 
 
+@stage.in_the_long_run
 async def test_a_credentials_file_that_is_half_written_keeps_out_until_it_is_whole(tmp_path: Path) -> None:
     """nats-py's own reader would never return here, and freeze the worker with it."""
     operator = Operator()
@@ -169,6 +170,7 @@ async def test_credentials_that_expire_are_read_again_without_a_restart(tmp_path
         await stage.until(lambda: worker.readiness.ready, 10)
 
 
+@stage.in_the_long_run
 async def test_a_user_taken_off_the_server_turns_readiness_off_until_it_is_back() -> None:
     config = 'authorization: {users: [{user: "worker", password: "right"}, {user: "other", password: "right"}]}'
     async with (

@@ -1,6 +1,6 @@
 """Least privilege on a real nats-server: what each user must do works, what it must not do the server refuses.
 
-NATS_SERVER_BIN names another nats-server to run all of it on.
+NATS_SERVER_BIN names another nats-server to run all of it on; LONG_TESTS=1 adds the slow ones.
 """
 
 import asyncio
@@ -579,7 +579,7 @@ async def until_page(consumer: Client, count: int) -> None:
     [
         (f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS_STREAM}.worker-esms", "publish to $JS.API.CONSUMER.MSG.NEXT"),
         (f"$JS.ACK.{COMMANDS_STREAM}.worker-esms.>", "publish to $JS.ACK"),
-        ("followers.page.>", "publish to followers.page.esms"),
+        pytest.param("followers.page.>", "publish to followers.page.esms", marks=stage.in_the_long_run),
     ],
 )
 @pytest.mark.usefixtures("clean")
@@ -607,6 +607,7 @@ async def test_a_denied_permission_turns_readiness_off_with_the_reason(
     assert len(said) <= 2, "once in a while, not for each refusal"
 
 
+@stage.in_the_long_run
 async def test_a_wrong_inbox_prefix_is_told_at_the_start(guarded: EmbeddedServer) -> None:
     settings = stage.settings(guarded.url, {}, nats={"user": "worker", "password": "invented-worker"})
 

@@ -161,7 +161,7 @@ ANSWERS = {
         json.dumps({"CodeResult": "100", "Total": 1, "Followers": [{"User_Id": "1", "Name": PERSON["name"]}]})
     ),
 }
-WRONG_COMMANDS = [
+WRONG_COMMANDS: list[dict[str, Any]] = [
     {"filter": {"phone": [PERSON["phone"]], "name": PERSON["name"]}},
     {"filter": {"gender": PERSON["name"]}},
     {"filter": {"state": PERSON["phone"]}},

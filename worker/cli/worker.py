@@ -19,7 +19,7 @@ EXAMPLES = examples(
 def worker(context: typer.Context, config: ConfigFile = None) -> None:
     """Run one worker.
 
-    On SIGTERM or Ctrl-C it finishes the page in hand, gives its jobs back and exits with 0.
+    On SIGTERM it finishes the page in hand, gives its jobs back and exits with 0; on Ctrl-C the same with 130.
     """
 
     def work() -> int:

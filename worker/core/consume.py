@@ -14,7 +14,7 @@ import structlog
 from schemas.events import JobCompleted, JobEvent, JobFailed
 from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider
-from worker.core.burial import bury, tell_rejected
+from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
 from worker.core.commands import Job, RejectedError, read_job
 from worker.core.errors import (
@@ -186,7 +186,8 @@ class CommandHandler:
         except FetchFailure as error:
             # A zombie's failure is not the job's: look before a dead letter says so.
             await fetch.claim()
-            await bury(self._world, delivery, error, fetch.job.address.job_id, fetch.attempts)
+            job_id, generation = fetch.job.address.job_id, fetch.log.generation
+            await bury(self._world, delivery, error, job_id, generation=generation, attempts=fetch.attempts)
             ended = await fetch.fail(error)
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
@@ -222,16 +223,13 @@ class CommandHandler:
         )
 
     async def _reject(self, delivery: Delivery, rejected: RejectedError) -> None:
-        error, address = rejected.error, rejected.address
-        await bury(self._world, delivery, error, rejected.job_id, attempts=0)
-        if address is not None:
-            await tell_rejected(self._world, delivery, error, address)
+        await bury_rejected(self._world, delivery, rejected)
         _log.warning(
             "command.rejected",
             sequence=delivery.sequence,
             job_id=rejected.job_id,
-            code=error.code,
-            reason=error.message,
+            code=rejected.error.code,
+            reason=rejected.error.message,
         )
         await delivery.ack()
 
