@@ -96,6 +96,12 @@ class CommandHandler:
             ),
         )
 
+    async def handle_stranded(self, delivery: Delivery) -> None:
+        """As `handle`, for a command that NATS seems to have forgotten; none of ours while its job moves."""
+        if not await self._moves(delivery):
+            _log.warning("command.stranded", sequence=delivery.sequence, advice="upgrade nats-server")
+            await self.handle(delivery)
+
     async def handle(self, delivery: Delivery, doom: InternalError | None = None) -> None:
         """Work on `delivery` and settle it, with heartbeats until then. Raises nothing but CancelledError.
 
@@ -245,6 +251,22 @@ class CommandHandler:
         raise RejectedError(
             UnknownAccountError(f"{asked}; for {address.provider} name {configured}"), address.job_id, address
         )
+
+    async def _moves(self, delivery: Delivery) -> bool:
+        """Say whether a worker has the job of `delivery` in hand, as far as the status tells: see `_is_worked_on`."""
+        try:
+            job_id = read_job(delivery).address.job_id
+        except RejectedError:
+            return False
+        if job_id in self.running:
+            return True
+        known = await self._world.status.get(job_id)
+        if job_id not in self.running:
+            self._world.status.drop(job_id)
+        if known is None or known.state not in ("running", "waiting"):
+            return False
+        # Posted with each heartbeat, a third of `ack_wait` apart, unless the bucket is away for a moment.
+        return self._world.now() - known.updated_at < timedelta(seconds=2 * self._world.ack_wait)
 
     def _is_worked_on(self, job: Job, known: JobStatus | None) -> bool:
         """Say whether another message of the same job is in another replica's hands, as far as the status tells.
