@@ -34,13 +34,14 @@ class Complaints:
         self._clock = clock
         self._said: dict[str, float] = {}
         self._outside: str | None = None
+        self._outside_until = 0.0
         self._denied: str | None = None
         self._denied_until = 0.0
 
     @property
     def outside(self) -> str | None:
-        """Why the last attempt to connect failed, None when it worked or the server is just away."""
-        return self._outside
+        """Why we are not let in, None when we are or the server is just away."""
+        return self._outside if self._clock() < self._outside_until else None
 
     @property
     def denied(self) -> str | None:
@@ -51,9 +52,11 @@ class Complaints:
         """Take what nats-py hands to `error_cb`."""
         denied = _DENIED.search(str(error))
         if denied is None:
-            self._outside = because(error)
-            said = {"reason": self._outside} if self._outside else {}
-            self._say("nats.error", type(error).__name__, **said)
+            reason = because(error)
+            if reason is not None:
+                # The broken socket's own error comes right behind the reason, and explains nothing.
+                self._outside, self._outside_until = reason, self._clock() + AGAIN_AFTER
+            self._say("nats.error", type(error).__name__, **({"reason": reason} if reason else {}))
             return
         act, subject = denied[1].lower(), _PRINTABLE.sub("?", denied[2])[:200]
         verb = "publish to" if act == "publish" else "subscribe to"
@@ -69,7 +72,7 @@ class Complaints:
 
     def connected(self) -> None:
         """Forget why we were outside."""
-        self._outside = None
+        self._outside_until = 0.0
 
     def _say(self, event: str, kind: str, *, level: str = "warning", **fields: str) -> None:
         now = self._clock()

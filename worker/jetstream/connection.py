@@ -128,7 +128,9 @@ async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
     refused = asyncio.Event()
 
     async def note(error: Exception) -> None:
-        problem[:] = [error]
+        # The broken socket's own error comes right behind the reason, and explains nothing.
+        if not problem or because(error) is not None or because(problem[0]) is None:
+            problem[:] = [error]
         if because(error) is not None and not isinstance(error, LoginCutError):
             refused.set()
 
