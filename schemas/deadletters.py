@@ -10,6 +10,8 @@ ATTEMPTS = "Followers-Attempts"
 """Requests made for the page that failed."""
 COMMAND_SEQUENCE = "Followers-Stream-Sequence"
 """The command's sequence in the command stream."""
+GENERATION = "Followers-Generation"
+"""The generation of the job that failed; left out for the first."""
 FAILED_AT = "Followers-Failed-At"
 BODY_BYTES = "Followers-Body-Bytes"
 """The length of a body that was too long to be kept whole."""
@@ -19,11 +21,11 @@ HEADERS_DROPPED = "Followers-Headers-Dropped"
 RETRY = "Followers-Retry"
 """On a command: it is the retry of the dead letter with this `Followers-Stream-Sequence`.
 
-A retry reopens a job that failed, unless the job's failure is that of a later command. Its job id is the body's `id`,
-else the header `Followers-Job-Id`, else `Followers-Msg-Id`.
+It bears the letter's `Followers-Generation`, and reopens a job that failed in this generation, unless that is the
+failure of a later command. Its job id is the body's `id`, else the header `Followers-Job-Id`, else `Followers-Msg-Id`.
 """
-ALWAYS = frozenset({JOB_ID, ERROR_CODE, ERROR_MESSAGE, ATTEMPTS, COMMAND_SEQUENCE, FAILED_AT})
-"""What every letter has."""
-NAMES = frozenset({JOB_ID, MESSAGE_ID})
+ALWAYS = frozenset({JOB_ID, ERROR_CODE, ERROR_MESSAGE, ATTEMPTS, COMMAND_SEQUENCE, GENERATION, FAILED_AT})
+"""What no letter may lose."""
+NAMES = frozenset({JOB_ID, MESSAGE_ID, GENERATION})
 """What a retry keeps."""
 OURS = ALWAYS | {MESSAGE_ID, BODY_BYTES, HEADERS_DROPPED, RETRY}

@@ -59,6 +59,7 @@ from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
+from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
 from worker.ops import OpsServer, PrometheusMeter, Readiness
 from worker.providers import open_client
@@ -80,6 +81,8 @@ CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
 REQUESTS_AT_ONCE = 64
 """Requests about jobs that this replica answers at the same time; most of it is waiting."""
+STRANDED_LOOK = 5
+"""Times `ack_wait`: between two looks for commands that the server has forgotten to deliver again."""
 WAITING_JOBS = 16
 """Times `worker.max_jobs`: the most commands of one provider in hand, those included that wait for an account."""
 
@@ -220,6 +223,20 @@ class Worker:
             await self._handler.handle_exhausted(delivery)
             if not delivery.settled:  # its job is in other hands
                 await asyncio.sleep(self.settings.worker.ack_wait)
+
+    async def _rescue_stranded(self, client: Client) -> None:
+        """Work on the commands that the server keeps without delivering them."""
+        assert self._handler is not None
+        every = STRANDED_LOOK * self.settings.worker.ack_wait
+        looks = {provider: StrandedCommands(client, provider, timeout=5.0) for provider in PROVIDERS}
+        while True:
+            # Not all replicas at the same moment: the first one that works on a job is seen by the others.
+            await asyncio.sleep(every * random.uniform(0.8, 1.2))
+            for provider, stranded in looks.items():
+                for delivery in await stranded.look():
+                    task = asyncio.create_task(self._handler.handle_stranded(delivery))
+                    self._tasks[provider].add(task)
+                    task.add_done_callback(self._tasks[provider].discard)
 
     async def _take(self, provider: Provider, message: NatsMessage) -> None:
         """Start a job for `message`; return when there is a slot for another one. Raises nothing."""
@@ -376,8 +393,10 @@ class Worker:
         for subscription in (subscriber.subscription for subscriber in pulling):
             if isinstance(subscription, JetStreamContext.PullSubscription):
                 setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
-        self.readiness.why = None
+        # A round trip behind the subscriptions: once it is back, the server has them all.
+        self.readiness.why = await self._trouble(self._client)
         self._background.append(asyncio.create_task(self._watch()))
+        self._background.append(asyncio.create_task(self._rescue_stranded(self._client)))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
     async def _watch(self) -> None:

@@ -186,6 +186,7 @@ async def test_a_dead_server_is_noticed_in_time(mortal_server: EmbeddedServer, c
         await rig.limit.take(1)
 
     assert now() - began <= limits.TIMEOUT + 0.5
+    await mortal_server.restart()
 
 
 async def test_the_bucket_holds_one_readable_number_an_account(server: EmbeddedServer, connect: Connect) -> None:

@@ -280,15 +280,30 @@ class ModelCancellations:
         return self._shared.get(job_id)
 
 
+Letter = tuple[Provider, bytes, Mapping[str, str]]
+
+
+@dataclass
+class Letters:
+    """The dead letters themselves; the window for duplicates has no end here."""
+
+    left: list[Letter] = field(default_factory=list)
+    ever: list[Letter] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+
+
 class ModelDeadLetters:
     """`DeadLetters` in a list."""
 
-    def __init__(self, letters: list[tuple[Provider, bytes, Mapping[str, str]]], process: Process) -> None:
+    def __init__(self, letters: Letters, process: Process) -> None:
         self._letters, self._process = letters, process
 
     async def store(self, provider: Provider, body: bytes, headers: Mapping[str, str], key: str) -> None:
         await self._process.step()
-        self._letters.append((provider, body, headers))
+        if key not in self._letters.keys:
+            self._letters.keys.add(key)
+            self._letters.left.append((provider, body, headers))
+            self._letters.ever.append((provider, body, headers))
 
 
 class ModelClient:

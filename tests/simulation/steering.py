@@ -3,18 +3,15 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from schemas import deadletters
 from schemas.subjects import command_subject
-from schemas.types import Provider
+from tests.simulation.model import Letter
 from worker.core.control import Control
 
 if TYPE_CHECKING:
     from tests.simulation.world import Replica, Simulation
-
-Letter = tuple[Provider, bytes, Mapping[str, str]]
 
 
 class Steering:
@@ -25,8 +22,8 @@ class Steering:
         """When each job's cancellation was noted."""
         self.asked: set[str] = set()
         """The jobs that somebody tried to cancel."""
-        self.retried: defaultdict[str, set[str]] = defaultdict(set)
-        """The failed commands, by job, whose dead letter was retried."""
+        self.retried: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        """The failures, by job, whose dead letter was retried."""
         self.retries = 0
         self.cancels = 0
         self._simulation = simulation
@@ -42,8 +39,8 @@ class Steering:
         pace = self._rng.choice([0.3, 1, 4])
         for _ in range(self._rng.randint(0, 20)):
             await asyncio.sleep(self._rng.expovariate(pace))
-            if self._simulation.letters and self._rng.random() < 0.7:
-                self._retry(self._rng.choice(self._simulation.letters))
+            if self._simulation.letters.left and self._rng.random() < 0.7:
+                self._retry(self._rng.choice(self._simulation.letters.left))
             elif self._rng.random() < 0.4:
                 self._cancel(self._rng.choice(self._simulation.jobs).id)
 
@@ -65,10 +62,11 @@ class Steering:
     def _retry(self, letter: Letter) -> None:
         self.retries += 1
         provider, body, headers = letter
-        kept = {deadletters.JOB_ID: headers[deadletters.JOB_ID]}
-        kept[deadletters.RETRY] = headers[deadletters.COMMAND_SEQUENCE]
-        self.retried[headers[deadletters.JOB_ID]].add(headers[deadletters.COMMAND_SEQUENCE])
+        command, generation = headers[deadletters.COMMAND_SEQUENCE], headers.get(deadletters.GENERATION, "1")
+        kept = {name: headers[name] for name in (deadletters.JOB_ID, deadletters.GENERATION) if name in headers}
+        kept[deadletters.RETRY] = command
+        self.retried[headers[deadletters.JOB_ID]].add((command, generation))
         for _ in range(self._rng.choice([1, 1, 2])):
             self._simulation.queue.put(command_subject(provider), body, kept)
         if self._rng.random() < 0.7:
-            self._simulation.letters.remove(letter)
+            self._simulation.letters.left.remove(letter)

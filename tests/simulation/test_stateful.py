@@ -18,6 +18,7 @@ from schemas.subjects import command_subject, job_subject, page_subject
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.model import (
     Faults,
+    Letters,
     ModelCancellations,
     ModelDeadLetters,
     ModelDelivery,
@@ -185,7 +186,7 @@ class JobUnderFire(RuleBasedStateMachine):
             log=ModelLog(self.stream, process, self.faults, self.rng),
             status=ModelStatusBoard({}, process),
             cancellations=ModelCancellations({}, process),
-            dead_letters=ModelDeadLetters([], process),
+            dead_letters=ModelDeadLetters(Letters(), process),
             meter=NoMeter(),
             now=lambda: START + timedelta(seconds=self.loop.time()),
             dice=self.rng.random,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas import FollowerPage, JobCancelled, JobFailed
+from schemas import FollowerPage, JobCancelled, JobFailed, deadletters
 from schemas.events import TERMINAL
 from schemas.jobs import JobStatus
 from schemas.subjects import command_subject
@@ -17,6 +17,7 @@ from tests.simulation import verdict
 from tests.simulation.loop import run
 from tests.simulation.model import (
     Faults,
+    Letters,
     ModelCancellations,
     ModelClient,
     ModelDeadLetters,
@@ -28,7 +29,7 @@ from tests.simulation.model import (
     Queue,
     Stream,
 )
-from tests.simulation.steering import Letter, Steering
+from tests.simulation.steering import Steering
 from worker.core.consume import CommandHandler, OpenAccount
 from worker.core.gate import Gate, open_gate
 from worker.core.limit import Limit
@@ -98,7 +99,7 @@ class Simulation:
         self.rate = self.rng.choice([0.0, 0.0, 3.0, 40.0])
         self.gates: list[Gate] = []
         self.limits = {provider: SharedState() for provider in PROVIDERS}
-        self.letters: list[Letter] = []
+        self.letters = Letters()
         self.tasks: list[asyncio.Task[Any]] = []
         self.steering = Steering(self, seed)
         self.ledger = Ledger()
@@ -185,11 +186,17 @@ class Simulation:
                 self.ledger.failed += 1
                 if not self.faults.fatal:
                     found.append(f"ended as {end}")
+                if (job.id, end.generation) not in self._buried():
+                    found.append(f"failed in generation {end.generation} without a dead letter")
             generation = end.generation if isinstance(end, TERMINAL) else 1
             self.ledger.reopened += generation > 1
             if generation - 1 > len(self.steering.retried[job.id]):
                 found.append(f"reopened {generation - 1} times for {len(self.steering.retried[job.id])} dead letters")
             problems.extend(f"{job.id}: {problem}" for problem in found)
+
+    def _buried(self) -> set[tuple[str, int]]:
+        headers = [headers for _, _, headers in self.letters.ever]
+        return {(one[deadletters.JOB_ID], int(one.get(deadletters.GENERATION, "1"))) for one in headers}
 
 
 class Replica:

@@ -138,7 +138,7 @@ def test_what_one_slow_replica_reserves_and_does_not_use_is_little():
         await all_for(10.0, slow.work(seconds=0.03), *(busy.work(seconds=0.02) for _ in range(200)))
 
         assert len(merged(slow, busy)) >= 0.95 * 500 * 10
-        assert len(slow.times) > 0.9 * 10 / 0.04
+        assert len(slow.times) > 10 / 0.06  # its turn comes within 30 ms
 
     in_virtual_time(main())
 

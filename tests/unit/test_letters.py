@@ -77,9 +77,11 @@ def test_a_retry_keeps_the_publishers_headers_and_the_jobs_names_and_no_word_of_
 
 
 def test_a_retry_of_a_retry_names_the_second_failure() -> None:
-    again = letter(sequence=18, headers=HEADERS | {deadletters.RETRY: "3", deadletters.COMMAND_SEQUENCE: "9"})
+    second = {deadletters.RETRY: "3", deadletters.COMMAND_SEQUENCE: "9", deadletters.GENERATION: "2"}
 
-    assert retry_headers(again)[deadletters.RETRY] == "9"
+    headers = retry_headers(letter(sequence=18, headers=HEADERS | second))
+
+    assert (headers[deadletters.RETRY], headers[deadletters.GENERATION]) == ("9", "2")
 
 
 def test_somebody_elses_letter_can_be_retried_as_new() -> None:

@@ -13,8 +13,10 @@ from worker.core.errors import InternalError, UnauthorizedError
 LATER_US = int(EPOCH.timestamp() * 1_000_000) + 1
 
 
-def retry(of: int, sequence: int, **fields: object) -> FakeDelivery:
+def retry(of: int, sequence: int, generation: int = 1, **fields: object) -> FakeDelivery:
     headers = {deadletters.RETRY: str(of), deadletters.JOB_ID: "j1", "Nats-Msg-Id": f"retry.{of}"}
+    if generation > 1:
+        headers[deadletters.GENERATION] = str(generation)
     return command(headers=headers, sequence=sequence, timestamp_us=LATER_US, **fields)
 
 
@@ -70,12 +72,31 @@ async def test_the_letter_of_the_second_failure_can_be_retried_in_its_turn():
     replica = await failed_after_a_page()
     replica.client.fail_at("1004", UnauthorizedError("the key is still wrong"))
     await replica.handle(retry(3, sequence=4))
-    letter = replica.letters.letters[-1]
+    headers = replica.letters.letters[-1].headers
 
-    await replica.handle(retry(int(letter.headers[deadletters.COMMAND_SEQUENCE]), sequence=5))
+    await replica.handle(retry(4, generation=2, sequence=5))
+
+    assert (headers[deadletters.COMMAND_SEQUENCE], headers[deadletters.GENERATION]) == ("4", "2")
 
     ends = [event for event in replica.events if isinstance(event, TERMINAL)]
     assert [(type(end), end.generation) for end in ends] == [(JobFailed, 1), (JobFailed, 2), (JobCompleted, 3)]
+
+
+async def test_a_failure_in_the_hands_of_a_duplicate_is_not_what_the_first_retry_was_for():
+    replica = await failed_after_a_page()
+    replica.client.fail_at("1004", ZeroDivisionError("a bug"), UnauthorizedError("the key is wrong again"))
+    await replica.handle(retry(3, sequence=4))
+    replica.clock.advance(60)
+    await replica.handle(command(sequence=3, deliveries=2))
+
+    repeated = await replica.handle(retry(3, sequence=5))
+
+    ends = [event for event in replica.events if isinstance(event, TERMINAL)]
+    assert [(type(end), end.generation) for end in ends] == [(JobFailed, 1), (JobFailed, 2)]
+    assert repeated.acks == 1
+    headers = [letter.headers for letter in replica.letters.letters]
+    assert [one.get(deadletters.GENERATION, "1") for one in headers] == ["1", "2"]
+    assert {one[deadletters.COMMAND_SEQUENCE] for one in headers} == {"3"}
 
 
 async def test_an_unmarked_duplicate_does_not_reopen_a_failed_job():

@@ -5,20 +5,28 @@ from schemas.events import JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import provider_of
 from schemas.wire import rfc3339
-from worker.core.commands import MSG_ID_HEADER, Address, header, retry_of, traceparent
+from worker.core.commands import MSG_ID_HEADER, RejectedError, header, retry_of, traceparent
 from worker.core.errors import FatalError, FetchFailure
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
 from worker.core.world import World
 
 
-async def bury(world: World, delivery: Delivery, error: FetchFailure, job_id: str, attempts: int) -> None:
-    """Store the dead letter of `delivery`; returns once it is stored. `attempts`: requests for the failed page."""
+async def bury(
+    world: World, delivery: Delivery, error: FetchFailure, job_id: str, *, generation: int, attempts: int
+) -> None:
+    """Store the dead letter of `delivery`; returns once it is stored.
+
+    `generation`: of the job that fails by this. `attempts`: requests for the failed page.
+    """
     # A header of the command's publish, such as its Nats-Expected-Stream, would speak for this one too.
-    headers = {name: value for name, value in delivery.headers.items() if not name.lower().startswith("nats-")}
+    dropped = ("nats-", deadletters.GENERATION.lower())
+    headers = {name: value for name, value in delivery.headers.items() if not name.lower().startswith(dropped)}
     message_id = header(delivery, MSG_ID_HEADER)
     if message_id is not None and retry_of(delivery) is None:
         headers[deadletters.MESSAGE_ID] = message_id
+    if generation > 1:
+        headers[deadletters.GENERATION] = str(generation)
     headers |= {
         deadletters.JOB_ID: job_id,
         deadletters.ERROR_CODE: error.code,
@@ -27,22 +35,32 @@ async def bury(world: World, delivery: Delivery, error: FetchFailure, job_id: st
         deadletters.COMMAND_SEQUENCE: str(delivery.sequence),
         deadletters.FAILED_AT: rfc3339(world.now()),
     }
-    key = f"dead.{delivery.sequence}.{delivery.timestamp_us}"
+    # The same command can fail in two generations: by itself, and as a duplicate of the retry.
+    key = f"dead.{delivery.sequence}.{delivery.timestamp_us}" + (f".{generation}" if generation > 1 else "")
     await world.dead_letters.store(provider_of(delivery.subject), delivery.data, headers, key)
 
 
-async def tell_rejected(world: World, delivery: Delivery, error: FatalError, address: Address) -> None:
-    """Append a `failed` event and write a status, unless there is a job of that id.
+async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedError) -> None:
+    """Store the dead letter of what is no valid command, and tell of it where that is possible.
 
-    Such a job is under way or over, and this command's fault is not its end.
+    A job of its id may be under way or over: then this command's fault is not the job's end.
     """
-    log = JobLog(address, address.account, delivery.sequence, world, traceparent(delivery))
-    if await log.last_event() is not None:
+    error, address = rejected.error, rejected.address
+    if address is None:
+        await bury(world, delivery, error, rejected.job_id, generation=1, attempts=0)
         return
+    log = JobLog(address, address.account, delivery.sequence, world, traceparent(delivery))
+    is_new = await log.last_event() is None
+    await bury(world, delivery, error, rejected.job_id, generation=log.generation, attempts=0)
+    if is_new:
+        await _fail(world, delivery, error, log)
+
+
+async def _fail(world: World, delivery: Delivery, error: FatalError, log: JobLog) -> None:
     now = world.now()
     failed = JobFailed(**log.common, error=error.to_event(attempts=0), finished_at=now)
     await log.end(failed, anyone=False)
-    if await world.status.get(address.job_id) is None:
+    if await world.status.get(failed.job_id) is None:
         status = JobStatus(
             **log.common,
             state="failed",

@@ -21,7 +21,7 @@ MSG_ID_HEADER = "Nats-Msg-Id"
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _QUOTED_VALUE = re.compile(r"'[^']*'")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f-]{1,120}")
-_SEQUENCE = re.compile(r"[0-9]{1,19}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 _NAMES: dict[Provider, str] = {"etelecom": "eTelecom", "esms": "eSMS"}
 
 
@@ -36,6 +36,15 @@ class Address:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A job's failure, as its dead letter names it."""
+
+    sequence: int
+    """Of the failed command in the command stream."""
+    generation: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A valid command with its identity."""
@@ -45,8 +54,8 @@ class Job:
     sequence: int
     """The command's sequence in the command stream."""
     traceparent: str | None = None
-    retry_of: int | None = None
-    """It retries the dead letter of the command with this sequence, or of a later one that took its place."""
+    retry_of: Failure | None = None
+    """What it retries."""
 
 
 class RejectedError(Exception):
@@ -94,10 +103,13 @@ def traceparent(delivery: Delivery) -> str | None:
     return given if _TRACEPARENT.fullmatch(given) else None
 
 
-def retry_of(delivery: Delivery) -> int | None:
-    """Return the sequence of the failed command that `delivery` retries, None when it is no retry."""
-    given = header(delivery, deadletters.RETRY) or ""
-    return int(given) if _SEQUENCE.fullmatch(given) else None
+def retry_of(delivery: Delivery) -> Failure | None:
+    """Return what `delivery` retries, None when it is no retry."""
+    sequence = header(delivery, deadletters.RETRY) or ""
+    generation = header(delivery, deadletters.GENERATION) or "1"
+    if not (_NUMBER.fullmatch(sequence) and _NUMBER.fullmatch(generation)):
+        return None
+    return Failure(int(sequence), int(generation))
 
 
 def header(delivery: Delivery, name: str) -> str | None:

@@ -14,7 +14,7 @@ import structlog
 from schemas.events import JobCompleted, JobEvent, JobFailed
 from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider
-from worker.core.burial import bury, tell_rejected
+from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
 from worker.core.commands import Job, RejectedError, read_job
 from worker.core.errors import (
@@ -95,6 +95,12 @@ class CommandHandler:
                 "run `followers setup`, then retry the dead letter"
             ),
         )
+
+    async def handle_stranded(self, delivery: Delivery) -> None:
+        """As `handle`, for a command that NATS seems to have forgotten; none of ours while its job moves."""
+        if not await self._moves(delivery):
+            _log.warning("command.stranded", sequence=delivery.sequence, advice="upgrade nats-server")
+            await self.handle(delivery)
 
     async def handle(self, delivery: Delivery, doom: InternalError | None = None) -> None:
         """Work on `delivery` and settle it, with heartbeats until then. Raises nothing but CancelledError.
@@ -186,7 +192,8 @@ class CommandHandler:
         except FetchFailure as error:
             # A zombie's failure is not the job's: look before a dead letter says so.
             await fetch.claim()
-            await bury(self._world, delivery, error, fetch.job.address.job_id, fetch.attempts)
+            job_id, generation = fetch.job.address.job_id, fetch.log.generation
+            await bury(self._world, delivery, error, job_id, generation=generation, attempts=fetch.attempts)
             ended = await fetch.fail(error)
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
@@ -222,16 +229,13 @@ class CommandHandler:
         )
 
     async def _reject(self, delivery: Delivery, rejected: RejectedError) -> None:
-        error, address = rejected.error, rejected.address
-        await bury(self._world, delivery, error, rejected.job_id, attempts=0)
-        if address is not None:
-            await tell_rejected(self._world, delivery, error, address)
+        await bury_rejected(self._world, delivery, rejected)
         _log.warning(
             "command.rejected",
             sequence=delivery.sequence,
             job_id=rejected.job_id,
-            code=error.code,
-            reason=error.message,
+            code=rejected.error.code,
+            reason=rejected.error.message,
         )
         await delivery.ack()
 
@@ -247,6 +251,22 @@ class CommandHandler:
         raise RejectedError(
             UnknownAccountError(f"{asked}; for {address.provider} name {configured}"), address.job_id, address
         )
+
+    async def _moves(self, delivery: Delivery) -> bool:
+        """Say whether a worker has the job of `delivery` in hand, as far as the status tells: see `_is_worked_on`."""
+        try:
+            job_id = read_job(delivery).address.job_id
+        except RejectedError:
+            return False
+        if job_id in self.running:
+            return True
+        known = await self._world.status.get(job_id)
+        if job_id not in self.running:
+            self._world.status.drop(job_id)
+        if known is None or known.state not in ("running", "waiting"):
+            return False
+        # Posted with each heartbeat, a third of `ack_wait` apart, unless the bucket is away for a moment.
+        return self._world.now() - known.updated_at < timedelta(seconds=2 * self._world.ack_wait)
 
     def _is_worked_on(self, job: Job, known: JobStatus | None) -> bool:
         """Say whether another message of the same job is in another replica's hands, as far as the status tells.

@@ -226,12 +226,14 @@ class Fetch:
             raise
 
     def _supersedes_failure(self) -> bool:
-        """Say whether this command retries the dead letter of the command that failed the job, or of a later one.
+        """Say whether this command retries the failure of the job's present generation, and not its own one.
 
-        A retry has a later sequence than the letter, so it does this once, however often it is delivered or repeated.
+        Each generation ends once, so a retry does this once, however often it is delivered or repeated.
         """
-        retry_of = self.job.retry_of
-        return retry_of is not None and retry_of >= self.log.told_for and not self.signals.cancelled.is_set()
+        failure = self.job.retry_of
+        if failure is None or self.signals.cancelled.is_set():
+            return False
+        return failure.generation == self.log.generation and failure.sequence >= self.log.told_for
 
     def _ahead(self) -> int:
         """Return how many pages after the next one are surely wanted: a ceiling is never read past."""

@@ -2,7 +2,8 @@
 
 The timestamp is the theoretical arrival time: when the next request may start, were the account asked all the time.
 Requests are reserved one `interval` apart, and a reserved time may be used up to `grace` late, never early. From
-both follows what a provider sees: in any second, however requests bunch, at most `rate + burst` of them start.
+both follows that in any second, however requests bunch, at most `rate + burst` of them start; with the usual burst
+above 1, half of it is left for what happens on the way, so that a provider counts no more either.
 """
 
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class Limit:
 
     @property
     def grace(self) -> float:
-        """Seconds that a reserved time may be used late."""
-        return (self.burst - 0.5) / self.rate
+        """Seconds that a reserved time may be used late: half a burst's worth."""
+        return self.burst / 2 / self.rate
 
     @property
     def horizon(self) -> float:

@@ -11,6 +11,8 @@ from worker.core.share import Share
 
 LOOK_AGAIN = 5.0
 """Seconds between two looks at a limit that is blocked far ahead: an operator may have reset it."""
+KEEPS = BURST_SECONDS / 2
+"""Seconds that a reserved start can be used, where a burst is more than one request."""
 EARLY = 0.001
 """Seconds: what timers are exact to."""
 
@@ -58,8 +60,8 @@ class Starts:
 
     def used(self, now: float) -> None:
         """Count a request, to know how many are to be expected."""
-        if now - self._window >= BURST_SECONDS:
-            self._before = self._lately if now - self._window < 2 * BURST_SECONDS else 0
+        if now - self._window >= KEEPS:
+            self._before = self._lately if now - self._window < 2 * KEEPS else 0
             self._window, self._lately = now, 0
         self._lately += 1
 
@@ -103,7 +105,7 @@ class Starts:
 
     def _soon(self, now: float) -> int:
         """Return how many requests are to be expected while a reserved start keeps: as many as there were lately."""
-        if self._burst == 1 or now - self._window >= 2 * BURST_SECONDS:
+        if self._burst == 1 or now - self._window >= 2 * KEEPS:
             return 0
         return max(self._lately, self._before)
 
