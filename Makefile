@@ -9,6 +9,8 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+IMAGE ?= followers-worker:0.1.0
+BUILD_ARGS ?=
 
 # The stamps say what the environment was made of; a changed lock or project file renews that part only.
 MADE := $(VENV)/.made
@@ -42,6 +44,18 @@ test-unit: $(DEV) ## unit tests alone, seconds
 .PHONY: chaos
 chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_ARGS="--seed 2 --nats-server PATH"
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+.PHONY: k8s-check
+k8s-check: $(DEV) ## render and check the manifests, plant faults in them, look at the Dockerfile
+	@$(BIN)/python -m k8s.checks
+
+.PHONY: image
+image: ## build the container image with buildah or docker; IMAGE=name:tag, BUILD_ARGS=...
+	@revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
+	set -- --build-arg REVISION=$$revision --tag $(IMAGE) $(BUILD_ARGS) .; \
+	if command -v buildah >/dev/null; then exec buildah bud --layers "$$@"; \
+	elif docker info >/dev/null 2>&1; then exec docker build "$$@"; \
+	else echo "image: needs buildah (Debian: apt-get install buildah) or a running Docker; neither is here" >&2; exit 1; fi
 
 .PHONY: coverage
 coverage: $(DEV) ## show the lines that the last `make test` did not run
@@ -80,14 +94,18 @@ audit: $(MADE) ## look up known vulnerabilities of everything locked; without ne
 	$(BIN)/python .ci/audit.py $(VENV)/audit/bin/pip-audit requirements.lock requirements-dev.lock
 
 .PHONY: lock
-lock: $(MADE) ## write both lock files; UV_ARGS=--upgrade takes newer versions
+lock: $(MADE) ## write the lock files; UV_ARGS=--upgrade takes newer versions
 	@$(PIP) install uv==$(UV_VERSION)
-	@$(call compile,--output-file requirements.lock)
-	@$(call compile,--group dev --constraint requirements.lock --output-file requirements-dev.lock)
+	@$(call compile,$(HERE) --output-file requirements.lock)
+	@$(call compile,$(HERE) --group dev --constraint requirements.lock --output-file requirements-dev.lock)
+	@$(call compile,pyproject.toml --constraint requirements.lock --output-file requirements-image.lock)
+	@$(call compile,--group build --constraint requirements.lock --output-file requirements-build.lock)
 
+# What a developer runs; the image has neither a NATS server nor the build backend.
+HERE := pyproject.toml --extra embedded --group build
 # No annotations and no header: they would name the machine on which the lock was made.
-compile = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--extra embedded --group build --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
+compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
 
 .PHONY: clean
 clean: ## remove the environment and everything generated
