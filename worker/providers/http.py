@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
@@ -58,6 +57,17 @@ class Answer(Struct, frozen=True):
     """Seconds that the server asks to wait, 0 or more; None when it doesn't."""
 
 
+class _NoCookies(httpx.Cookies):
+    """Keeps none, and looks for none: httpx takes longer to look than to send (tests/bench/README.md)."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them where they are."""
+
+
+class _Client(httpx.AsyncClient):
+    cookies = _NoCookies()  # type: ignore[assignment]
+
+
 class HttpClient:
     """A pool of connections for one account. Safe to use for many requests at once."""
 
@@ -80,9 +90,10 @@ class HttpClient:
         self._max_connections = max_connections
         self._now = now
         self._large = asyncio.Lock()
-        self._client = httpx.AsyncClient(
+        self._given: Mapping[str, str] = _NONE
+        self._headers = httpx.Headers(_STEADY_HEADERS)
+        self._client = _Client(
             transport=AiohttpTransport(verify=_tls(), client=self._open_session),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
             trust_env=False,
         )
@@ -93,9 +104,12 @@ class HttpClient:
         Raises ProviderUnavailableError (no answer in time), GarbledResponseError (cut short, broken gzip, not
         HTTP), BadResponseError (too big), InternalError (a request that can't be sent).
         """
-        request = httpx.Request(
-            "POST", url, headers={**_STEADY_HEADERS, **headers}, content=body, extensions=_EXTENSIONS
-        )
+        if headers != self._given:  # the key, mostly the same
+            self._given, self._headers = headers, httpx.Headers({**_STEADY_HEADERS, **headers})
+        # As a stream: of what httpx would add to `content`, aiohttp adds all once more.
+        stream = httpx.ByteStream(body)
+        request = httpx.Request("POST", url, headers=self._headers, stream=stream, extensions=_EXTENSIONS)
+        request.read()
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._client.send(request, stream=True)
@@ -144,7 +158,9 @@ class HttpClient:
     async def _collect(self, response: httpx.Response, inflater: Inflater) -> bytes:
         async with AsyncExitStack() as alone:
             waits = True
-            async for chunk in response.aiter_raw():
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            # What `aiter_raw` reads, with two generators less around each chunk.
+            async for chunk in response.stream:
                 for piece in inflater.pieces(chunk):
                     inflater.feed(piece)
                     if waits and inflater.held > LARGE:
