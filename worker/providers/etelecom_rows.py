@@ -117,7 +117,8 @@ def _follower(row: _Row, where: str) -> Follower:
         row.avatars,
         row.state,
     )
-    number, extra, created, updated = row.phone, row.tags_and_notes_info, row.created_at, row.updated_at
+    number, shared, extra = row.phone, row.shared_info, row.tags_and_notes_info
+    created, updated = row.created_at, row.updated_at
     if not user_id or user_id == "0":
         _refuse(where, "a follower without zl_user_id")
     if avatars and "" in avatars.values():
@@ -140,7 +141,7 @@ def _follower(row: _Row, where: str) -> Follower:
         state=state if state == "follow" or state == "unfollow" else None,
         phone=e164,
         phone_raw=raw,
-        shared_info=None if row.shared_info is None else _shared_info(row.shared_info),
+        shared_info=None if shared is None else _shared_info(shared, number, e164 or raw),
         tags=[] if extra is None or not extra.tag_names else _nfc(extra.tag_names),
         notes=[] if extra is None or not extra.notes else _nfc(extra.notes),
         assigned_user_id=assigned if assigned and assigned != "0" else None,
@@ -154,9 +155,12 @@ def _nfc(given: list[str]) -> list[str]:
     return [nfc(item) for item in given if item]
 
 
-def _shared_info(info: _SharedInfo) -> SharedInfo | None:
-    e164, raw = phone(info.phone) if info.phone else _NO_PHONE
-    number = e164 or raw
+def _shared_info(info: _SharedInfo, phone_of_row: str | int | None, normal: str | None) -> SharedInfo | None:
+    """Return what is shared; `normal` is what became of the row's own phone, which people mostly share."""
+    number = normal
+    if info.phone != phone_of_row:
+        e164, raw = phone(info.phone) if info.phone else _NO_PHONE
+        number = e164 or raw
     name, address, ward, district, city = info.name, info.address, info.ward, info.district, info.city
     if not (number or name or address or ward or district or city):
         return None
