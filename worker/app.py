@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import random
@@ -323,7 +324,7 @@ class Worker:
             meter=self._meter,
             now=lambda: datetime.now(UTC),
             dice=random.random,
-            token=lambda: uuid.uuid4().hex,
+            token=_tokens(),
             worker=self.name,
             policy=RetryPolicy(retry_for=worker.retry_for, rate_limited_for=worker.rate_limited_for),
             prefetch=worker.prefetch,
@@ -506,6 +507,12 @@ async def run_worker(settings: Settings) -> int:
         _log.warning("worker.stopped_without_nats")
     _log.info("worker.stopped")
     return 130 if worker.interrupted else 0
+
+
+def _tokens() -> Callable[[], str]:
+    """Return a source of texts that never come twice, in whatever process: drawing each one would cost more."""
+    own, numbers = uuid.uuid4().hex, itertools.count(1)
+    return lambda: f"{own}{next(numbers)}"
 
 
 async def _spare_collections() -> None:

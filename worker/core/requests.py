@@ -91,8 +91,11 @@ class PageRequests:
         self._check_deadline()
         admission = self._gate.enter() or await self._admitted(trial)
         try:
-            async with asyncio.timeout(self._until_deadline()):
+            if self._job.command.not_after is None:
                 page = await self._client.fetch(self._job.command, cursor)
+            else:
+                async with asyncio.timeout(self._until_deadline()):
+                    page = await self._client.fetch(self._job.command, cursor)
         except FetchFailure as error:
             self._gate.failed(admission, error)
             self._standing.requests += error.requests

@@ -79,7 +79,7 @@ _row = msgspec.json.Decoder(_Row)
 _loose_row = msgspec.json.Decoder(dict[str, Any])
 
 
-def read_page(body: bytes, where: str) -> ProviderPage:
+def read_page(body: bytes, where: str, *, steady: bool = False) -> ProviderPage:
     try:
         page: _Page | _LoosePage = decode(_page, body, where)
     except msgspec.ValidationError:
@@ -95,7 +95,7 @@ def read_page(body: bytes, where: str) -> ProviderPage:
         # An empty Go slice may be written as null; that with a next page is a contradiction.
         if rows is None and more:
             _refuse(where, "null instead of a list of followers, and a next page")
-        return ProviderPage(followers=(), next_cursor=None)
+        return ProviderPage(followers=(), next_cursor=None, steady=steady)
     if page.paging is None:
         _refuse(where, "followers without paging, so nobody knows whether the list goes on")
     if more and len(more) > _LONGEST_CURSOR:
@@ -104,7 +104,7 @@ def read_page(body: bytes, where: str) -> ProviderPage:
         followers = [_follower(row, where) for row in rows]  # type: ignore[arg-type]
     else:
         followers = [_any_follower(row, where) for row in rows]  # type: ignore[arg-type]
-    return ProviderPage(followers=followers, next_cursor=more or None)
+    return ProviderPage(followers=followers, next_cursor=more or None, steady=steady)
 
 
 def _follower(row: _Row, where: str) -> Follower:
