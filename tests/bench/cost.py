@@ -16,9 +16,8 @@ JOBS = 8
 """At the same time, for those that can."""
 Turn = Callable[[], Awaitable[float]]
 
-OURS = {"etelecom": "p100-l0", "esms": "p100-l0"}
-AFTERNOON, CLIENT, PIPELINE = "p25-l0", "p25-l0", "p100-l0"
-"""Fewer pages for who takes longer; it is CPU a page that counts."""
+OURS, AFTERNOON, CLIENT, PIPELINE = "p50-l0", "p12-l0", "p50-l0", "p100-l0"
+"""Fewer pages for who takes longer; it is CPU a page that counts. Turns are short, so that all see the same machine."""
 
 
 async def cost(stage: Stage, rounds: int, dlt_python: str | None) -> tuple[list[Figure], list[str]]:
@@ -30,17 +29,17 @@ async def cost(stage: Stage, rounds: int, dlt_python: str | None) -> tuple[list[
         bare, afternoon = (_rival(open_, stage, name) for name in ("bare", "afternoon"))
         contest: dict[str, Turn] = {
             "worker": lambda: _ours(stage, worker, "etelecom"),
-            "bare": lambda: _theirs(stage, bare, "etelecom", OURS["etelecom"], JOBS),
+            "bare": lambda: _theirs(stage, bare, "etelecom", OURS, JOBS),
             "afternoon": lambda: _theirs(stage, afternoon, "etelecom", AFTERNOON, JOBS),
         }
         if dlt_python:
             rest = _rival(open_, stage, "dlt_client", dlt_python)
-            contest["dlt_client"] = lambda: _theirs(stage, rest, "etelecom", CLIENT, 4)
+            contest["dlt_client"] = lambda: _theirs(stage, rest, "etelecom", CLIENT, 1)
         etelecom = await _take_turns(contest, rounds)
         esms = await _take_turns(
             {
                 "worker": lambda: _ours(stage, worker, "esms"),
-                "bare": lambda: _theirs(stage, bare, "esms", OURS["esms"], JOBS),
+                "bare": lambda: _theirs(stage, bare, "esms", OURS, JOBS),
             },
             rounds,
         )
@@ -52,7 +51,7 @@ async def cost(stage: Stage, rounds: int, dlt_python: str | None) -> tuple[list[
                     "worker": lambda: _ours(stage, worker, "etelecom"),
                     "dlt_pipeline": lambda: _theirs(stage, whole, "etelecom", PIPELINE, 1),
                 },
-                max(2, rounds // 3),
+                max(2, rounds // 4),
             )
         busiest = await _busiest(stage, worker)
     figures = _figures(etelecom, esms, pipeline)
@@ -115,9 +114,9 @@ async def _take_turns(contest: dict[str, Turn], rounds: int) -> dict[str, list[f
 async def _ours(stage: Stage, worker: Worker, provider: str) -> float:
     """Return the CPU seconds a page that the worker takes."""
     with _measured(worker) as seconds:
-        await stage.run(provider, OURS[provider], stage.names(JOBS, "worker"))
+        await stage.run(provider, OURS, stage.names(JOBS, "worker"))
     await stage.forget()
-    return seconds[0] / (100 * JOBS)
+    return seconds[0] / (50 * JOBS)
 
 
 async def _theirs(stage: Stage, rival: Rival, provider: str, oa_id: str, jobs: int) -> float:

@@ -61,9 +61,6 @@ async def _kills(stage: Stage) -> list[Figure]:
             for kill in range(1, KILLS + 1):
                 while len(seen) < 30 * kill:  # noqa: ASYNC110 - counted, not told
                     await asyncio.sleep(0.005)
-                if len(workers) < 2:
-                    # The next one is started before: what it takes to start is no part of a takeover.
-                    pass
                 victim = workers.pop(0)
                 victim.kill()
                 victim.close()
