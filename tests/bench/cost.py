@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 
+from schemas.types import Provider
 from tests.bench.ceiling import ceiling
 from tests.bench.processes import Program, Rival, Worker, cpu_seconds
 from tests.bench.rivals import Run
@@ -66,6 +67,26 @@ async def cost(stage: Stage, rounds: int, dlt_python: str | None) -> tuple[list[
     return figures, notes
 
 
+async def worker_to_bare(stage: Stage, rounds: int) -> Figure:
+    """Return the first row alone."""
+    with contextlib.ExitStack() as open_:
+        worker = Worker(stage.provider, stage.server.url)
+        open_.callback(worker.close)
+        worker.ready()
+        bare = _rival(open_, stage, "bare")
+        taken = await _take_turns(
+            {
+                "worker": lambda: _ours(stage, worker, "etelecom"),
+                "bare": lambda: _theirs(stage, bare, "etelecom", OURS, JOBS),
+            },
+            rounds,
+        )
+    return ratio(
+        "worker_to_bare", "CPU per eTelecom page of 50 (44 KB), worker ÷ bare", taken["worker"], taken["bare"],
+        sense="at most", target=1.25,
+    )  # fmt: skip
+
+
 def _figures(
     etelecom: dict[str, list[float]], esms: dict[str, list[float]], pipeline: dict[str, list[float]]
 ) -> list[Figure]:
@@ -111,7 +132,7 @@ async def _take_turns(contest: dict[str, Turn], rounds: int) -> dict[str, list[f
     return taken
 
 
-async def _ours(stage: Stage, worker: Worker, provider: str) -> float:
+async def _ours(stage: Stage, worker: Worker, provider: Provider) -> float:
     """Return the CPU seconds a page that the worker takes."""
     with _measured(worker) as seconds:
         await stage.run(provider, OURS, stage.names(JOBS, "worker"))
@@ -119,7 +140,7 @@ async def _ours(stage: Stage, worker: Worker, provider: str) -> float:
     return seconds[0] / (50 * JOBS)
 
 
-async def _theirs(stage: Stage, rival: Rival, provider: str, oa_id: str, jobs: int) -> float:
+async def _theirs(stage: Stage, rival: Rival, provider: Provider, oa_id: str, jobs: int) -> float:
     run = Run(provider, oa_id, stage.names(jobs, "rival"))
     with _measured(rival) as seconds:
         pages = await asyncio.to_thread(rival.run, run)

@@ -59,7 +59,7 @@ async def _kills(stage: Stage) -> list[Figure]:
         async with stage.pages() as seen, stage.ends([job]) as ended:
             await stage.command("esms", oa_id, job)
             for kill in range(1, KILLS + 1):
-                while len(seen) < 30 * kill:  # noqa: ASYNC110 - counted, not told
+                while len(seen) < 30 * kill:
                     await asyncio.sleep(0.005)
                 victim = workers.pop(0)
                 victim.kill()
@@ -67,7 +67,7 @@ async def _kills(stage: Stage) -> list[Figure]:
                 before = _repeated(stage)
                 workers.append(await asyncio.to_thread(spare))
                 published = len(seen)
-                while len(seen) < published + 5 and not ended.done():  # noqa: ASYNC110
+                while len(seen) < published + 5 and not ended.done():
                     await asyncio.sleep(0.01)
                 again.append(float(_repeated(stage) - before))
             await ended

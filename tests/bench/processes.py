@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.rivals import Run
+from tests.chaos.provider import measured_no_more
 
 ROOT = Path(__file__).parents[2]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
@@ -54,7 +55,6 @@ class Program:
         command: list[str],
         *,
         cores: set[int],
-        environment: Mapping[str, str] | None = None,
         stdin: int = subprocess.PIPE,
         stdout: int = subprocess.PIPE,
     ) -> None:
@@ -63,7 +63,7 @@ class Program:
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            env={**measured_no_more(), "PYTHONPATH": str(ROOT)},
             stdin=stdin,
             stdout=stdout,
             text=True,
@@ -135,7 +135,8 @@ class Worker(Program):
         path = Path(self._folder.name) / "followers.toml"
         path.write_text(
             f'[nats]\nservers = ["{nats}"]\n[worker]\n{lines}\n[log]\nlevel = "warning"\n'
-            f'[accounts.shop]\nprovider = "etelecom"\nbase_url = "{provider}/v1/shop"\napi_key = "1:key"\nrate_limit = 0\n'
+            f'[accounts.shop]\nprovider = "etelecom"\nbase_url = "{provider}/v1/shop"\n'
+            'api_key = "1:key"\nrate_limit = 0\n'
             f'[accounts.sms]\nprovider = "esms"\nbase_url = "{provider}"\n'
             'api_key = "key"\nsecret_key = "secret"\nrate_limit = 0\n'
         )
@@ -149,9 +150,11 @@ class Worker(Program):
     def ready(self) -> float:
         """Wait until it says that it is ready; return the seconds since its start."""
         while time.monotonic() < self.started_at + STARTS_WITHIN:
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5):
-                    return time.monotonic() - self.started_at
+            with (
+                contextlib.suppress(urllib.error.URLError, OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5),
+            ):
+                return time.monotonic() - self.started_at
             if self.process.poll() is not None:
                 break
             time.sleep(0.005)

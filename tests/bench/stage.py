@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from schemas.subjects import command_subject
+from schemas.types import Provider
 from tests.bench.processes import OTHERS, Program, pin
 from worker.embedded import EmbeddedServer
 from worker.jetstream.topology import TopologyConfig, reconcile
@@ -41,12 +42,12 @@ class Stage:
         run = next(_runs)
         return [f"{kind}-{run}-{number}" for number in range(count)]
 
-    async def command(self, provider: str, oa_id: str, job: str, **fields: Any) -> None:
+    async def command(self, provider: Provider, oa_id: str, job: str, **fields: Any) -> None:
         """Publish a command."""
         body = {"provider": provider, "oa_id": oa_id, "id": job, "page_size": 50, **fields}
         await self.client.jetstream().publish(command_subject(provider), json.dumps(body).encode())
 
-    async def run(self, provider: str, oa_id: str, jobs: list[str], **fields: Any) -> float:
+    async def run(self, provider: Provider, oa_id: str, jobs: list[str], **fields: Any) -> float:
         """Let the workers do these jobs; return the seconds from the first command to the last end."""
         async with self.ends(jobs) as ended:
             began = time.monotonic()
@@ -117,9 +118,7 @@ async def stage(seed: int) -> AsyncIterator[Stage]:
         try:
             await reconcile(client, TopologyConfig())
             port = int(standin.line())
-            yield Stage(
-                server=server, client=client, standin=standin, provider=f"http://127.0.0.1:{port}", seed=seed
-            )
+            yield Stage(server=server, client=client, standin=standin, provider=f"http://127.0.0.1:{port}", seed=seed)
         finally:
             await client.close()
             standin.close()

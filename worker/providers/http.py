@@ -68,7 +68,7 @@ class _NoCookies(httpx.Cookies):
 
 
 class _Client(httpx.AsyncClient):
-    cookies = _NoCookies()  # type: ignore[assignment]
+    cookies = _NoCookies()  # type: ignore[override]
 
 
 class _Transport(AiohttpTransport):
@@ -101,6 +101,9 @@ class HttpClient:
         self._max_connections = max_connections
         self._now = now
         self._large = asyncio.Lock()
+        # aiohttp's own queue is not fair: who gives a connection back and asks again at once is served before those
+        # who wait, so that of many jobs some would not begin before others have ended.
+        self._connections = asyncio.Semaphore(max_connections)
         self._given: Mapping[str, str] = _NONE
         self._headers = httpx.Headers(_STEADY_HEADERS)
         self._client = _Client(
@@ -122,7 +125,7 @@ class HttpClient:
         request = httpx.Request("POST", url, headers=self._headers, stream=stream, extensions=_EXTENSIONS)
         request.read()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._connections:
                 response = await self._client.send(request, stream=True)
                 try:
                     return await self._read(response)
