@@ -100,6 +100,8 @@ class Program:
             self.process.wait(40)
         except subprocess.TimeoutExpired:
             self.kill()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 class Rival(Program):
