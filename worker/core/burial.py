@@ -37,7 +37,9 @@ async def bury(
     }
     # The same command can fail in two generations: by itself, and as a duplicate of the retry.
     key = f"dead.{delivery.sequence}.{delivery.timestamp_us}" + (f".{generation}" if generation > 1 else "")
-    await world.dead_letters.store(provider_of(delivery.subject), delivery.data, headers, key)
+    provider = provider_of(delivery.subject)
+    await world.dead_letters.store(provider, delivery.data, headers, key)
+    world.meter.dead_lettered(provider, error.code)
 
 
 async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedError) -> None:

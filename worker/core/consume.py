@@ -10,9 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from schemas.events import JobCompleted, JobEvent, JobFailed
 from schemas.jobs import JobStatus
+from schemas.subjects import provider_of
 from schemas.types import JobState, Provider
 from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
@@ -107,9 +109,17 @@ class CommandHandler:
 
         When cancelled, the command is handed back. `doom`: why it must fail, unless its job has ended.
         """
+        asked = _read(delivery)
+        if delivery.deliveries > 1:
+            self._world.meter.redelivered(provider_of(delivery.subject))
+        # Every line that is logged on behalf of this command then says which job it is about.
+        with bound_contextvars(job_id=_job_id(asked)):
+            await self._handle_safely(delivery, asked, doom)
+
+    async def _handle_safely(self, delivery: Delivery, asked: "_Asked", doom: InternalError | None) -> None:
         async with _heartbeat(delivery, self._world.ack_wait / 3) as heart:
             try:
-                await self._handle(delivery, heart, doom)
+                await self._handle(delivery, asked, heart, doom)
             except asyncio.CancelledError:
                 await delivery.nak(HAND_BACK_DELAY)
                 raise
@@ -121,15 +131,16 @@ class CommandHandler:
                     await delivery.nak(self._world.ack_wait)
             except Exception:
                 self._faults[delivery.sequence] += 1
+                self._world.meter.faulted(provider_of(delivery.subject))
                 _log.exception("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries)
                 await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
 
-    async def _handle(self, delivery: Delivery, heart: "_Heart", doom: InternalError | None = None) -> None:
+    async def _handle(self, delivery: Delivery, asked: "_Asked", heart: "_Heart", doom: InternalError | None) -> None:
         if self._draining.is_set():
             await delivery.nak(HAND_BACK_DELAY)
             return
         try:
-            job = read_job(delivery)
+            job = _job(asked)
             known, is_cancelled = await asyncio.gather(
                 self._world.status.get(job.address.job_id), self._is_cancelled(job, delivery)
             )
@@ -254,10 +265,10 @@ class CommandHandler:
 
     async def _moves(self, delivery: Delivery) -> bool:
         """Say whether a worker has the job of `delivery` in hand, as far as the status tells: see `_is_worked_on`."""
-        try:
-            job_id = read_job(delivery).address.job_id
-        except RejectedError:
+        asked = _read(delivery)
+        if not isinstance(asked, Job):
             return False
+        job_id = asked.address.job_id
         if job_id in self.running:
             return True
         known = await self._world.status.get(job_id)
@@ -276,6 +287,29 @@ class CommandHandler:
         if known is None or known.state not in ("running", "waiting") or known.command_sequence == job.sequence:
             return False
         return self._world.now() - known.updated_at < timedelta(seconds=self._world.ack_wait)
+
+
+_Asked = Job | Exception
+
+
+def _read(delivery: Delivery) -> _Asked:
+    """Return the job, or why there is none: raised again where the delivery is held and can be settled."""
+    try:
+        return read_job(delivery)
+    except Exception as error:
+        return error
+
+
+def _job(asked: _Asked) -> Job:
+    if isinstance(asked, Exception):
+        raise asked
+    return asked
+
+
+def _job_id(asked: _Asked) -> str | None:
+    if isinstance(asked, Job):
+        return asked.address.job_id
+    return asked.job_id if isinstance(asked, RejectedError) else None
 
 
 def _check_identity(job: Job, known: JobStatus | None) -> None:

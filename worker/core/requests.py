@@ -15,7 +15,7 @@ from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing
 from worker.core.retry import GiveUp, Retry, decide
 from worker.core.turns import Place
-from worker.core.world import Signals, World
+from worker.core.world import Outcome, Signals, World
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at why a request still waits."""
@@ -90,23 +90,32 @@ class PageRequests:
     async def _fetch_once(self, cursor: str | None, trial: _Trial) -> ProviderPage:
         self._check_deadline()
         admission = self._gate.enter() or await self._admitted(trial)
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._until_deadline()):
                 page = await self._client.fetch(self._job.command, cursor)
         except FetchFailure as error:
             self._gate.failed(admission, error)
             self._standing.requests += error.requests
-            self._world.meter.request_failed(self._job.address.provider, error.code)
+            if error.requests:
+                self._count(error.code, began)
             raise
         except TimeoutError as error:
             self._gate.left(admission)
             self._standing.requests += 1
+            self._count("deadline_exceeded", began)
             raise self._too_late() from error
         except BaseException:
             self._gate.left(admission)
+            self._count("cancelled", began)
             raise
         self._gate.answered(admission, page.requests)
+        self._count("ok", began)
         return page
+
+    def _count(self, outcome: Outcome, began: float) -> None:
+        seconds = asyncio.get_running_loop().time() - began
+        self._world.meter.request_ended(self._job.address.provider, outcome, seconds)
 
     async def _admitted(self, trial: _Trial) -> Admission:
         """Wait in line until a request may start."""
