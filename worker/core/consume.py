@@ -121,6 +121,7 @@ class CommandHandler:
             try:
                 await self._handle(delivery, asked, heart, doom)
             except asyncio.CancelledError:
+                _log.info("command.handed_back", sequence=delivery.sequence, reason="stopped")
                 await delivery.nak(HAND_BACK_DELAY)
                 raise
             except FencedError as fenced:
@@ -137,6 +138,7 @@ class CommandHandler:
 
     async def _handle(self, delivery: Delivery, asked: "_Asked", heart: "_Heart", doom: InternalError | None) -> None:
         if self._draining.is_set():
+            _log.info("command.handed_back", sequence=delivery.sequence, reason="draining")
             await delivery.nak(HAND_BACK_DELAY)
             return
         try:
