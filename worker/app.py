@@ -333,6 +333,7 @@ class Worker:
             policy=RetryPolicy(retry_for=worker.retry_for, rate_limited_for=worker.rate_limited_for),
             prefetch=worker.prefetch,
             encoding=worker.encoding,
+            cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
         )
         self._open_accounts(client, world)

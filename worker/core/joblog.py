@@ -9,7 +9,7 @@ import msgspec
 from schemas.events import TERMINAL, FollowerPage, JobEvent
 from schemas.subjects import job_subject, page_subject
 from schemas.types import Provider
-from schemas.wire import content_type, decode, encode, event_headers
+from schemas.wire import content_type, decode, encode, event_message
 from worker.core.chain import COMMAND_HEADER, Chain, FencedError, Pause
 from worker.core.commands import Address
 from worker.core.parts import split
@@ -162,12 +162,21 @@ class JobLog:
         return msgspec.structs.replace(event, generation=self.generation)
 
     def _encoded(self, event: FollowerPage | JobEvent, id: str) -> tuple[bytes, dict[str, str]]:
-        encoding = self._world.encoding
-        headers = event_headers(event, id=id, time=self._world.now(), encoding=encoding, traceparent=self._traceparent)
-        return encode(event, encoding), headers
+        return event_message(
+            event,
+            id=id,
+            time=self._world.now(),
+            encoding=self._world.encoding,
+            mode=self._world.cloudevents,
+            traceparent=self._traceparent,
+        )
 
     def _size(self, message: object) -> int:
-        return len(encode(message, self._world.encoding))
+        if isinstance(message, FollowerPage):
+            return len(self._encoded(message, f"{message.page}.{message.part}")[0])
+        size = len(encode(message, self._world.encoding))
+        in_base64 = self._world.cloudevents == "structured" and self._world.encoding != "json"
+        return size * 4 // 3 + 4 if in_base64 else size
 
     async def _read(self, first: int, last: int) -> AsyncIterator[Entry]:
         pause = Pause()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from schemas.cloudevents import CloudEventsMode
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
 from schemas.wire import Encoding
 from worker.core.breaker import Circuit
@@ -77,6 +78,7 @@ class World:
     prefetch: int = 8
     """Pages read ahead within one job."""
     encoding: Encoding = "json"
+    cloudevents: CloudEventsMode = "binary"
     ack_wait: float = 30.0
     """Seconds until another replica takes over from one that died."""
 

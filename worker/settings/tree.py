@@ -96,6 +96,8 @@ class WorkerSettings(Section):
     prefetch: Annotated[int, Field(ge=1, le=64)] = 8
     """Pages read ahead within one job, where the provider's paging allows it."""
     encoding: Literal["json", "msgpack"] = "json"
+    cloudevents: Literal["binary", "structured"] = "binary"
+    """Attributes in headers, or an envelope around the event; with MessagePack that holds it in base64."""
     http_host: Text = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """0 turns the HTTP server off."""
