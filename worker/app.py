@@ -46,6 +46,7 @@ from worker.core.gate import open_gate
 from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
 from worker.core.share import Share
+from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
@@ -62,10 +63,11 @@ from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
-from worker.metrics import PrometheusMeter
+from worker.metrics import PrometheusMeter, product_version
 from worker.ops import OpsServer, Readiness
 from worker.providers import open_client
 from worker.settings import Settings, load
+from worker.traces import OtlpTracer, TracesError
 
 PULL_TIMEOUT = 2.0
 """Seconds that one pull request stays open: a request that died with the server costs no more than this."""
@@ -118,6 +120,7 @@ class Worker:
         self._handler: CommandHandler | None = None
         self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
+        self._tracer = self._open_tracer()
         self._open = contextlib.AsyncExitStack()
         self._complaints = Complaints()
         self._client: Client | None = None
@@ -149,6 +152,13 @@ class Worker:
             await self.app.stop()
         finally:
             await self._open.aclose()
+
+    def _open_tracer(self) -> OtlpTracer | None:
+        endpoint = self.settings.worker.otlp_endpoint
+        try:
+            return OtlpTracer(endpoint, worker=self.name, version=product_version()) if endpoint else None
+        except TracesError as error:
+            raise StartError(str(error)) from error
 
     def _make_broker(self) -> NatsBroker:
         try:
@@ -307,6 +317,8 @@ class Worker:
                 if account.gate is not None:
                     account.gate.close()
                 await account.client.close()
+            if self._tracer is not None:
+                await self._tracer.close()
             await ops.stop()
 
     def _interrupt(self) -> None:
@@ -335,6 +347,7 @@ class Worker:
             encoding=worker.encoding,
             cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
+            tracer=self._tracer or NoTracer(),
         )
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)

@@ -12,6 +12,7 @@ from schemas.wire import Encoding
 from worker.core.breaker import Circuit
 from worker.core.ports import Cancellations, DeadLetters, EventLog, StatusBoard
 from worker.core.retry import RetryPolicy
+from worker.core.trace import NoTracer, Tracer
 
 Outcome = Literal["ok"] | ErrorCode
 """Of a request: it gave a page, or the contract's word for why not; `cancelled` when nobody needed the answer."""
@@ -81,6 +82,7 @@ class World:
     cloudevents: CloudEventsMode = "binary"
     ack_wait: float = 30.0
     """Seconds until another replica takes over from one that died."""
+    tracer: Tracer = field(default_factory=NoTracer)
 
 
 class DrainingError(Exception):

@@ -16,6 +16,7 @@ from worker.settings.values import (
     Age,
     BaseUrl,
     Bytes,
+    CollectorUrl,
     InFile,
     InputFile,
     InText,
@@ -101,6 +102,8 @@ class WorkerSettings(Section):
     http_host: Text = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """0 turns the HTTP server off."""
+    otlp_endpoint: CollectorUrl | None = None
+    """An OpenTelemetry collector that takes OTLP over HTTP; None: no traces."""
     drain_timeout: Annotated[float, Field(gt=0, le=3600)] = 25.0
     """What a worker that is told to stop has to finish the page in hand."""
     retry_for: Seconds = 900.0
