@@ -9,7 +9,7 @@ Spans hold names, numbers and codes: no exception's text, no URL, no header, no 
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -50,7 +50,7 @@ class OtlpTracer:
 
         Raises TracesError when OpenTelemetry isn't installed.
         """
-        self._provider = _provider(endpoint, worker, version)
+        self._provider, self._give_up = _provider(endpoint, worker, version)
         self._tracer = self._provider.get_tracer(SERVICE, version)
 
     def begin(self, name: str, traceparent: str | None, **attributes: Attribute | None) -> AbstractContextManager[Span]:
@@ -76,6 +76,7 @@ class OtlpTracer:
         try:
             await asyncio.wait_for(done.wait(), FLUSH_WITHIN)
         except TimeoutError:
+            self._give_up()
             _log.warning("traces.lost", advice="the collector does not answer: see worker.otlp_endpoint")
 
 
@@ -147,7 +148,8 @@ def _named(attributes: Mapping[str, Attribute | None]) -> dict[str, Attribute]:
     return {_STANDARD.get(name, f"followers.{name}"): value for name, value in attributes.items() if value is not None}
 
 
-def _provider(endpoint: str, worker: str, version: str) -> "TracerProvider":
+def _provider(endpoint: str, worker: str, version: str) -> "tuple[TracerProvider, Callable[[], None]]":
+    """Return what makes spans and sends them, and what ends an attempt to send them that takes too long."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -164,11 +166,13 @@ def _provider(endpoint: str, worker: str, version: str) -> "TracerProvider":
 
         def __init__(self) -> None:
             self._inner = OTLPSpanExporter(endpoint=endpoint)
-            self._away = False
+            self._away = self._over = False
 
         def export(self, spans: "Sequence[ReadableSpan]") -> SpanExportResult:
             result = self._inner.export(spans)
             away = result is not SpanExportResult.SUCCESS
+            if self._over:
+                return result
             if away and not self._away:
                 _log.warning("traces.not_exported", spans=len(spans), advice="see worker.otlp_endpoint")
             elif self._away and not away:
@@ -177,6 +181,9 @@ def _provider(endpoint: str, worker: str, version: str) -> "TracerProvider":
             return result
 
         def shutdown(self) -> None:
+            if self._over:
+                return
+            self._over = True
             self._inner.shutdown()  # type: ignore[no-untyped-call]
 
         def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -186,5 +193,6 @@ def _provider(endpoint: str, worker: str, version: str) -> "TracerProvider":
     ours: dict[str, Any] = {"service.name": SERVICE, "service.version": version, "service.instance.id": worker}
     resource = Resource(ours).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(Exporter()))
-    return provider
+    exporter = Exporter()
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider, exporter.shutdown
