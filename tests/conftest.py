@@ -24,6 +24,8 @@ settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=200, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+# These provoke errors on purpose: their log lines, with rendered tracebacks, would cost more than the tests.
+QUIET = {"unit", "simulation"}
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
@@ -39,9 +41,11 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
+def _logs_as_before(request: pytest.FixtureRequest) -> Iterator[None]:
     """Undo what a command line in this process set up: its stderr ends with it."""
     before = structlog.get_config()
+    if request.path.parent.name in QUIET:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -4,6 +4,7 @@ Labels are bounded: no job, OA or account is one. Every series is there from the
 the first event of one that appears with it.
 """
 
+import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -69,6 +70,8 @@ class PrometheusMeter:
         self._pending = gauge("followers_commands_pending", "Commands in the queue that no worker has taken.")
         self._unsettled = gauge("followers_commands_unsettled", "Commands that some worker has in hand.")
         self._ready = Gauge("followers_ready", "1 while this replica can take commands.", registry=registry)
+        tasks = Gauge("followers_tasks", "Tasks of the event loop; a steady rise is a leak.", registry=registry)
+        tasks.set_function(_tasks)
         build = Gauge("followers_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
         build.labels(product_version()).set(1)
         self._circuit_of: dict[tuple[Provider, str], Circuit] = {}
@@ -145,6 +148,13 @@ def _maker(kind: type[M], registry: CollectorRegistry) -> _Make[M]:
         return metric
 
     return make
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # read outside of the loop
+        return 0
 
 
 def product_version() -> str:

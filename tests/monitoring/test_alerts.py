@@ -1,5 +1,6 @@
 """The alert rules, run by promtool, and their runbooks."""
 
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -28,14 +29,14 @@ def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
     assert (done.returncode, "SUCCESS" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-def test_the_cases_notice_each_rule_that_never_fires_and_each_that_always_does(tmp_path: Path) -> None:
-    for expression in ("vector(0) > 1", 'label_replace(vector(1), "provider", "esms", "", "")'):
-        rules = [rule | {"expr": expression} for rule in ALERTS.values()]
+def test_the_cases_notice_a_rule_that_never_fires_and_one_that_always_does(tmp_path: Path) -> None:
+    broken = itertools.cycle(("vector(0) > 1", "vector(1)"))
+    rules = [rule | {"expr": next(broken)} for rule in ALERTS.values()]
 
-        done = promtool(tmp_path, [{"name": "broken", "rules": rules}])
+    done = promtool(tmp_path, [{"name": "broken", "rules": rules}])
 
-        missed = [name for name in ALERTS if f"alertname: {name}," not in done.stdout + done.stderr]
-        assert (done.returncode, missed) == (1, []), done.stdout + done.stderr
+    missed = [name for name in ALERTS if f"alertname: {name}," not in done.stdout + done.stderr]
+    assert (done.returncode, missed) == (1, []), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ALERTS)

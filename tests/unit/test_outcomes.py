@@ -22,7 +22,7 @@ OUTCOMES = {
 
 
 @pytest.fixture(autouse=True)
-def _at_level_info(_silence: None) -> None:
+def _at_level_info(_logs_as_before: None) -> None:
     """As in production: what is logged below that is no outcome."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
 

@@ -9,9 +9,9 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event, from_st
 from schemas import FollowerPage, JobEvent, decode
 from schemas.cloudevents import STRUCTURED
 from schemas.wire import Encoding, encode, event_headers, event_message
+from tests.contract.test_schemas import AT, EVENTS, PAGE
 from tests.fakes import FakeClient, FakeLog
 from tests.replica import PAGES, Replica, command
-from tests.unit.test_schemas import AT, EVENTS, PAGE
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
