@@ -92,7 +92,7 @@ lock: $(MADE) ## write both lock files; UV_ARGS=--upgrade takes newer versions
 
 # No annotations and no header: they would name the machine on which the lock was made.
 compile = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--extra embedded --group build --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
+	--extra embedded --extra otel --group build --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
 
 .PHONY: clean
 clean: ## remove the environment and everything generated
