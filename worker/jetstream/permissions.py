@@ -49,7 +49,7 @@ class User:
     login: Mapping[str, str]
     """As nats-server writes it: `{"nkey": "U..."}`, `{"user": "...", "password": "..."}`."""
     durables: tuple[str, ...] = ()
-    """Of a consumer: the pull consumers on the event stream that it reads, made for it by an admin."""
+    """Of a consumer: the pull consumers on the event stream that it reads. Of setup: those that it may make."""
     inbox: str = ""
     """What this user's `inbox_prefix` is; empty: `inbox_prefix` of its role."""
 
@@ -160,6 +160,7 @@ def _consumer(user: User) -> tuple[str, ...]:
 
 def _setup(user: User) -> tuple[str, ...]:
     consumers = [f"{COMMANDS_STREAM}.{consumer_name(provider)}" for provider in PROVIDERS]
+    consumers += [f"{EVENTS_STREAM}.{durable}" for durable in user.durables]
     return (
         *(f"$JS.API.STREAM.{act}.{stream}" for stream in STREAMS for act in ("INFO", "CREATE", "UPDATE")),
         *(f"$JS.API.CONSUMER.{act}.{consumer}" for consumer in consumers for act in ("INFO", "CREATE")),
