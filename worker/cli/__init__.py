@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import cancel, dead, demo, fetch, jobs, pages, schema, setup, simulate
+from worker.cli import cancel, dead, demo, export, fetch, jobs, pages, schema, setup, simulate
 from worker.cli import worker as worker_command
 from worker.cli.console import ConfigFile, examples
 
@@ -60,6 +60,7 @@ app.command("jobs", epilog=jobs.JOBS_EXAMPLES)(jobs.jobs)
 app.command("status", epilog=jobs.STATUS_EXAMPLES)(jobs.status)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("pages", epilog=pages.EXAMPLES)(pages.pages)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.add_typer(dead.app, name="dead")
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
