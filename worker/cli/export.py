@@ -146,13 +146,17 @@ async def _copy(
     said = time.monotonic()
     try:
         writer = open_writer(format, path)
-        async for page in _pages(client, job, partial=partial):
-            writer.add(page)
-            rows, pages = rows + len(page.followers), pages + (page.part == page.parts)
-            if time.monotonic() - said >= _SAY_EVERY:
-                said = time.monotonic()
-                note(f"page {page.page:,}: {rows:,}{f' of {end.followers:,}' if end else ''} followers")
-        writer.close()
+        try:
+            async for page in _pages(client, job, partial=partial):
+                writer.add(page)
+                rows, pages = rows + len(page.followers), pages + (page.part == page.parts)
+                if time.monotonic() - said >= _SAY_EVERY:
+                    said = time.monotonic()
+                    note(f"page {page.page:,}: {rows:,}{f' of {end.followers:,}' if end else ''} followers")
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
     except OSError as error:
         raise Stop(f"the file can't be written: {error.strerror or error}; nothing of it was left") from error
     complete = end is not None and rows == end.followers

@@ -1,8 +1,9 @@
 """A list of followers as a file: JSON lines, CSV, Parquet or DuckDB, written page by page in flat memory."""
 
+import contextlib
 import csv
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -48,6 +49,10 @@ class Writer(Protocol):
         """Finish the file. Raises OSError."""
         ...
 
+    def abandon(self) -> None:
+        """Let go of the file, whose content no longer matters."""
+        ...
+
 
 def check_installed(format: Format) -> None:
     """Raise Stop when a library that `format` needs isn't there."""
@@ -86,6 +91,10 @@ class _JsonLines:
     def close(self) -> None:
         self._file.close()
 
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+
 
 class _Csv:
     """RFC 4180, UTF-8; what is a list or has parts is JSON in its cell, what isn't said is empty."""
@@ -103,6 +112,10 @@ class _Csv:
 
     def close(self) -> None:
         self._file.close()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 class _Arrow:
@@ -163,31 +176,51 @@ class _Parquet(_Arrow):
         self.finish()
         self._writer.close()
 
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            self._writer.close()
+
 
 class _DuckDB(_Arrow):
     def __init__(self, path: Path) -> None:
         super().__init__()
         import duckdb
 
-        self._errors = duckdb.Error
-        self._database = duckdb.connect(str(path), config={"memory_limit": "512MB", "threads": 2})
-        self._database.register("rows", self.schema.empty_table())
-        self._database.execute(f"CREATE TABLE {TABLE} AS SELECT * FROM rows")
+        with _as_os_error():
+            self._database = duckdb.connect(str(path), config={"memory_limit": "512MB", "threads": 2})
+            try:
+                self._insert(f"CREATE TABLE {TABLE} AS SELECT * FROM rows", self.schema.empty_table())
+            except duckdb.Error:
+                self.abandon()
+                raise
 
     def write(self, table: Any) -> None:
-        try:
-            self._database.register("rows", table)
-            self._database.execute(f"INSERT INTO {TABLE} SELECT * FROM rows")
-        except self._errors as error:
-            raise OSError(str(error)) from error
+        with _as_os_error():
+            self._insert(f"INSERT INTO {TABLE} SELECT * FROM rows", table)
 
     def close(self) -> None:
         self.finish()
-        try:
-            self._database.unregister("rows")
+        with _as_os_error():
             self._database.close()
-        except self._errors as error:
-            raise OSError(str(error)) from error
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError), _as_os_error():
+            self._database.close()
+
+    def _insert(self, statement: str, table: Any) -> None:
+        self._database.register("rows", table)
+        self._database.execute(statement)
+        self._database.unregister("rows")
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise OSError(str(error)) from error
 
 
 def _origin(page: FollowerPage) -> dict[str, Any]:
