@@ -187,7 +187,7 @@ class _DuckDB(_Arrow):
         import duckdb
 
         with _as_os_error():
-            self._database = duckdb.connect(str(path), config={"memory_limit": "512MB", "threads": 2})
+            self._database = duckdb.connect(str(path), config={"memory_limit": "192MB", "threads": 1})
             try:
                 self._insert(f"CREATE TABLE {TABLE} AS SELECT * FROM rows", self.schema.empty_table())
             except duckdb.Error:

@@ -28,6 +28,8 @@ Role = Literal["worker", "publisher", "consumer", "setup", "admin"]
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 LIMITS_STREAM = f"KV_{LIMITS_BUCKET}"
+USER_INFO = "$SYS.REQ.USER.INFO"
+"""Who am I and what may I do: the server answers each user about itself."""
 STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STREAM)
 """Everything that `followers setup` makes, by the names of the streams behind it."""
 
@@ -136,6 +138,8 @@ def _worker(user: User) -> tuple[str, ...]:
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
+        # `followers doctor` compares its rights with these.
+        USER_INFO,
     )
 
 
