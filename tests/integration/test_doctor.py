@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -87,13 +88,11 @@ async def test_a_server_and_accounts_that_are_well(
 async def test_people_read_a_line_a_check_and_what_to_do(url: str) -> None:
     result = await doctor("--no-accounts", url=url)
 
+    text = " ".join(result.stdout.split())
     assert result.exit_code == 0
-    assert (
-        "warn    workers            worker-esms: 0 commands wait, 0 are in hand, 0 slots ask for more" in result.stdout
-    )
-    assert "→ start one: `followers worker`" in result.stdout
-    assert "checks: 0 failed" not in result.stderr
-    assert "warnings" in result.stderr
+    assert "warn workers worker-esms: 0 commands wait, 0 are in hand, 0 slots ask for more" in text
+    assert "→ start one: `followers worker`" in text
+    assert re.fullmatch(r"\d+ checks: \d+ warnings\n", result.stderr)
 
 
 async def test_no_secret_is_printed(url: str, providers: stage.Providers) -> None:
