@@ -5,6 +5,8 @@
 
 import asyncio
 import contextlib
+import gc
+import itertools
 import logging
 import os
 import random
@@ -89,6 +91,10 @@ REQUESTS_AT_ONCE = 64
 """Requests about jobs that this replica answers at the same time; most of it is waiting."""
 STRANDED_LOOK = 5
 """Times `ack_wait`: between two looks for commands that the server has forgotten to deliver again."""
+CONNECTIONS = 128
+"""To one account's provider, at most; one for each job where there may be more jobs than that."""
+GARBAGE_LOOK = 10_000
+"""New objects between two looks for garbage; a page of 50 followers is some hundreds."""
 WAITING_JOBS = 16
 """Times `worker.max_jobs`: the most commands of one provider in hand, those included that wait for an account."""
 
@@ -340,7 +346,7 @@ class Worker:
             meter=self._meter,
             now=lambda: datetime.now(UTC),
             dice=random.random,
-            token=lambda: uuid.uuid4().hex,
+            token=_tokens(),
             worker=self.name,
             policy=RetryPolicy(retry_for=worker.retry_for, rate_limited_for=worker.rate_limited_for),
             prefetch=worker.prefetch,
@@ -397,7 +403,10 @@ class Worker:
         for account in self.settings.account_list():
             provider: Provider = "etelecom" if isinstance(account, EtelecomAccount) else "esms"
             client = open_client(
-                account, request_timeout=worker.request_timeout, max_response_bytes=worker.max_response_bytes
+                account,
+                request_timeout=worker.request_timeout,
+                max_response_bytes=worker.max_response_bytes,
+                max_connections=max(CONNECTIONS, worker.max_jobs),
             )
             share = None
             if account.rate_limit > 0:
@@ -525,6 +534,7 @@ async def run_worker(settings: Settings) -> int:
     try:
         worker = Worker(settings)
         worker.interrupted = False
+        worker.app.after_startup(_spare_collections)
         await worker.app.run()
     except StartError as error:
         _log.error("worker.not_started", reason=str(error))
@@ -534,6 +544,19 @@ async def run_worker(settings: Settings) -> int:
         _log.warning("worker.stopped_without_nats")
     _log.info("worker.stopped")
     return 130 if worker.interrupted else 0
+
+
+def _tokens() -> Callable[[], str]:
+    """Return a source of texts that never come twice, in whatever process: drawing each one would cost more."""
+    own, numbers = uuid.uuid4().hex, itertools.count(1)
+    return lambda: f"{own}{next(numbers)}"
+
+
+async def _spare_collections() -> None:
+    # Pages in flight make Python look for cycles all the time, each time through everything that was ever imported:
+    # that took as long as reading the pages. What there is by now stays for good, so it need not be looked at.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_LOOK, 10, 10)
 
 
 def run(settings: Settings) -> int:

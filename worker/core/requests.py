@@ -123,8 +123,11 @@ class PageRequests:
         job_id = self._job.address.job_id
         with self._span.child(self._name, "client", job_id=job_id, attempt=trial.attempt) as span:
             try:
-                async with asyncio.timeout(self._until_deadline()):
+                if self._job.command.not_after is None:
                     page = await self._client.fetch(self._job.command, cursor)
+                else:
+                    async with asyncio.timeout(self._until_deadline()):
+                        page = await self._client.fetch(self._job.command, cursor)
             except TimeoutError:
                 span.failed("deadline_exceeded")
                 raise

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -70,7 +69,7 @@ class EtelecomClient:
         answer = await self._http.post(self._url, body, {"Authorization": f"Bearer {key}"})
         if answer.status != 200:
             raise failure(answer, command, cursor, self._account.name, self._where, key)
-        return replace(read_page(answer.body, self._where), steady=not self.moves(command))
+        return read_page(answer.body, self._where, steady=not self.moves(command))
 
 
 def _own(command: FetchFollowers) -> FetchEtelecomFollowers:
