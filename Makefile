@@ -9,6 +9,7 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+SOAK_ARGS ?=
 
 # The stamps say what the environment was made of; a changed lock or project file renews that part only.
 MADE := $(VENV)/.made
@@ -42,6 +43,10 @@ test-unit: $(DEV) ## unit tests alone, seconds
 .PHONY: chaos
 chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_ARGS="--seed 2 --nats-server PATH"
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+.PHONY: soak
+soak: $(DEV) ## half an hour of steady load: memory, open files and tasks must stay flat; SOAK_ARGS="--seconds 300"
+	@$(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
 
 .PHONY: coverage
 coverage: $(DEV) ## show the lines that the last `make test` did not run

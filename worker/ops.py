@@ -1,5 +1,7 @@
 """What an operator asks of a running replica: is it alive, is it ready, what has it done."""
 
+import asyncio
+
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
@@ -53,6 +55,8 @@ class PrometheusMeter:
             for state in ("open", "half_open"):
                 self._circuits.labels(provider, state)
         self.in_flight = Gauge("followers_jobs_in_flight", "Commands in hand.", ["provider"], registry=registry)
+        tasks = Gauge("followers_tasks", "Tasks of the event loop; a steady rise is a leak.", registry=registry)
+        tasks.set_function(_tasks)
 
     def page_published(self, provider: Provider, followers: int) -> None:
         """Count a page, with its number of followers."""
@@ -82,6 +86,13 @@ class PrometheusMeter:
     def limit_shared(self, provider: Provider, account: str, *, shared: bool) -> None:
         """Count the accounts that are on their own."""
         self._alone.labels(provider).inc(-1 if shared else 1)
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # read outside of the loop
+        return 0
 
 
 class OpsServer:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import FollowerPage, UnknownContentTypeError, decode, encode, encoding_of
 from schemas.wire import Encoding, content_type, event_headers, event_type, rfc3339
-from tests.unit.test_schemas import AT, EVENTS, PAGE
+from tests.contract.test_schemas import AT, EVENTS, PAGE
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
