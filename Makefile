@@ -75,12 +75,16 @@ types: $(DEV) ## mypy alone
 	@$(BIN)/mypy
 
 .PHONY: schemas
-schemas: $(RUNTIME) ## render the JSON Schemas from the structs
+schemas: $(RUNTIME) ## render the JSON Schemas and the AsyncAPI document from the structs
 	@$(BIN)/python -m schemas
 
 .PHONY: schemas-check
-schemas-check: $(RUNTIME) ## fail when the committed JSON Schemas are not current
+schemas-check: $(RUNTIME) ## fail when the schemas are not current, or break the last release
 	@$(BIN)/python -m schemas --check
+
+.PHONY: schemas-release
+schemas-release: $(RUNTIME) ## keep today's schemas and messages as a release; VERSION=1.2.3
+	@$(BIN)/python -m schemas --release $(VERSION)
 
 .PHONY: audit
 audit: $(MADE) ## look up known vulnerabilities of everything locked; without network it says so and passes
