@@ -9,6 +9,7 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+SOAK_ARGS ?=
 BENCH_ARGS ?=
 
 # The stamps say what the environment was made of; a changed lock or project file renews that part only.
@@ -45,6 +46,10 @@ test-unit: $(DEV) ## unit tests alone, seconds
 chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_ARGS="--seed 2 --nats-server PATH"
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
+.PHONY: soak
+soak: $(DEV) ## half an hour of steady load: memory, open files and tasks must stay flat; SOAK_ARGS="--seconds 300"
+	@$(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
+
 .PHONY: bench
 bench: $(RUNTIME) $(BENCH) ## measure speed beside other ways, 10 minutes on an idle machine; BENCH_ARGS="--write" for the README
 	@$(BIN)/python -m tests.bench --dlt-python $(VENV)/bench/bin/python $(BENCH_ARGS)
@@ -70,12 +75,16 @@ types: $(DEV) ## mypy alone
 	@$(BIN)/mypy
 
 .PHONY: schemas
-schemas: $(RUNTIME) ## render the JSON Schemas from the structs
+schemas: $(RUNTIME) ## render the JSON Schemas and the AsyncAPI document from the structs
 	@$(BIN)/python -m schemas
 
 .PHONY: schemas-check
-schemas-check: $(RUNTIME) ## fail when the committed JSON Schemas are not current
+schemas-check: $(RUNTIME) ## fail when the schemas are not current, or break the last release
 	@$(BIN)/python -m schemas --check
+
+.PHONY: schemas-release
+schemas-release: $(RUNTIME) ## keep today's schemas and messages as a release; VERSION=1.2.3
+	@$(BIN)/python -m schemas --release $(VERSION)
 
 .PHONY: audit
 audit: $(MADE) ## look up known vulnerabilities of everything locked; without network it says so and passes
@@ -95,7 +104,7 @@ lock: $(MADE) ## write the lock files; UV_ARGS=--upgrade takes newer versions
 # No annotations and no header: they would name the machine on which the lock was made.
 RESOLVE := --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
-compile = $(BIN)/uv pip compile pyproject.toml $(RESOLVE) --extra embedded --group build $(UV_ARGS) $(1)
+compile = $(BIN)/uv pip compile pyproject.toml $(RESOLVE) --extra embedded --extra otel --group build $(UV_ARGS) $(1)
 
 .PHONY: clean
 clean: ## remove the environment and everything generated

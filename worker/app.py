@@ -48,6 +48,7 @@ from worker.core.gate import open_gate
 from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
 from worker.core.share import Share
+from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
@@ -57,20 +58,25 @@ from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.guarded import CredentialsFile, GuardedClient
+from worker.jetstream.lag import queued
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
-from worker.ops import OpsServer, PrometheusMeter, Readiness
+from worker.metrics import PrometheusMeter, product_version
+from worker.ops import OpsServer, Readiness
 from worker.providers import open_client
 from worker.settings import Settings, load
+from worker.traces import OtlpTracer, TracesError
 
 PULL_TIMEOUT = 2.0
 """Seconds that one pull request stays open: a request that died with the server costs no more than this."""
 WATCH_EVERY = 2.0
 """Seconds between two looks at the consumers; what FastStream doesn't notice, this does."""
+COUNT_EVERY = 2.0
+"""Seconds between two counts of the commands in the queue, for the metrics."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at what is waited for."""
 TELL_UNREACHABLE_EVERY = 10.0
@@ -112,11 +118,13 @@ class Worker:
         self._drained = asyncio.Event()
         self._registry = CollectorRegistry()
         self._meter = PrometheusMeter(self._registry)
+        self._meter.watch(ready=lambda: self.readiness.ready, waiting=self._waiting)
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
         self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
         self._handler: CommandHandler | None = None
         self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
+        self._tracer = self._open_tracer()
         self._open = contextlib.AsyncExitStack()
         self._complaints = Complaints()
         self._client: Client | None = None
@@ -148,6 +156,13 @@ class Worker:
             await self.app.stop()
         finally:
             await self._open.aclose()
+
+    def _open_tracer(self) -> OtlpTracer | None:
+        endpoint = self.settings.worker.otlp_endpoint
+        try:
+            return OtlpTracer(endpoint, worker=self.name, version=product_version()) if endpoint else None
+        except TracesError as error:
+            raise StartError(str(error)) from error
 
     def _make_broker(self) -> NatsBroker:
         try:
@@ -264,6 +279,9 @@ class Worker:
             # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
             await self._drained.wait()
 
+    def _waiting(self, provider: Provider) -> int:
+        return self._handler.waiting(provider) if self._handler is not None else 0
+
     def _is_full(self, provider: Provider, handler: CommandHandler) -> bool:
         """Say whether no other command of `provider` is to be taken now.
 
@@ -303,6 +321,8 @@ class Worker:
                 if account.gate is not None:
                     account.gate.close()
                 await account.client.close()
+            if self._tracer is not None:
+                await self._tracer.close()
             await ops.stop()
 
     def _interrupt(self) -> None:
@@ -329,7 +349,9 @@ class Worker:
             policy=RetryPolicy(retry_for=worker.retry_for, rate_limited_for=worker.rate_limited_for),
             prefetch=worker.prefetch,
             encoding=worker.encoding,
+            cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
+            tracer=self._tracer or NoTracer(),
         )
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
@@ -400,6 +422,8 @@ class Worker:
         # A round trip behind the subscriptions: once it is back, the server has them all.
         self.readiness.why = await self._trouble(self._client)
         self._background.append(asyncio.create_task(self._watch()))
+        if self.settings.worker.http_port:
+            self._background.append(asyncio.create_task(self._count_commands(self._client)))
         self._background.append(asyncio.create_task(self._rescue_stranded(self._client)))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
@@ -412,6 +436,14 @@ class Worker:
                 _log.log(logging.INFO if why is None else logging.ERROR, "worker.readiness", why=why)
                 self.readiness.why = why
             await asyncio.sleep(WATCH_EVERY)
+
+    async def _count_commands(self, client: Client) -> None:
+        """Keep the gauges of the queue current."""
+        while True:
+            for provider in PROVIDERS:
+                counts = await queued(client, provider, timeout=COUNT_EVERY) if client.is_connected else None
+                self._meter.commands(provider, counts)
+            await asyncio.sleep(COUNT_EVERY)
 
     async def _trouble(self, client: Client) -> str | None:
         if not client.is_connected:

@@ -19,7 +19,7 @@ from worker.providers.http import HttpClient
 DEFAULT_BASE_URL = "https://api.etelecom.vn/v1/shop"
 
 _UNMOVING_SORTS = (None, "created_at", "-created_at")
-_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
 class EtelecomClient:
@@ -60,7 +60,7 @@ class EtelecomClient:
     async def _attempt(
         self, command: FetchEtelecomFollowers, cursor: str | None, body: bytes, key: str
     ) -> ProviderPage:
-        if not _HEADER_SAFE.fullmatch(key):
+        if not HEADER_SAFE.fullmatch(key):
             raise UnauthorizedError(
                 f"accounts.{self._account.name}.api_key is empty or holds blanks or signs that no key has: "
                 "put the key alone into it",
