@@ -97,7 +97,8 @@ function card(job) {
     el("span", { class: "number" }, counted(job), el("span", { class: "quiet" }, job.page ? ` · page ${number(job.page)}` : "")),
     meter(job),
     el("span", { class: "note" }, note(job)),
-    el("span", { class: "age quiet" }, when(job.finished || job.started || job.updated, "ago")),
+    el("span", { class: "age quiet" }, job.finished ? "ended " : job.started ? "started " : "",
+      when(job.finished || job.started || job.updated, "ago")),
   );
 }
 
