@@ -10,11 +10,13 @@ PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 SOAK_ARGS ?=
+BENCH_ARGS ?=
 
 # The stamps say what the environment was made of; a changed lock or project file renews that part only.
 MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+BENCH := $(VENV)/bench/.made
 
 .PHONY: help
 help: ## list the targets
@@ -47,6 +49,10 @@ chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_
 .PHONY: soak
 soak: $(DEV) ## half an hour of steady load: memory, open files and tasks must stay flat; SOAK_ARGS="--seconds 300"
 	@$(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
+
+.PHONY: bench
+bench: $(RUNTIME) $(BENCH) ## measure speed beside other ways, 10 minutes on an idle machine; BENCH_ARGS="--write" for the README
+	@$(BIN)/python -m tests.bench --dlt-python $(VENV)/bench/bin/python $(BENCH_ARGS)
 
 .PHONY: coverage
 coverage: $(DEV) ## show the lines that the last `make test` did not run
@@ -89,14 +95,16 @@ audit: $(MADE) ## look up known vulnerabilities of everything locked; without ne
 	$(BIN)/python .ci/audit.py $(VENV)/audit/bin/pip-audit requirements.lock requirements-dev.lock
 
 .PHONY: lock
-lock: $(MADE) ## write both lock files; UV_ARGS=--upgrade takes newer versions
+lock: $(MADE) ## write the lock files; UV_ARGS=--upgrade takes newer versions
 	@$(PIP) install uv==$(UV_VERSION)
 	@$(call compile,--output-file requirements.lock)
 	@$(call compile,--group dev --constraint requirements.lock --output-file requirements-dev.lock)
+	@$(BIN)/uv pip compile $(RESOLVE) --group pyproject.toml:bench --output-file requirements-bench.lock $(UV_ARGS)
 
 # No annotations and no header: they would name the machine on which the lock was made.
-compile = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--extra embedded --group build --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
+RESOLVE := --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
+compile = $(BIN)/uv pip compile pyproject.toml $(RESOLVE) --extra embedded --extra otel --group build $(UV_ARGS) $(1)
 
 .PHONY: clean
 clean: ## remove the environment and everything generated
@@ -125,4 +133,11 @@ $(RUNTIME): $(MADE) requirements.lock pyproject.toml
 $(DEV): $(RUNTIME) requirements-dev.lock
 	@echo "installing the tools for tests and lint" >&2
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The rivals that are no part of the product have an environment of their own: nothing of theirs can get into ours.
+$(BENCH): $(MADE) requirements-bench.lock
+	@echo "installing what the benchmark compares with" >&2
+	@$(BIN)/python -m venv --clear $(VENV)/bench
+	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements-bench.lock
 	@touch $@

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from schemas.types import FollowState, Gender, Timestamp
 
 
-class SharedInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SharedInfo(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the person chose to share with the OA."""
 
     name: Annotated[str, Meta(description="As shared.")] | None = None
@@ -18,7 +18,7 @@ class SharedInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     city: Annotated[str, Meta(description="City or province.")] | None = None
 
 
-class Follower(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Follower(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One follower. What a provider doesn't say is null (empty for lists and maps) and left out of the encoding.
 
     An allow-list: nothing that a provider sends outside these fields is passed on.

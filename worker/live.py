@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import nats.errors
 from nats.aio.client import Client
 
@@ -25,6 +26,12 @@ from worker.page.ports import AccountView, LetterView, SourceUnavailableError, T
 
 EVENTS_AT_ONCE = 500
 """Job events that one look at a job reads at most; the next look goes on behind them."""
+
+
+class _Envelope(msgspec.Struct):
+    """Of a CloudEvent in structured mode: what is a header in binary mode."""
+
+    time: str = ""
 
 
 class LiveSources:
@@ -96,7 +103,8 @@ class LiveSources:
         try:
             async for entry in self._world.log.read(subject, after + 1, 2**63 - 1):
                 event: JobEvent = decode(entry.data, JobEvent, content_type(entry.headers))
-                yield TimelineEntry(sequence=entry.sequence, at=entry.headers.get("ce-time", ""), event=event)
+                at = entry.headers.get("ce-time") or msgspec.json.decode(entry.data, type=_Envelope).time
+                yield TimelineEntry(sequence=entry.sequence, at=at, event=event)
                 left -= 1
                 if not left:
                     return

@@ -48,7 +48,7 @@ from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.permissions import STREAMS, Role, User, accounts_block, inbox_prefix, permissions
+from worker.jetstream.permissions import STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyConfig, missing, reconcile
 from worker.simulators import OA_ID, Fault
@@ -294,6 +294,11 @@ def consumers_of(act: str) -> dict[str, Provider]:
     return {f"{act}.{COMMANDS_STREAM}.{consumer_name(provider)}": provider for provider in PROVIDERS}
 
 
+async def who_am_i(client: Client) -> None:
+    """Ask about oneself, as `followers doctor` does."""
+    await client.request(USER_INFO, b"", timeout=5)
+
+
 NEEDS: dict[str, dict[str, Act]] = {
     "worker": {
         **{f"$JS.API.STREAM.INFO.{stream}": look for stream in STREAMS},
@@ -309,6 +314,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.GET.KV_{LIMITS_BUCKET}": share_limit,
         f"$KV.{LIMITS_BUCKET}.*": share_limit,
         "_INBOX_worker.>": look,
+        USER_INFO: who_am_i,
         f"$JS.API.STREAM.MSG.GET.KV_{JOBS_BUCKET}": lose_the_status,
         f"$KV.{JOBS_BUCKET}.cancel.*": cancel,
         f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}": end_exhausted,

@@ -302,7 +302,12 @@ async def test_a_page_is_tried_again_until_it_comes():
     end = replica.events[-1]
     assert isinstance(end, JobCompleted)
     assert (end.pages, end.requests) == (3, 6)
-    assert replica.meter.failures == {("etelecom", "provider_unavailable"): 2, ("etelecom", "bad_response"): 1}
+    assert replica.meter.requests == {
+        ("etelecom", "provider_unavailable"): 2,
+        ("etelecom", "bad_response"): 1,
+        ("etelecom", "ok"): 3,
+    }
+    assert len(replica.meter.seconds) == 6
 
 
 async def test_an_answer_that_stays_garbled_ends_the_job_after_the_allowed_attempts():

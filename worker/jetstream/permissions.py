@@ -28,6 +28,8 @@ Role = Literal["worker", "publisher", "consumer", "setup", "admin"]
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 LIMITS_STREAM = f"KV_{LIMITS_BUCKET}"
+USER_INFO = "$SYS.REQ.USER.INFO"
+"""Who am I and what may I do: the server answers each user about itself."""
 STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STREAM)
 """Everything that `followers setup` makes, by the names of the streams behind it."""
 
@@ -49,7 +51,7 @@ class User:
     login: Mapping[str, str]
     """As nats-server writes it: `{"nkey": "U..."}`, `{"user": "...", "password": "..."}`."""
     durables: tuple[str, ...] = ()
-    """Of a consumer: the pull consumers on the event stream that it reads, made for it by an admin."""
+    """Of a consumer: the pull consumers on the event stream that it reads. Of setup: those that it may make."""
     steers: bool = False
     """Of a worker: `worker.page_token` is set, so that people may cancel and retry on its live page."""
     inbox: str = ""
@@ -152,6 +154,8 @@ def _worker(user: User) -> tuple[str, ...]:
         f"$JS.API.DIRECT.GET.{JOBS_STREAM}",
         f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}",
         *(_STEERING if user.steers else ()),
+        # `followers doctor` compares its rights with these.
+        USER_INFO,
     )
 
 
@@ -176,6 +180,7 @@ def _consumer(user: User) -> tuple[str, ...]:
 
 def _setup(user: User) -> tuple[str, ...]:
     consumers = [f"{COMMANDS_STREAM}.{consumer_name(provider)}" for provider in PROVIDERS]
+    consumers += [f"{EVENTS_STREAM}.{durable}" for durable in user.durables]
     return (
         *(f"$JS.API.STREAM.{act}.{stream}" for stream in STREAMS for act in ("INFO", "CREATE", "UPDATE")),
         *(f"$JS.API.CONSUMER.{act}.{consumer}" for consumer in consumers for act in ("INFO", "CREATE")),

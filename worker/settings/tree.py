@@ -16,6 +16,7 @@ from worker.settings.values import (
     Age,
     BaseUrl,
     Bytes,
+    CollectorUrl,
     InFile,
     InputFile,
     InText,
@@ -99,12 +100,16 @@ class WorkerSettings(Section):
     prefetch: Annotated[int, Field(ge=1, le=64)] = 8
     """Pages read ahead within one job, where the provider's paging allows it."""
     encoding: Literal["json", "msgpack"] = "json"
+    cloudevents: Literal["binary", "structured"] = "binary"
+    """Attributes in headers, or an envelope around the event; with MessagePack that holds it in base64."""
     http_host: Text = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """0 turns the HTTP server off."""
     page_token: InText | None = None
     """Whoever knows it may cancel and retry on the live page; without one nobody can there."""
     page_token_file: InFile | None = None
+    otlp_endpoint: CollectorUrl | None = None
+    """An OpenTelemetry collector that takes OTLP over HTTP; None: no traces."""
     drain_timeout: Annotated[float, Field(gt=0, le=3600)] = 25.0
     """What a worker that is told to stop has to finish the page in hand."""
     retry_for: Seconds = 900.0
