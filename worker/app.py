@@ -93,8 +93,6 @@ REQUESTS_AT_ONCE = 64
 """Requests about jobs that this replica answers at the same time; most of it is waiting."""
 STRANDED_LOOK = 5
 """Times `ack_wait`: between two looks for commands that the server has forgotten to deliver again."""
-CONNECTIONS = 128
-"""To one account's provider, at most; one for each job where there may be more jobs than that."""
 GARBAGE_LOOK = 10_000
 """New objects between two looks for garbage; a page of 50 followers is some hundreds."""
 WAITING_JOBS = 16
@@ -414,10 +412,7 @@ class Worker:
         for account in self.settings.account_list():
             provider: Provider = "etelecom" if isinstance(account, EtelecomAccount) else "esms"
             client = open_client(
-                account,
-                request_timeout=worker.request_timeout,
-                max_response_bytes=worker.max_response_bytes,
-                max_connections=max(CONNECTIONS, worker.max_jobs),
+                account, request_timeout=worker.request_timeout, max_response_bytes=worker.max_response_bytes
             )
             share = None
             if account.rate_limit > 0:

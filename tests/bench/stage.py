@@ -103,8 +103,9 @@ class Stage:
             return counted
 
     async def forget(self) -> None:
-        """Let go of the events so far, so that the store stays small."""
+        """Let go of the events so far, so that the store stays small, and of commands that nobody has ended."""
         js = self.client.jetstream()
+        await js.purge_stream("FOLLOWERS_COMMANDS")
         await js.purge_stream("FOLLOWERS_EVENTS", subject="followers.page.>")
 
 

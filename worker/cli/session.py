@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from worker.jetstream.connection import NatsOptions
     from worker.jetstream.topology import TopologyConfig
+    from worker.logs import Level
     from worker.settings import Settings
 
 _PATIENCE = 5.0
@@ -61,14 +62,14 @@ def topology_config(settings: "Settings") -> "TopologyConfig":
 
 
 @asynccontextmanager
-async def connected(settings: "Settings") -> "AsyncIterator[Client]":
+async def connected(settings: "Settings", *, log_level: "Level" = "warning") -> "AsyncIterator[Client]":
     """Connect for the length of a command. Raises ConnectError, ServerTooOldError."""
     from worker import logs
     from worker.jetstream.connection import connect
     from worker.jetstream.topology import check_server
 
     # What a command prints on stdout may be read by a program: warnings must not get in between.
-    logs.configure("warning")
+    logs.configure(log_level)
     client = await connect(nats_options(settings), wait=_PATIENCE)
     try:
         check_server(str(client.connected_server_version))
