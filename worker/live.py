@@ -20,7 +20,9 @@ from worker.core.letters import Letter
 from worker.core.ports import BoardUnavailableError, LogUnavailableError
 from worker.core.world import World
 from worker.jetstream.backlog import Backlog, BacklogError
+from worker.jetstream.checkup import lacking
 from worker.jetstream.letters import LetterBox, LettersError
+from worker.jetstream.permissions import PAGE, PAGE_HEARS, STEERING
 from worker.jetstream.watch import JobsWatch
 from worker.page.ports import AccountView, LetterView, SourceUnavailableError, TimelineEntry
 
@@ -53,7 +55,7 @@ class LiveSources:
 
     def watch(self) -> AbstractAsyncContextManager[JobsWatch]:
         """Watch by the worker's own rights."""
-        return _watch(JobsWatch(self._client, timeout=self._timeout))
+        return _watch(self._client, self._timeout)
 
     def accounts(self) -> Sequence[AccountView]:
         """Ask each account's gate."""
@@ -124,6 +126,7 @@ class LiveSteering:
     async def cancel(self, job_id: str) -> JobStatus | ControlError:
         """Tell all workers, as `followers cancel` does: the one that has the job need not be this one."""
         if is_token(job_id):
+            await _check_rights(self._client, STEERING)
             try:
                 await self._client.publish(cancel_subject(job_id))
             except (nats.errors.Error, OSError) as error:
@@ -132,6 +135,7 @@ class LiveSteering:
 
     async def retry(self, number: int) -> int:
         """Publish the command in a letter anew, and delete the letter."""
+        await _check_rights(self._client, STEERING)
         try:
             letter = await self._box.get(number)
             if letter is None:
@@ -157,12 +161,21 @@ class LiveSteering:
 
 
 @asynccontextmanager
-async def _watch(watch: JobsWatch) -> AsyncIterator[JobsWatch]:
+async def _watch(client: Client, timeout: float) -> AsyncIterator[JobsWatch]:
+    watch = JobsWatch(client, timeout=timeout)
+    # Tried and refused, it would count as trouble of the whole worker: a look at a page must not make it unready.
+    await _check_rights(client, PAGE, (PAGE_HEARS,))
     try:
         async with watch.watching():
             yield watch
     except (nats.errors.Error, OSError) as error:
         raise SourceUnavailableError(f"job status can't be watched ({type(error).__name__})") from error
+
+
+async def _check_rights(client: Client, publish: Sequence[str], subscribe: Sequence[str] = ()) -> None:
+    lacks = await lacking(client, publish, subscribe)
+    if lacks:
+        raise SourceUnavailableError(f"the worker's NATS user lacks {'; '.join(lacks)}: grant it on the server")
 
 
 def _letter(letter: Letter) -> LetterView:

@@ -47,18 +47,24 @@ async def browser() -> AsyncIterator[Any]:
 
 def _without(reason: str) -> None:
     if os.environ.get("CI"):
-        pytest.fail(f"CI must have a browser, .ci/run installs one: {reason}")
+        pytest.fail(f"CI must have a browser, and .ci/run installs one: {reason}")
     pytest.skip(f"the live page is not tested in a browser: {reason}; try `apt-get install chromium`")
 
 
 @pytest.fixture
-async def twelve(private_nats_server: EmbeddedServer) -> AsyncIterator[Live]:
-    """A worker with twelve jobs in all states."""
+async def live(private_nats_server: EmbeddedServer) -> AsyncIterator[Live]:
+    """A worker without jobs."""
     client: Client = await nats.connect(private_nats_server.url, allow_reconnect=False)
     async with page_kit.live(client, private_nats_server.url) as live:
-        await page_kit.twelve_jobs(live)
         yield live
     await client.close()
+
+
+@pytest.fixture
+async def twelve(live: Live) -> Live:
+    """A worker with twelve jobs in all states."""
+    await page_kit.twelve_jobs(live)
+    return live
 
 
 @pytest.fixture
@@ -75,7 +81,9 @@ def picture(tmp_path: Path) -> Callable[..., Any]:
     return take
 
 
-async def opened(browser: Any, url: str, complaints: list[str], **context: Any) -> Any:
+async def opened(
+    browser: Any, url: str, complaints: list[str], jobs: int = page_kit.JOBS, letters: int = 2, **context: Any
+) -> Any:
     """A page of a new context, complaining about every script error and refused resource."""
     page = await (await browser.new_context(**context)).new_page()
     page.set_default_timeout(PATIENCE)
@@ -83,8 +91,8 @@ async def opened(browser: Any, url: str, complaints: list[str], **context: Any) 
     page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
     page.on("request", lambda request: complaints.append(request.url) if not request.url.startswith(url) else None)
     await page.goto(url)
-    await page.locator(".job").nth(page_kit.JOBS - 1).wait_for()
-    await page.locator(".letter").nth(1).wait_for()
+    await page.locator(".job").nth(jobs - 1).wait_for()
+    await page.locator(".letter").nth(letters - 1).wait_for()
     return page
 
 
@@ -153,7 +161,7 @@ async def test_twelve_jobs_are_seen_opened_and_one_is_cancelled(
 async def test_the_page_fits_a_phone_in_light_and_dark(browser: Any, twelve: Live, picture: Callable[..., Any]) -> None:
     complaints: list[str] = []
     for scheme in ("light", "dark"):
-        phone = {"viewport": {"width": 360, "height": 780}, "is_mobile": True, "color_scheme": scheme}
+        phone: dict[str, Any] = {"viewport": {"width": 360, "height": 780}, "is_mobile": True, "color_scheme": scheme}
         page = await opened(browser, twelve.url, complaints, device_scale_factor=2, **phone)
         assert await fits(page)
         ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -175,24 +183,24 @@ async def test_the_page_fits_a_phone_in_light_and_dark(browser: Any, twelve: Liv
     assert complaints == []
 
 
-async def test_what_a_job_says_is_text_and_never_markup(browser: Any, twelve: Live) -> None:
+async def test_what_a_job_says_is_text_and_never_markup(browser: Any, live: Live) -> None:
     hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     error = FetchError(code="internal", message=hostile, retryable=False)
     status = JobStatus(
         job_id="hostile", provider="esms", account=hostile, oa_id=OA_ID, state="failed",
         worker=hostile, updated_at=datetime.now(UTC), error=error,
     )  # fmt: skip
-    await twelve.put(status)
+    await live.put(status)
     # Somebody's own key, and a letter that isn't ours.
-    await twelve.client.jetstream().publish(f"$KV.{JOBS_BUCKET}.no-status", b"<b>")
+    await live.client.jetstream().publish(f"$KV.{JOBS_BUCKET}.no-status", b"<b>")
     headers = {"Followers-Job-Id": "../../x", "Followers-Error-Code": hostile, "Followers-Error-Message": hostile}
-    await twelve.client.jetstream().publish(dead_subject("esms"), encode(error), headers=headers)
+    await live.client.jetstream().publish(dead_subject("esms"), encode(error), headers=headers)
     complaints: list[str] = []
-    page = await opened(browser, twelve.url, complaints)
+    page = await opened(browser, live.url, complaints, jobs=1, letters=1)
     await page.locator(".letter", has_text="<script>").wait_for()
     await page.get_by_role("link", name="hostile", exact=True).click()
     await page.locator(".error", has_text="<script>").wait_for()
 
     assert await page.locator("img, main script").count() == 0
     assert complaints == []
-    await stage.until(lambda: twelve.worker.page.watching, 5)
+    await stage.until(lambda: live.worker.page.watching, 5)

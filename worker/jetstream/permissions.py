@@ -34,6 +34,19 @@ STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STRE
 """Everything that `followers setup` makes, by the names of the streams behind it."""
 
 
+PAGE_HEARS = f"$KV.{JOBS_BUCKET}.*"
+"""The live page hears that a status has changed; it could read it anyway."""
+PAGE = (f"$JS.API.DIRECT.GET.{JOBS_STREAM}", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}")
+"""The live page reads the bucket by revision, and the newest dead letters."""
+STEERING = (
+    # A cancellation is told to all workers; a retry is the command anew, and its letter deleted.
+    CANCEL_SUBJECTS,
+    *COMMAND_SUBJECTS,
+    f"$JS.API.STREAM.MSG.DELETE.{DEAD_STREAM}",
+)
+"""What cancelling and retrying on the live page need beside that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Permissions:
     """What a user may publish and subscribe to; everything else is refused."""
@@ -94,17 +107,8 @@ _HEARD = (
     # Each worker looks whether it has the job; one of them answers.
     CANCEL_SUBJECTS,
     f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
-    # The live page hears that a status has changed; it could read it anyway.
-    f"$KV.{JOBS_BUCKET}.*",
+    PAGE_HEARS,
     *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
-)
-
-
-_STEERING = (
-    # A cancellation is told to all workers; a retry is the command anew, and its letter deleted.
-    CANCEL_SUBJECTS,
-    *COMMAND_SUBJECTS,
-    f"$JS.API.STREAM.MSG.DELETE.{DEAD_STREAM}",
 )
 
 
@@ -150,10 +154,8 @@ def _worker(user: User) -> tuple[str, ...]:
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
-        # The live page: the bucket read by revision, and the newest dead letters.
-        f"$JS.API.DIRECT.GET.{JOBS_STREAM}",
-        f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}",
-        *(_STEERING if user.steers else ()),
+        *PAGE,
+        *(STEERING if user.steers else ()),
         # `followers doctor` compares its rights with these.
         USER_INFO,
     )

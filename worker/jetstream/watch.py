@@ -33,6 +33,8 @@ BREATH = 0.005
 _STREAM = f"KV_{JOBS_BUCKET}"
 _PREFIX = f"$KV.{JOBS_BUCKET}."
 _ENTRIES = f"{_PREFIX}*"
+_GET = f"$JS.API.DIRECT.GET.{_STREAM}"
+_PENDING = "Nats-Num-Pending"
 _log = structlog.get_logger(__name__)
 
 
@@ -71,6 +73,7 @@ class JobsWatch:
         self._revision = 0
         self._told = asyncio.Event()
         self._behind = False
+        self._batches = True
         self._look_at = 0.0
 
     @contextlib.asynccontextmanager
@@ -123,28 +126,48 @@ class JobsWatch:
 
     async def _read(self) -> tuple[list[JobChange], bool]:
         """Return the next entries, and whether there are more."""
-        request = {"seq": self._revision + 1, "batch": BATCH, "next_by_subj": _ENTRIES}
+        if self._batches:
+            return await self._read_batch()
+        changes: list[JobChange] = []
+        while len(changes) < BATCH:
+            start = changes[-1].revision if changes else self._revision
+            message = await self._client.request(_GET, _query(start + 1), timeout=self._timeout)
+            headers = message.headers or {}
+            if _ended(headers):
+                return changes, False
+            changes.append(_change(message, headers))
+        return changes, True
+
+    async def _read_batch(self) -> tuple[list[JobChange], bool]:
         inbox = self._client.new_inbox()
         answers = await self._client.subscribe(inbox)
         changes: list[JobChange] = []
         try:
-            await self._client.publish(f"$JS.API.DIRECT.GET.{_STREAM}", json.dumps(request).encode(), reply=inbox)
+            await self._client.publish(_GET, _query(self._revision + 1), reply=inbox)
             while True:
                 message = await answers.next_msg(self._timeout)
                 headers = message.headers or {}
-                status = headers.get("Status")
-                if status == "204":
-                    return changes, int(headers.get("Nats-Num-Pending", "0")) > 0
-                if status == "404":
-                    return changes, False
-                if status is not None:
-                    raise nats.js.errors.APIError(code=int(status), description=headers.get("Description"))
+                if _ended(headers):
+                    return changes, int(headers.get(_PENDING, "0")) > 0
                 changes.append(_change(message, headers))
-                if "Nats-Num-Pending" not in headers:
-                    return changes, True  # a server before 2.11: one at a time
+                if _PENDING not in headers:
+                    self._batches = False  # a server before 2.11
+                    return changes, True
         finally:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await answers.unsubscribe()
+
+
+def _query(revision: int) -> bytes:
+    return json.dumps({"seq": revision, "batch": BATCH, "next_by_subj": _ENTRIES}).encode()
+
+
+def _ended(headers: dict[str, str]) -> bool:
+    """Say whether this is no entry but the end of them. Raises APIError."""
+    status = headers.get("Status")
+    if status in (None, "204", "404"):
+        return status is not None
+    raise nats.js.errors.APIError(code=int(status), description=headers.get("Description"))
 
 
 def _change(message: Msg, headers: dict[str, str]) -> JobChange:

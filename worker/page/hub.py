@@ -37,7 +37,8 @@ class Hub:
     def __init__(self, sources: Sources) -> None:
         """Take where to look; nothing is looked at before the first viewer."""
         self.viewers = 0
-        self.reachable = True
+        self.trouble: str | None = None
+        """Why nothing new is told."""
         self._sources = sources
         self._board = Board()
         self._reading = True
@@ -96,7 +97,7 @@ class Hub:
         last = max(1, -(-len(jobs) // ROWS))
         page = min(max(1, page), last)
         return {
-            "reachable": self.reachable,
+            "trouble": self.trouble,
             "reading": self._reading,
             "counts": counts | {"all": sum(counts.values())},
             "state": state,
@@ -134,8 +135,8 @@ class Hub:
         while True:
             try:
                 await work()
-            except SourceUnavailableError:
-                self.reachable = False
+            except SourceUnavailableError as error:
+                self.trouble = str(error)
             except Exception:
                 # A fault of the page must be seen, and must not end it.
                 _log.exception("page.fault")
@@ -146,7 +147,7 @@ class Hub:
             self._board, self._reading = Board(), True
             while True:
                 news = await watch.next()
-                self.reachable = news is not None
+                self.trouble = None if news is not None else "NATS does not answer"
                 if news is not None:
                     self._board.apply(news)
                     self._reading = news.more

@@ -120,7 +120,7 @@ class Page:
                             after = entry.sequence
                         shown = status
                 job = shown and view.job_row(shown)
-                yield {"reachable": hub.reachable, "id": job_id, "job": job, "events": events, "more": more}
+                yield {"trouble": hub.trouble, "id": job_id, "job": job, "events": events, "more": more}
 
         return await self._stream(request, "job", look)
 

@@ -262,9 +262,9 @@ function morphChildren(parent, fresh) {
 }
 
 function health(data) {
-  const bad = !data.reachable || data.why;
+  const bad = data.why || data.trouble;
   $("health").className = `pill ${bad ? "failed" : "completed"}`;
-  $("health").textContent = bad ? (data.why || "NATS does not answer") : "live";
+  $("health").textContent = bad || "live";
   $("worker").textContent = data.worker;
 }
 
