@@ -52,7 +52,7 @@ class Options:
 async def perform_demo(options: Options, view: DemoView, *, stay: bool, json: bool) -> int:
     """Play the demo and show it on `view`; return the exit code. With `stay`, until it is interrupted."""
     _end_cleanly_when_told()
-    async with _stage(options, view) as settings, connected(settings, log_level="error") as client:
+    async with _stage(options, view) as settings, connected(settings) as client:
         shows = _shows()
         ends = await _play(client, shows, view)
         if json:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from worker.jetstream.connection import NatsOptions
     from worker.jetstream.topology import TopologyConfig
-    from worker.logs import Level
     from worker.settings import Settings
 
 _PATIENCE = 5.0
@@ -62,14 +61,17 @@ def topology_config(settings: "Settings") -> "TopologyConfig":
 
 
 @asynccontextmanager
-async def connected(settings: "Settings", *, log_level: "Level" = "warning") -> "AsyncIterator[Client]":
+async def connected(settings: "Settings") -> "AsyncIterator[Client]":
     """Connect for the length of a command. Raises ConnectError, ServerTooOldError."""
+    import structlog
+
     from worker import logs
     from worker.jetstream.connection import connect
     from worker.jetstream.topology import check_server
 
-    # What a command prints on stdout may be read by a program: warnings must not get in between.
-    logs.configure(log_level)
+    if not structlog.is_configured():
+        # What a command prints on stdout may be read by a program: warnings must not get in between.
+        logs.configure("warning")
     client = await connect(nats_options(settings), wait=_PATIENCE)
     try:
         check_server(str(client.connected_server_version))
