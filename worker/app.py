@@ -65,8 +65,10 @@ from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
+from worker.live import LiveSources, LiveSteering
 from worker.metrics import PrometheusMeter, product_version
 from worker.ops import OpsServer, Readiness
+from worker.page import Page
 from worker.providers import open_client
 from worker.settings import Settings, load
 from worker.traces import OtlpTracer, TracesError
@@ -212,6 +214,8 @@ class Worker:
             assert self._client is not None
             asked, reply = message.raw_message.subject, message.raw_message.reply
             given = await ask(self._control, asked.rpartition(".")[2])
+            if not reply:
+                return  # told, not asked
             if not reply.startswith(INBOXES):
                 # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
                 _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
@@ -299,8 +303,9 @@ class Worker:
         if self.interrupted is not None:
             # In place of FastStream's own handler, which takes SIGINT for SIGTERM.
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
-        ops = OpsServer(self.readiness, self._registry)
         worker = self.settings.worker
+        page = self.page = Page(self.name, lambda: self.readiness.why, worker.page_secret)
+        ops = OpsServer(self.readiness, self._registry, page.routes())
         if worker.http_port:
             try:
                 await ops.start(worker.http_host, worker.http_port)
@@ -317,6 +322,7 @@ class Worker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await page.close()
             for account in self._accounts.values():
                 if account.gate is not None:
                     account.gate.close()
@@ -356,6 +362,11 @@ class Worker:
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
         self._control = Control(world)
+        rates = {account.name: account.rate_limit for account in self.settings.account_list()}
+        self.page.open(
+            LiveSources(client, world, lambda: self._accounts, rates, timeout=timeout),
+            LiveSteering(client, self._control, timeout=timeout),
+        )
         self._handler.on_waiting = lambda provider: self._room[provider].set()
 
     async def _reach(self) -> Client:

@@ -1,5 +1,7 @@
 """What an operator asks of a running replica: is it alive, is it ready, what has it done."""
 
+from collections.abc import Sequence
+
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -17,11 +19,16 @@ class Readiness:
         return self.why is None
 
 
-class OpsServer:
-    """The HTTP server beside the subscribers: `/healthz`, `/readyz`, `/metrics`."""
+CLOSE_WITHIN = 2.0
+"""Seconds that open requests have to end once the server stops."""
 
-    def __init__(self, readiness: Readiness, registry: CollectorRegistry) -> None:
+
+class OpsServer:
+    """The HTTP server beside the subscribers: `/healthz`, `/readyz`, `/metrics`, and whatever routes it is given."""
+
+    def __init__(self, readiness: Readiness, registry: CollectorRegistry, routes: Sequence[web.RouteDef] = ()) -> None:
         """Take what to report; nothing listens before `start`."""
+        self._routes = routes
         self._readiness = readiness
         self._registry = registry
         self._runner: web.AppRunner | None = None
@@ -32,7 +39,8 @@ class OpsServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        app.router.add_routes(self._routes)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_WITHIN)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
 

@@ -56,7 +56,7 @@ async def store(js: JetStreamContext, *pages: FollowerPage, encoding: Encoding =
 
 async def take(pages: Pages, count: int) -> Numbers:
     """The next pages; each is acknowledged when the next one is asked for."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         return [(each.page, each.part) for each in [await anext(pages) for _ in range(count)]]
 
 
@@ -243,9 +243,7 @@ async def test_two_readers_of_one_durable_take_turns_and_lose_nothing(
 
 async def test_a_page_under_work_stays_with_its_reader(nats_client: Client, js: JetStreamContext) -> None:
     await reconcile(nats_client, TOPOLOGY)
-    info = await js.consumer_info(EVENTS_STREAM, "crm")
-    info.config.ack_wait = 0.6
-    await js.add_consumer(EVENTS_STREAM, info.config)
+    await give_up_after(js, 0.6)
     await store(js, page(1), page(2))
 
     async with Pages(js, "crm") as pages, Pages(js, "crm") as other:
@@ -260,21 +258,31 @@ async def test_a_page_under_work_stays_with_its_reader(nats_client: Client, js: 
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_reading_goes_on_after_a_restart_of_the_server(private_nats_server: EmbeddedServer) -> None:
-    client = await nats.connect(private_nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
-    await reconcile(client, TOPOLOGY)
-    await store(client.jetstream(), page(1), page(2))
+async def give_up_after(js: JetStreamContext, seconds: float) -> None:
+    """Let the server deliver a page again so soon after its reader fell silent."""
+    info = await js.consumer_info(EVENTS_STREAM, "crm")
+    info.config.ack_wait = seconds
+    await js.add_consumer(EVENTS_STREAM, info.config)
 
-    async with Pages(client.jetstream(), "crm") as pages:
-        before = await take(pages, 1)
-        waiting = asyncio.create_task(take(pages, 2))
-        await private_nats_server.kill()
-        await private_nats_server.restart()
-        other = await nats.connect(private_nats_server.url)
-        await store(other.jetstream(), page(3))
-        await other.close()
-        after = await waiting
-    await client.close()
+
+async def test_reading_goes_on_after_a_restart_of_the_server(private_nats_server: EmbeddedServer) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        client = await nats.connect(private_nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+        stack.push_async_callback(client.close)
+        await reconcile(client, TOPOLOGY)
+        # A page that was on its way when the server died comes after this.
+        await give_up_after(client.jetstream(), 2)
+        await store(client.jetstream(), page(1), page(2))
+
+        async with Pages(client.jetstream(), "crm") as pages:
+            before = await take(pages, 1)
+            waiting = asyncio.create_task(take(pages, 2))
+            await private_nats_server.kill()
+            await private_nats_server.restart()
+            other = await nats.connect(private_nats_server.url)
+            await store(other.jetstream(), page(3))
+            await other.close()
+            after = await waiting
 
     assert before + after == [(1, 1), (2, 1), (3, 1)]
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -86,11 +87,10 @@ async def test_only_one_providers_jobs_on_demand(servers: str, js: JetStreamCont
 async def test_watching_goes_on_after_a_restart_of_the_server(
     private_nats_server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    import nats
-
-    client = await nats.connect(private_nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    client = await nats.connect(private_nats_server.url)
     await reconcile(client, TopologyConfig())
     await put(client.jetstream(), status())
+    await client.close()
     servers = json.dumps([private_nats_server.url])
     async with followers("watch", folder=tmp_path, FOLLOWERS_NATS__SERVERS=servers) as process:
         await until(process.stdout, "running")
@@ -100,7 +100,6 @@ async def test_watching_goes_on_after_a_restart_of_the_server(
         await put(other.jetstream(), status(state="completed"))
         await other.close()
         await until(process.stdout, "completed")
-    await client.close()
 
 
 async def test_a_terminal_shows_a_table_that_moves(servers: str, js: JetStreamContext) -> None:

@@ -1,6 +1,5 @@
 """`followers doctor`: look everything over, say what is wrong and what to do."""
 
-import asyncio
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +43,8 @@ def doctor(
     """
 
     async def work() -> int:
+        import asyncio
+
         settings = load_settings(context, config)
         listed = settings.account_list() if accounts else ()
         groups = await asyncio.gather(_nats(settings, monitor), *(_account(account) for account in listed))
@@ -90,6 +91,8 @@ async def _nats(settings: "Settings", monitor: str | None) -> "list[Finding]":
         server_id = str(client._server_info.get("server_id"))
     finally:
         await client.close()
+    import asyncio
+
     page = monitor or f"http://{f'[{host}]' if host and ':' in host else host}:8222"
     varz = await asyncio.to_thread(_varz, page)
     return [*found, durability(varz, server_id)]

@@ -1,6 +1,5 @@
 """`followers export`: a job's followers as one file, whole or not at all."""
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -76,6 +75,8 @@ def export(
 
 
 def _end_tidily_when_told() -> None:
+    import asyncio
+
     task = asyncio.current_task()
     assert task is not None
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread

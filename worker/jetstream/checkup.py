@@ -112,6 +112,15 @@ def rights(answer: Mapping[str, Any] | None, inbox: str) -> list[Finding]:
     return [*found, _finding("nats.permissions", name, "ok", "all that a worker needs")]
 
 
+async def lacking(client: Client, publish: Iterable[str], subscribe: Iterable[str] = ()) -> list[str]:
+    """Return which of these rights this connection's user lacks; none where the server doesn't tell."""
+    limits = ((await _ask(client, USER_INFO) or {}).get("data") or {}).get("permissions") or {}
+    return [
+        *(f"publish {line}" for line in publish if not _allowed(limits.get("publish"), line)),
+        *(f"subscribe {line}" for line in subscribe if not _allowed(limits.get("subscribe"), line)),
+    ]
+
+
 def durability(varz: Mapping[str, Any] | None, server_id: str) -> Finding:
     """What a power cut would lose, by the server's own monitoring page; None: it couldn't be read."""
     advice = "set `sync_interval: always` in the server's jetstream block"

@@ -34,6 +34,19 @@ STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STRE
 """Everything that `followers setup` makes, by the names of the streams behind it."""
 
 
+PAGE_HEARS = f"$KV.{JOBS_BUCKET}.*"
+"""The live page hears that a status has changed; it could read it anyway."""
+PAGE = (f"$JS.API.DIRECT.GET.{JOBS_STREAM}", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}")
+"""The live page reads the bucket by revision, and the newest dead letters."""
+STEERING = (
+    # A cancellation is told to all workers; a retry is the command anew, and its letter deleted.
+    CANCEL_SUBJECTS,
+    *COMMAND_SUBJECTS,
+    f"$JS.API.STREAM.MSG.DELETE.{DEAD_STREAM}",
+)
+"""What cancelling and retrying on the live page need beside that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Permissions:
     """What a user may publish and subscribe to; everything else is refused."""
@@ -52,6 +65,8 @@ class User:
     """As nats-server writes it: `{"nkey": "U..."}`, `{"user": "...", "password": "..."}`."""
     durables: tuple[str, ...] = ()
     """Of a consumer: the pull consumers on the event stream that it reads. Of setup: those that it may make."""
+    steers: bool = False
+    """Of a worker: `worker.page_token` is set, so that people may cancel and retry on its live page."""
     inbox: str = ""
     """What this user's `inbox_prefix` is; empty: `inbox_prefix` of its role."""
 
@@ -92,6 +107,7 @@ _HEARD = (
     # Each worker looks whether it has the job; one of them answers.
     CANCEL_SUBJECTS,
     f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
+    PAGE_HEARS,
     *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
 )
 
@@ -138,6 +154,8 @@ def _worker(user: User) -> tuple[str, ...]:
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
+        *PAGE,
+        *(STEERING if user.steers else ()),
         # `followers doctor` compares its rights with these.
         USER_INFO,
     )
