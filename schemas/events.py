@@ -8,11 +8,13 @@ from schemas.follower import Follower
 from schemas.types import (
     Count,
     ErrorCode,
+    FinishedAt,
+    JobId,
     Labels,
+    OaId,
     Ordinal,
-    Provider,
+    ProviderName,
     Timestamp,
-    Token,
     TruncatedReason,
     Verdict,
     WaitReason,
@@ -22,11 +24,11 @@ from schemas.types import (
 class FetchError(Struct, frozen=True, kw_only=True):
     """Why a job failed: what happened and what to do, without secrets or people's data."""
 
-    code: ErrorCode
-    message: str
+    code: Annotated[ErrorCode, Meta(description="What kind of fault, for programs.")]
+    message: Annotated[str, Meta(description="What happened and what to do, for people.")]
     retryable: Annotated[bool, Meta(description="Whether the same command may succeed later.")]
     provider_code: Annotated[str, Meta(description="The provider's own code, as text.")] | None = None
-    http_status: int | None = None
+    http_status: Annotated[int, Meta(description="Of the provider's answer.")] | None = None
     attempts: Annotated[Count, Meta(description="Requests made for the page that failed.")] = 0
 
 
@@ -37,17 +39,17 @@ class Progress(Struct, frozen=True, kw_only=True):
     duplicates_dropped: Annotated[Count, Meta(description="Rows left out because their user id was published before.")]
     total_first: Annotated[int, Meta(description="The provider's total when the first page was read.")] | None
     requests: Annotated[Count, Meta(description="Requests made to the provider so far, failed ones included.")]
-    started_at: Timestamp
+    started_at: Annotated[Timestamp, Meta(description="When the job's first attempt began.")]
     truncated: (
         Annotated[TruncatedReason, Meta(description="Why the list is cut after this page; null when it isn't.")] | None
     ) = None
 
 
 class _Event(Struct, frozen=True, kw_only=True):
-    job_id: Token
-    provider: Provider
+    job_id: JobId
+    provider: ProviderName
     account: Annotated[str, Meta(description="Null when the command's account can't be read.")] | None
-    oa_id: Token
+    oa_id: OaId
     labels: Labels = {}
 
 
@@ -56,14 +58,14 @@ class FollowerPage(_Event, frozen=True, kw_only=True):
 
     page: Annotated[Ordinal, Meta(description="1, 2, 3… without a gap.")]
     part: Annotated[Ordinal, Meta(description="1 unless the page exceeds the server's `max_payload`.")] = 1
-    parts: Ordinal = 1
-    followers: list[Follower]
+    parts: Annotated[Ordinal, Meta(description="How many parts the page has; it is whole at `part == parts`.")] = 1
+    followers: Annotated[list[Follower], Meta(description="In the provider's order; empty at an empty list's end.")]
     total: Annotated[int, Meta(description="The list's length as the provider said it.")] | None
     cursor: Annotated[str, Meta(description="Opaque: where this page was read; null at the start.")] | None
     next_cursor: Annotated[str, Meta(description="Opaque; null on the last page.")] | None
     last: Annotated[bool, Meta(description="True on the last part of the last page only.")]
-    fetched_at: Timestamp
-    progress: Progress
+    fetched_at: Annotated[Timestamp, Meta(description="When the provider gave the page.")]
+    progress: Annotated[Progress, Meta(description="The job's totals up to and with this page.")]
 
 
 class _JobEvent(_Event, frozen=True, kw_only=True, tag_field="type"):
@@ -78,46 +80,48 @@ class JobStarted(_JobEvent, frozen=True, kw_only=True, tag="started"):
     """A worker began, or went on with, the job."""
 
     resumed_at_page: Annotated[Ordinal, Meta(description="The page that is read next; 1 on a fresh start.")]
-    started_at: Timestamp
+    started_at: Annotated[Timestamp, Meta(description="When this attempt began.")]
 
 
 class JobWaiting(_JobEvent, frozen=True, kw_only=True, tag="waiting"):
     """The job stands still until `until`, for `reason`."""
 
-    reason: WaitReason
-    until: Timestamp
+    reason: Annotated[WaitReason, Meta(description="Why it stands still.")]
+    until: Annotated[Timestamp, Meta(description="When it goes on; an estimate where it waits for our own limit.")]
 
 
 class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):
     """Terminal: the list was read to its end or to the command's ceiling."""
 
-    pages: Count
+    pages: Annotated[Count, Meta(description="Provider pages published.")]
     followers: Annotated[Count, Meta(description="Followers published.")]
     distinct: Annotated[Count, Meta(description="Different user ids among them.")]
-    duplicates_dropped: Count
-    total_first: int | None
-    total_last: int | None
-    requests: Count
-    started_at: Timestamp
-    finished_at: Timestamp
+    duplicates_dropped: Annotated[Count, Meta(description="Rows left out because their user id was published before.")]
+    total_first: Annotated[int, Meta(description="The provider's total when the first page was read.")] | None
+    total_last: Annotated[int, Meta(description="The provider's total when the last page was read.")] | None
+    requests: Annotated[Count, Meta(description="Requests made to the provider, failed ones included.")]
+    started_at: Annotated[Timestamp, Meta(description="When the job's first attempt began.")]
+    finished_at: FinishedAt
     verdict: Annotated[
         Verdict,
         Meta(description="`drifted`: the list moved while it was read. `truncated`: `reason` says what cut it."),
     ]
-    reason: TruncatedReason | None = None
+    reason: (
+        Annotated[TruncatedReason, Meta(description="What cut the list; null unless `verdict` is `truncated`.")] | None
+    ) = None
 
 
 class JobFailed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
     """Terminal: the job can't be done; its command is in the dead letters. Only a retry of that reopens the job."""
 
-    error: FetchError
-    finished_at: Timestamp
+    error: Annotated[FetchError, Meta(description="Why, and what to do.")]
+    finished_at: FinishedAt
 
 
 class JobCancelled(_JobEvent, frozen=True, kw_only=True, tag="cancelled"):
     """Terminal: somebody cancelled the job."""
 
-    finished_at: Timestamp
+    finished_at: FinishedAt
 
 
 JobEvent = JobStarted | JobWaiting | JobCompleted | JobFailed | JobCancelled

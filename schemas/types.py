@@ -39,6 +39,11 @@ DayText = Annotated[
     ),
 ]
 
+JobId = Annotated[Token, Meta(description="The job: the command's `id`.", examples=["nightly-2026-11-23"])]
+OaId = Annotated[Token, Meta(description="The Zalo Official Account.", examples=["579745863508352884"])]
+ProviderName = Annotated[Provider, Meta(description="The provider whose list it is.")]
+FinishedAt = Annotated[Timestamp, Meta(description="When the job ended.")]
+
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 Labels = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=256)]],

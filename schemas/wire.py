@@ -1,4 +1,4 @@
-"""Encoding by content type, and CloudEvents headers in binary mode."""
+"""Encoding by content type, and events as CloudEvents."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
+from schemas.cloudevents import STRUCTURED, CloudEventsMode, to_headers, unwrap, wrap
 from schemas.events import FollowerPage, JobEvent
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def encoding_of(content_type: str | None) -> Encoding:
     """
     if content_type is None:
         return "json"
-    media = content_type.split(";", 1)[0].strip().lower()
+    media = _media(content_type)
     if media not in _ENCODINGS:
         raise UnknownContentTypeError(f"Content-Type {media[:64]!r} is not supported: use {JSON} or {MSGPACK}")
     return _ENCODINGS[media]
@@ -53,18 +54,31 @@ def encode(message: Any, encoding: Encoding = "json") -> bytes:
 
 
 @overload
-def decode(data: bytes, type: type[T], content_type: str | None = None) -> T: ...
+def decode(data: bytes | msgspec.Raw, type: type[T], content_type: str | None = None) -> T: ...
 @overload
-def decode(data: bytes, type: Any, content_type: str | None = None) -> Any: ...
-def decode(data: bytes, type: Any, content_type: str | None = None) -> Any:
+def decode(data: bytes | msgspec.Raw, type: Any, content_type: str | None = None) -> Any: ...
+def decode(data: bytes | msgspec.Raw, type: Any, content_type: str | None = None) -> Any:
     """Return `data` as an instance of `type` (a struct or a union of structs) of this package.
 
+    A CloudEvent in structured mode is unwrapped.
     Raises UnknownContentTypeError, msgspec.DecodeError (not JSON / MessagePack), or its subclass
     msgspec.ValidationError (a field is missing, unknown or wrong; the message has its path).
     """
+    if is_structured(content_type):
+        inside, content_type = unwrap(data)
+        return decode(inside, type, content_type)
     if encoding_of(content_type) == "json":
         return msgspec.json.decode(data, type=type)
     return msgspec.msgpack.decode(data, type=type)
+
+
+def is_structured(content_type: str | None) -> bool:
+    """Say whether a message of this type is a CloudEvent in structured mode."""
+    return content_type is not None and _media(content_type) == STRUCTURED
+
+
+def _media(content_type: str) -> str:
+    return content_type.split(";", 1)[0].strip().lower()
 
 
 def event_type(event: FollowerPage | JobEvent) -> str:
@@ -87,19 +101,46 @@ def event_headers(
     `id` is unique to the event within its job: `ce-id` is `<job_id>:<id>`, unique within `ce-source`. `Nats-Msg-Id`
     is unique in the whole stream, so it has the provider and the OA before that.
     """
-    key = f"{event.job_id}:{id}"
-    headers = {
-        CONTENT_TYPE: content_type_of(encoding),
-        "Nats-Msg-Id": f"{event.provider}.{event.oa_id}.{key}",
-        "ce-specversion": "1.0",
-        "ce-id": key,
-        "ce-source": f"/followers/{event.provider}/{event.oa_id}",
-        "ce-type": event_type(event),
-        "ce-subject": event.job_id,
-        "ce-time": rfc3339(time),
+    attributes = _attributes(event, id, time, encoding, traceparent)
+    return _headers(event, attributes, content_type_of(encoding)) | to_headers(attributes)
+
+
+def event_message(
+    event: FollowerPage | JobEvent,
+    *,
+    id: str,
+    time: datetime,
+    encoding: Encoding = "json",
+    mode: CloudEventsMode = "binary",
+    traceparent: str | None = None,
+) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of `event` as a CloudEvent in `mode`; else as `event_headers`."""
+    data = encode(event, encoding)
+    if mode == "binary":
+        return data, event_headers(event, id=id, time=time, encoding=encoding, traceparent=traceparent)
+    attributes = _attributes(event, id, time, encoding, traceparent)
+    return wrap(attributes, data, is_json=encoding == "json"), _headers(event, attributes, STRUCTURED)
+
+
+def _attributes(
+    event: FollowerPage | JobEvent, id: str, time: datetime, encoding: Encoding, traceparent: str | None
+) -> dict[str, str]:
+    attributes = {
+        "specversion": "1.0",
+        "id": f"{event.job_id}:{id}",
+        "source": f"/followers/{event.provider}/{event.oa_id}",
+        "type": event_type(event),
+        "subject": event.job_id,
+        "time": rfc3339(time),
+        "datacontenttype": content_type_of(encoding),
     }
-    if traceparent:
-        headers["traceparent"] = traceparent
+    return attributes | {"traceparent": traceparent} if traceparent else attributes
+
+
+def _headers(event: FollowerPage | JobEvent, attributes: Mapping[str, str], content_type: str) -> dict[str, str]:
+    headers = {CONTENT_TYPE: content_type, "Nats-Msg-Id": f"{event.provider}.{event.oa_id}.{attributes['id']}"}
+    if "traceparent" in attributes:
+        headers["traceparent"] = attributes["traceparent"]
     return headers
 
 

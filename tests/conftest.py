@@ -1,13 +1,17 @@
 """A real nats-server for every test that needs one."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
+import structlog
 import uvloop
 from hypothesis import settings
 from nats.aio.client import Client
@@ -20,10 +24,50 @@ settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=200, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+# These provoke errors on purpose: their log lines, with rendered tracebacks, would cost more than the tests.
+QUIET = {"unit", "simulation"}
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests on the loop that the worker runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": _new_loop}
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = uvloop.new_event_loop()
+    _loops.add(loop)
+    return loop
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Undo what a command line in this process set up: its stderr ends with it."""
+    before = structlog.get_config()
+    if request.path.parent.name in QUIET:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _no_client_goes_on_connecting() -> Iterator[None]:
+    """Fail a test whose NATS client looks for its server for ever: all tests share one event loop."""
+    yield
+    deadline = time.monotonic() + 10
+    while (left := _connecting()) and time.monotonic() < deadline:
+        for loop in {task.get_loop() for task in left}:
+            loop.run_until_complete(asyncio.sleep(0.05))
+    assert not left, f"{len(left)} NATS clients still look for a server that is gone"
+
+
+def _connecting() -> set[asyncio.Task[Any]]:
+    tasks = {task for loop in _loops if not loop.is_closed() for task in asyncio.all_tasks(loop)}
+    return {task for task in tasks if getattr(task.get_coro(), "__name__", "") == "_attempt_reconnect"}
 
 
 def _server() -> EmbeddedServer:

@@ -25,7 +25,7 @@ from worker.core.ports import (
     WrongSequenceError,
 )
 from worker.core.retry import RetryPolicy
-from worker.core.world import World
+from worker.core.world import Outcome, World
 
 Fault = Literal["lost", "ack_lost", "late"]
 """A publish that never arrives, one that arrives unconfirmed, one that arrives only after a later read."""
@@ -536,7 +536,12 @@ class FakeMeter:
     def __init__(self) -> None:
         self.pages: Counter[Provider] = Counter()
         self.followers: Counter[Provider] = Counter()
-        self.failures: Counter[tuple[Provider, str]] = Counter()
+        self.requests: Counter[tuple[Provider, Outcome]] = Counter()
+        self.seconds: list[float] = []
+        """What each of those took."""
+        self.letters: Counter[tuple[Provider, str]] = Counter()
+        self.redeliveries: Counter[Provider] = Counter()
+        self.faults: Counter[Provider] = Counter()
         self.jobs: Counter[tuple[Provider, JobState]] = Counter()
         self.waits: defaultdict[tuple[Provider, WaitReason], float] = defaultdict(float)
         self.circuits: list[tuple[str, Circuit]] = []
@@ -547,13 +552,26 @@ class FakeMeter:
         self.pages[provider] += 1
         self.followers[provider] += followers
 
-    def request_failed(self, provider: Provider, code: str) -> None:
-        """See `Meter.request_failed`."""
-        self.failures[provider, code] += 1
+    def request_ended(self, provider: Provider, outcome: Outcome, seconds: float) -> None:
+        """See `Meter.request_ended`."""
+        self.requests[provider, outcome] += 1
+        self.seconds.append(seconds)
 
     def job_ended(self, provider: Provider, state: JobState) -> None:
         """See `Meter.job_ended`."""
         self.jobs[provider, state] += 1
+
+    def dead_lettered(self, provider: Provider, code: str) -> None:
+        """See `Meter.dead_lettered`."""
+        self.letters[provider, code] += 1
+
+    def redelivered(self, provider: Provider) -> None:
+        """See `Meter.redelivered`."""
+        self.redeliveries[provider] += 1
+
+    def faulted(self, provider: Provider) -> None:
+        """See `Meter.faulted`."""
+        self.faults[provider] += 1
 
     def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
         """See `Meter.request_waited`."""

@@ -2,7 +2,8 @@
 
 `core` decides: command → pages → events, resumable, with no network and no clock of its own.
 `providers` speaks HTTP to eTelecom and eSMS; `jetstream` speaks to NATS: the log, status, dead letters, settling.
-`app` puts them together under FastStream's subscribers; `ops` answers probes and metrics; `settings` reads the
+`app` puts them together under FastStream's subscribers; `ops` answers probes and metrics; `page` is the live page,
+and `live` what it sees and does; `settings` reads the
 configuration. `simulators` and `embedded` stand in for the providers and the server, for the demo and the tests.
 `cli` is the console script `followers`.
 

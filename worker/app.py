@@ -5,6 +5,8 @@
 
 import asyncio
 import contextlib
+import gc
+import itertools
 import logging
 import os
 import random
@@ -46,6 +48,7 @@ from worker.core.gate import open_gate
 from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
 from worker.core.share import Share
+from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
@@ -55,20 +58,27 @@ from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.guarded import CredentialsFile, GuardedClient
+from worker.jetstream.lag import queued
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
-from worker.ops import OpsServer, PrometheusMeter, Readiness
+from worker.live import LiveSources, LiveSteering
+from worker.metrics import PrometheusMeter, product_version
+from worker.ops import OpsServer, Readiness
+from worker.page import Page
 from worker.providers import open_client
 from worker.settings import Settings, load
+from worker.traces import OtlpTracer, TracesError
 
 PULL_TIMEOUT = 2.0
 """Seconds that one pull request stays open: a request that died with the server costs no more than this."""
 WATCH_EVERY = 2.0
 """Seconds between two looks at the consumers; what FastStream doesn't notice, this does."""
+COUNT_EVERY = 2.0
+"""Seconds between two counts of the commands in the queue, for the metrics."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at what is waited for."""
 TELL_UNREACHABLE_EVERY = 10.0
@@ -83,6 +93,8 @@ REQUESTS_AT_ONCE = 64
 """Requests about jobs that this replica answers at the same time; most of it is waiting."""
 STRANDED_LOOK = 5
 """Times `ack_wait`: between two looks for commands that the server has forgotten to deliver again."""
+GARBAGE_LOOK = 10_000
+"""New objects between two looks for garbage; a page of 50 followers is some hundreds."""
 WAITING_JOBS = 16
 """Times `worker.max_jobs`: the most commands of one provider in hand, those included that wait for an account."""
 
@@ -108,11 +120,13 @@ class Worker:
         self._drained = asyncio.Event()
         self._registry = CollectorRegistry()
         self._meter = PrometheusMeter(self._registry)
+        self._meter.watch(ready=lambda: self.readiness.ready, waiting=self._waiting)
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
         self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
         self._handler: CommandHandler | None = None
         self._control: Control | None = None
         self._accounts: dict[str, OpenAccount] = {}
+        self._tracer = self._open_tracer()
         self._open = contextlib.AsyncExitStack()
         self._complaints = Complaints()
         self._client: Client | None = None
@@ -144,6 +158,13 @@ class Worker:
             await self.app.stop()
         finally:
             await self._open.aclose()
+
+    def _open_tracer(self) -> OtlpTracer | None:
+        endpoint = self.settings.worker.otlp_endpoint
+        try:
+            return OtlpTracer(endpoint, worker=self.name, version=product_version()) if endpoint else None
+        except TracesError as error:
+            raise StartError(str(error)) from error
 
     def _make_broker(self) -> NatsBroker:
         try:
@@ -193,6 +214,8 @@ class Worker:
             assert self._client is not None
             asked, reply = message.raw_message.subject, message.raw_message.reply
             given = await ask(self._control, asked.rpartition(".")[2])
+            if not reply:
+                return  # told, not asked
             if not reply.startswith(INBOXES):
                 # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
                 _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
@@ -260,6 +283,9 @@ class Worker:
             # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
             await self._drained.wait()
 
+    def _waiting(self, provider: Provider) -> int:
+        return self._handler.waiting(provider) if self._handler is not None else 0
+
     def _is_full(self, provider: Provider, handler: CommandHandler) -> bool:
         """Say whether no other command of `provider` is to be taken now.
 
@@ -277,8 +303,9 @@ class Worker:
         if self.interrupted is not None:
             # In place of FastStream's own handler, which takes SIGINT for SIGTERM.
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
-        ops = OpsServer(self.readiness, self._registry)
         worker = self.settings.worker
+        page = self.page = Page(self.name, lambda: self.readiness.why, worker.page_secret)
+        ops = OpsServer(self.readiness, self._registry, page.routes())
         if worker.http_port:
             try:
                 await ops.start(worker.http_host, worker.http_port)
@@ -295,10 +322,13 @@ class Worker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await page.close()
             for account in self._accounts.values():
                 if account.gate is not None:
                     account.gate.close()
                 await account.client.close()
+            if self._tracer is not None:
+                await self._tracer.close()
             await ops.stop()
 
     def _interrupt(self) -> None:
@@ -320,16 +350,23 @@ class Worker:
             meter=self._meter,
             now=lambda: datetime.now(UTC),
             dice=random.random,
-            token=lambda: uuid.uuid4().hex,
+            token=_tokens(),
             worker=self.name,
             policy=RetryPolicy(retry_for=worker.retry_for, rate_limited_for=worker.rate_limited_for),
             prefetch=worker.prefetch,
             encoding=worker.encoding,
+            cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
+            tracer=self._tracer or NoTracer(),
         )
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
         self._control = Control(world)
+        rates = {account.name: account.rate_limit for account in self.settings.account_list()}
+        self.page.open(
+            LiveSources(client, world, lambda: self._accounts, rates, timeout=timeout),
+            LiveSteering(client, self._control, timeout=timeout),
+        )
         self._handler.on_waiting = lambda provider: self._room[provider].set()
 
     async def _reach(self) -> Client:
@@ -396,6 +433,8 @@ class Worker:
         # A round trip behind the subscriptions: once it is back, the server has them all.
         self.readiness.why = await self._trouble(self._client)
         self._background.append(asyncio.create_task(self._watch()))
+        if self.settings.worker.http_port:
+            self._background.append(asyncio.create_task(self._count_commands(self._client)))
         self._background.append(asyncio.create_task(self._rescue_stranded(self._client)))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
@@ -408,6 +447,14 @@ class Worker:
                 _log.log(logging.INFO if why is None else logging.ERROR, "worker.readiness", why=why)
                 self.readiness.why = why
             await asyncio.sleep(WATCH_EVERY)
+
+    async def _count_commands(self, client: Client) -> None:
+        """Keep the gauges of the queue current."""
+        while True:
+            for provider in PROVIDERS:
+                counts = await queued(client, provider, timeout=COUNT_EVERY) if client.is_connected else None
+                self._meter.commands(provider, counts)
+            await asyncio.sleep(COUNT_EVERY)
 
     async def _trouble(self, client: Client) -> str | None:
         if not client.is_connected:
@@ -493,6 +540,7 @@ async def run_worker(settings: Settings) -> int:
     try:
         worker = Worker(settings)
         worker.interrupted = False
+        worker.app.after_startup(_spare_collections)
         await worker.app.run()
     except StartError as error:
         _log.error("worker.not_started", reason=str(error))
@@ -502,6 +550,19 @@ async def run_worker(settings: Settings) -> int:
         _log.warning("worker.stopped_without_nats")
     _log.info("worker.stopped")
     return 130 if worker.interrupted else 0
+
+
+def _tokens() -> Callable[[], str]:
+    """Return a source of texts that never come twice, in whatever process: drawing each one would cost more."""
+    own, numbers = uuid.uuid4().hex, itertools.count(1)
+    return lambda: f"{own}{next(numbers)}"
+
+
+async def _spare_collections() -> None:
+    # Pages in flight make Python look for cycles all the time, each time through everything that was ever imported:
+    # that took as long as reading the pages. What there is by now stays for good, so it need not be looked at.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_LOOK, 10, 10)
 
 
 def run(settings: Settings) -> int:

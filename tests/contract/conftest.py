@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 
 from worker.embedded import EmbeddedServer
 from worker.jetstream.connection import NatsOptions, options
+from worker.jetstream.guarded import GuardedClient
 from worker.jetstream.topology import TopologyConfig, reconcile
 
 
@@ -35,7 +36,7 @@ async def connect() -> AsyncIterator[Connect]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def open_one(server: Reachable) -> Client:
-            client = Client()
+            client = GuardedClient()
             await client.connect(**options(NatsOptions(servers=(server.url,))))
             stack.push_async_callback(_close, client)
             return client

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -340,16 +340,21 @@ async def test_a_reading_that_is_interrupted_says_so(mortal_rig: Rig) -> None:
     assert [entry.data async for entry in rig.log.read(SUBJECT, first + 1, MANY)] == [b"2"]
 
 
-async def test_max_payload_is_what_the_server_says(connect: Connect) -> None:
-    async with EmbeddedServer(max_payload=65_536) as small:
-        client = await connect(small)
-        await reconcile(client, TopologyConfig())
-        log = JetStreamLog(client, timeout=TIMEOUT)
+@pytest.fixture
+async def small_server() -> AsyncIterator[EmbeddedServer]:
+    async with EmbeddedServer(max_payload=65_536) as server:
+        yield server
 
-        assert log.max_payload == 65_536
-        with pytest.raises(PayloadTooLargeError):
-            await log.publish(SUBJECT, b"x" * 65_000, {"Followers-Note": "n" * 600}, 0)
-        await log.publish(SUBJECT, b"x" * 64_000, {"Followers-Note": "n" * 600}, 0)
+
+async def test_max_payload_is_what_the_server_says(small_server: EmbeddedServer, connect: Connect) -> None:
+    client = await connect(small_server)
+    await reconcile(client, TopologyConfig())
+    log = JetStreamLog(client, timeout=TIMEOUT)
+
+    assert log.max_payload == 65_536
+    with pytest.raises(PayloadTooLargeError):
+        await log.publish(SUBJECT, b"x" * 65_000, {"Followers-Note": "n" * 600}, 0)
+    await log.publish(SUBJECT, b"x" * 64_000, {"Followers-Note": "n" * 600}, 0)
 
 
 async def test_a_message_beyond_the_streams_own_limit_is_too_large(

@@ -147,6 +147,24 @@ async def test_setup_fails_when_it_must_refuse(followers: Run, ready: JetStreamC
     assert "refuses to change" in check.stderr
 
 
+async def test_setup_makes_the_durables_that_consumers_read(followers: Run, js: JetStreamContext) -> None:
+    arguments = ("--consumer", "crm", "--consumer", "bi=followers.page.esms.>", "--consumer", "bi=followers.job.esms.>")
+    first, again = await followers("setup", *arguments), await followers("setup", "--check", *arguments)
+
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    config = (await js.consumer_info("FOLLOWERS_EVENTS", "bi")).config
+    assert config.filter_subjects == ["followers.page.esms.>", "followers.job.esms.>"]
+    assert (config.max_ack_pending, config.max_deliver, config.ack_policy) == (1, -1, "explicit")
+
+
+@pytest.mark.parametrize("word", ["crm=orders.>", "crm=followers.fetch.esms", "c.r.m"])
+async def test_setup_refuses_a_consumer_of_anything_but_events(followers: Run, word: str) -> None:
+    result = await followers("setup", "--consumer", word)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"--consumer {word}: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

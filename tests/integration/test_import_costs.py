@@ -30,3 +30,14 @@ def test_pydantic_is_loaded_by_the_settings_only(module: str) -> None:
 @pytest.mark.parametrize("module", ["worker.settings", "worker.embedded", "worker.logs"])
 def test_small_parts_do_not_load_the_large_libraries(module: str) -> None:
     assert not imported_by(module) & {"faststream", "nats", "aiohttp", "httpx", "typer"}
+
+
+def test_tracing_is_loaded_only_where_traces_are_sent() -> None:
+    # FastStream looks whether its empty namespace is there; what it costs is the SDK, protobuf and an HTTP client.
+    script = "import sys, worker.app, worker.traces; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert not {name for name in loaded if name.startswith(("opentelemetry.sdk", "opentelemetry.trace", "google."))}
+    assert not {"requests", "urllib3"} & set(loaded)

@@ -1,5 +1,6 @@
 """What probes and Prometheus get from a replica, over a real socket."""
 
+import math
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
 from worker.core.world import Meter
-from worker.ops import OpsServer, PrometheusMeter, Readiness
+from worker.metrics import LATENCIES, PrometheusMeter, product_version
+from worker.ops import OpsServer, Readiness
 
 HOST = "127.0.0.1"
 
@@ -50,7 +52,6 @@ class Replica:
             (sample.name, tuple(sample.labels.values())): sample.value
             for family in families
             for sample in family.samples
-            if not sample.name.endswith("_created")
         }
 
 
@@ -103,7 +104,11 @@ async def test_the_metrics_count_what_the_core_tells(replica: Replica) -> None:
     meter.page_published("esms", 50)
     meter.page_published("esms", 7)
     meter.page_published("etelecom", 0)
-    meter.request_failed("etelecom", "rate_limited")
+    meter.request_ended("etelecom", "rate_limited", 0.3)
+    meter.request_ended("etelecom", "ok", 7.0)
+    meter.dead_lettered("esms", "unauthorized")
+    meter.redelivered("etelecom")
+    meter.faulted("etelecom")
     meter.job_ended("esms", "completed")
     replica.meter.in_flight.labels("esms").inc()
 
@@ -112,9 +117,66 @@ async def test_the_metrics_count_what_the_core_tells(replica: Replica) -> None:
     assert samples["followers_pages_total", ("esms",)] == 2
     assert samples["followers_followers_total", ("esms",)] == 57
     assert samples["followers_pages_total", ("etelecom",)] == 1
-    assert samples["followers_request_failures_total", ("rate_limited", "etelecom")] == 1
+    assert samples["followers_requests_total", ("rate_limited", "etelecom")] == 1
+    assert samples["followers_requests_total", ("ok", "etelecom")] == 1
+    assert samples["followers_request_duration_seconds_bucket", ("0.5", "etelecom")] == 1
+    assert samples["followers_request_duration_seconds_sum", ("etelecom",)] == pytest.approx(7.3)
+    assert samples["followers_dead_letters_total", ("unauthorized", "esms")] == 1
+    assert samples["followers_redeliveries_total", ("etelecom",)] == 1
+    assert samples["followers_faults_total", ("etelecom",)] == 1
     assert samples["followers_jobs_total", ("esms", "completed")] == 1
     assert samples["followers_jobs_in_flight", ("esms",)] == 1
+
+
+async def test_every_series_is_there_before_anything_happens(replica: Replica) -> None:
+    """Prometheus sees no increase in a counter whose first value is 1."""
+    before = await replica.samples()
+
+    for provider in get_args(Provider):
+        replica.meter.page_published(provider, 1)
+        replica.meter.redelivered(provider)
+        replica.meter.faulted(provider)
+        for outcome in ("ok", *get_args(ErrorCode)):
+            replica.meter.request_ended(provider, outcome, 1.0)
+        for code in get_args(ErrorCode):
+            replica.meter.dead_lettered(provider, code)
+        for reason in get_args(WaitReason):
+            replica.meter.request_waited(provider, reason, 1.0)
+        for state in ("completed", "failed", "cancelled", "queued"):
+            replica.meter.job_ended(provider, state)
+
+    counters = {name for name, _ in before if name.startswith("followers_") and name.endswith(("_total", "_bucket"))}
+    assert len(counters) > 8
+    assert not any(before[key] for key in before if key[0] in counters)
+    assert before.keys() == (await replica.samples()).keys()
+
+
+async def test_what_the_queue_holds_is_shown_as_unknown_while_it_is(replica: Replica) -> None:
+    async def shown() -> list[float]:
+        samples = await replica.samples()
+        names = ("followers_commands_pending", "followers_commands_unsettled")
+        return [samples[name, ("esms",)] for name in names]
+
+    assert all(math.isnan(value) for value in await shown())
+
+    replica.meter.commands("esms", (12, 3))
+    assert await shown() == [12, 3]
+
+    replica.meter.commands("esms", None)
+    assert all(math.isnan(value) for value in await shown())
+
+
+async def test_readiness_and_standing_jobs_are_asked_for_at_each_scrape(replica: Replica) -> None:
+    standing = 0
+    replica.meter.watch(ready=lambda: replica.readiness.ready, waiting=lambda provider: standing)
+    first = await replica.samples()
+
+    replica.readiness.why, standing = None, 4
+
+    second = await replica.samples()
+    keys = [("followers_ready", ()), ("followers_jobs_waiting", ("esms",))]
+    assert [first[key] for key in keys] == [0, 0]
+    assert [second[key] for key in keys] == [1, 4]
 
 
 async def test_the_metrics_are_what_prometheus_reads(replica: Replica) -> None:
@@ -128,6 +190,9 @@ async def test_no_label_has_more_values_than_the_contract_knows(replica: Replica
     bounds = {
         "provider": set(get_args(Provider)),
         "code": set(get_args(ErrorCode)),
+        "outcome": {"ok", *get_args(ErrorCode)},
+        "le": {*map(str, LATENCIES), "+Inf"},
+        "version": {product_version()},
         "state": {*get_args(JobState), *get_args(Circuit)},
         "reason": set(get_args(WaitReason)),
     }
@@ -135,7 +200,8 @@ async def test_no_label_has_more_values_than_the_contract_knows(replica: Replica
         replica.meter.page_published(provider, 1)
         replica.meter.in_flight.labels(provider).inc()
         for code in get_args(ErrorCode):
-            replica.meter.request_failed(provider, code)
+            replica.meter.request_ended(provider, code, 1.0)
+            replica.meter.dead_lettered(provider, code)
         for state in get_args(JobState):
             replica.meter.job_ended(provider, state)
         for reason in get_args(WaitReason):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
+import nats
 import nats.errors
 import nats.js.errors
 import pytest
@@ -37,10 +39,11 @@ from schemas.subjects import (
 )
 from schemas.types import Provider
 from schemas.wire import decode, encode
-from tests.integration import stage
+from tests.integration import page_kit, stage
 from worker.app import StartError, Worker
 from worker.core.limit import Limit
 from worker.embedded import EmbeddedServer
+from worker.jetstream.backlog import Backlog
 from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.connection import ConnectError, NatsOptions, connect
 from worker.jetstream.deadletters import JetStreamDeadLetters
@@ -48,9 +51,10 @@ from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.permissions import STREAMS, Role, User, accounts_block, inbox_prefix, permissions
+from worker.jetstream.permissions import STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyConfig, missing, reconcile
+from worker.jetstream.watch import JobsWatch
 from worker.simulators import OA_ID, Fault
 
 ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "setup", "admin")
@@ -263,6 +267,16 @@ def ask(subject: str) -> Act:
     return act
 
 
+async def watch_jobs(client: Client) -> None:
+    watch = JobsWatch(client, timeout=2)
+    async with watch.watching():
+        assert await watch.next() is not None
+
+
+async def read_letters(client: Client) -> None:
+    assert (await Backlog(client, timeout=2).letters())[1]
+
+
 async def share_limit(client: Client) -> None:
     assert (await JetStreamLimit(client, ServerClock(), "shop", Limit(100.0)).take(1)).times
 
@@ -294,6 +308,11 @@ def consumers_of(act: str) -> dict[str, Provider]:
     return {f"{act}.{COMMANDS_STREAM}.{consumer_name(provider)}": provider for provider in PROVIDERS}
 
 
+async def who_am_i(client: Client) -> None:
+    """Ask about oneself, as `followers doctor` does."""
+    await client.request(USER_INFO, b"", timeout=5)
+
+
 NEEDS: dict[str, dict[str, Act]] = {
     "worker": {
         **{f"$JS.API.STREAM.INFO.{stream}": look for stream in STREAMS},
@@ -309,12 +328,15 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.GET.KV_{LIMITS_BUCKET}": share_limit,
         f"$KV.{LIMITS_BUCKET}.*": share_limit,
         "_INBOX_worker.>": look,
+        USER_INFO: who_am_i,
         f"$JS.API.STREAM.MSG.GET.KV_{JOBS_BUCKET}": lose_the_status,
         f"$KV.{JOBS_BUCKET}.cancel.*": cancel,
         f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}": end_exhausted,
         f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}": end_exhausted,
         **{line: answer(line) for line in ("_INBOX.>", "_INBOX_consumer.>", "_INBOX_publisher.>")},
         **{line: hear(line) for line in (CANCEL_SUBJECTS, f"{STATUS_SUBJECTS} {CONTROL_QUEUE}")},
+        f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}": watch_jobs,
+        f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}": read_letters,
         **{line: hear(line) for line in (f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS)},
     },
     "publisher": {
@@ -346,6 +368,7 @@ async def prepare(admin: Client, line: str) -> None:
     for provider in PROVIDERS:
         await js.publish(command_subject(provider), b"{}")
     await js.publish("followers.page.esms.oa.job", b"{}")
+    await js.publish("followers.dead.esms", b"{}")
     tokens = line.split(".")
     name = tokens[4] if len(tokens) > 4 else ""
     if ".STREAM.CREATE." in line:
@@ -442,7 +465,7 @@ FORBIDDEN: dict[Role, Sequence[str]] = {
         *(act for act in MANAGE if "MSG.DELETE.FOLLOWERS_COMMANDS" not in act),
         *CHANGE,
         *COMMANDS,
-        *DEAD[1:],
+        *DEAD[2:],
         *BUCKETS[2:],
         *CONSUMERS,
         *READING[2:],
@@ -561,6 +584,52 @@ async def test_the_workers_user_is_enough_for_all_of_a_workers_life(
         assert decode((await bucket.get(f"job-{provider}")).value or b"", JobStatus).state == "completed"
     assert (await admin.jetstream().stream_info(DEAD_STREAM)).state.messages == 1
     assert [line for line in logs.splitlines() if "permission" in line or "nats.error" in line] == []
+
+
+@pytest.fixture
+async def steered() -> AsyncIterator[EmbeddedServer]:
+    """A server with two users of workers, of which one's page may steer."""
+    users = [
+        User(role="worker", login={"user": "steering", "password": "invented"}, steers=True),
+        User(role="worker", login={"user": "plain", "password": "invented"}),
+        user("admin"),
+    ]
+    async with stage.server(accounts_block(users)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", ["steering", "plain"])
+async def test_the_live_page_steers_with_the_rights_for_it_and_else_says_what_lacks(
+    steered: EmbeddedServer, name: str
+) -> None:
+    admin = await nats.connect(steered.url, user="admin", password="invented-admin")
+    await reconcile(admin, TOPOLOGY)
+    login = {"user": name, "password": "invented", "inbox_prefix": inbox_prefix("worker")}
+    headers = {"Authorization": f"Bearer {page_kit.TOKEN}"}
+    async with page_kit.live(admin, steered.url, **login) as live, aiohttp.ClientSession(live.url) as http:
+        live.busy.faults.clear()
+        await live.publish("hopeless", "esms", "busy-esms", filter={"tag": "x"})
+        await live.comes_to("hopeless", "failed")
+        await live.publish("big", "etelecom", "my-shop")
+        await live.comes_to("big", "running")
+        async with http.get("/stream") as stream:
+            seen = await page_kit.Stream(stream).until("overview", lambda data: data["dead"] and data["jobs"])
+        said = {}
+        for path in ("jobs/big/cancel", "letters/1/retry"):
+            async with http.post(f"/{path}", headers=headers) as answer:
+                said[path] = answer.status, await answer.json()
+
+        assert {job["id"] for job in seen["jobs"]} >= {"big"}
+        if name == "steering":
+            assert [status for status, _ in said.values()] == [200, 200]
+            assert said["jobs/big/cancel"][1]["state"] == "cancelled"
+        else:
+            for status, body in said.values():
+                assert status == 503
+                assert "lacks publish followers.cancel.*" in body["message"]
+        # Nothing was tried that the server refuses: that would make the worker unready.
+        assert live.worker.readiness.ready
+    await admin.close()
 
 
 async def until_page(consumer: Client, count: int) -> None:

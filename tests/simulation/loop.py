@@ -4,7 +4,9 @@ import asyncio
 import random
 import selectors
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class DeadlockError(AssertionError):
@@ -46,11 +48,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
-def run(rng: random.Random, main: Coroutine[Any, Any, None]) -> None:
-    """Run `main` on a loop of its own, and end what it leaves behind."""
+def run(rng: random.Random, main: Coroutine[Any, Any, T]) -> T:
+    """Return what `main` returns on a loop of its own, and end what it leaves behind."""
     loop = VirtualLoop(rng)
     try:
-        loop.run_until_complete(main)
+        return loop.run_until_complete(main)
     finally:
         left = asyncio.all_tasks(loop)
         for task in left:

@@ -18,6 +18,7 @@ from worker.core.ports import (
     ProviderPage,
     WrongSequenceError,
 )
+from worker.core.world import Outcome
 
 EXPECTED = "expected"
 
@@ -366,7 +367,16 @@ class NoMeter:
     def page_published(self, provider: Provider, followers: int) -> None:
         """Ignore it."""
 
-    def request_failed(self, provider: Provider, code: str) -> None:
+    def request_ended(self, provider: Provider, outcome: Outcome, seconds: float) -> None:
+        """Ignore it."""
+
+    def dead_lettered(self, provider: Provider, code: str) -> None:
+        """Ignore it."""
+
+    def redelivered(self, provider: Provider) -> None:
+        """Ignore it."""
+
+    def faulted(self, provider: Provider) -> None:
         """Ignore it."""
 
     def job_ended(self, provider: Provider, state: JobState) -> None:

@@ -1,6 +1,7 @@
 """A job that somebody wants to end: wherever it is, it ends once."""
 
 import asyncio
+import random
 
 import msgspec
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from schemas import ControlError, JobCancelled, JobCompleted, JobStatus
 from tests.fakes import EPOCH, FakeClient, FakeDelivery
 from tests.replica import PAGES, Replica, command, kinds
+from tests.simulation.loop import run
 from worker.core import consume
 from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
 
@@ -239,10 +241,10 @@ async def test_a_job_that_is_over_is_left_alone_but_a_retry_that_is_queued_is_no
     assert len(replica.cancellations.marks) == marks
 
 
-async def test_a_job_that_nobody_knows_is_noted_and_said_to_be_unknown():
+def test_a_job_that_nobody_knows_is_noted_and_said_to_be_unknown():
     replica = Replica()
 
-    answer = await replica.control.cancel("j9")
+    answer = run(random.Random(1), replica.control.cancel("j9"))
 
     assert isinstance(answer, ControlError)
     assert (answer.job_id, answer.error.code) == ("j9", "not_found")

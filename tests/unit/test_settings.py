@@ -43,6 +43,7 @@ def test_without_a_file_or_variables_the_contract_defaults_hold() -> None:
         "_INBOX",
     )
     worker = settings.worker
+    assert (worker.cloudevents, worker.otlp_endpoint) == ("binary", None)
     assert (worker.max_jobs, worker.ack_wait, worker.prefetch, worker.encoding) == (64, 30, 8, "json")
     assert (worker.http_host, worker.http_port, worker.drain_timeout) == ("127.0.0.1", 8080, 25)
     assert (worker.retry_for, worker.rate_limited_for, worker.request_timeout) == (900, 86_400, 60)
@@ -370,3 +371,44 @@ def test_settings_can_not_be_changed_after_loading() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.worker.max_jobs = 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"}, "http://collector:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://host/otlp"}, "https://host/otlp/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/own"}, "http://collector:4318/own"),
+        ({"FOLLOWERS_WORKER__OTLP_ENDPOINT": "http://collector:4318"}, "http://collector:4318/v1/traces"),
+        ({}, None),
+    ],
+)
+def test_traces_go_where_our_setting_or_the_standard_variables_say(
+    environ: dict[str, str], endpoint: str | None
+) -> None:
+    assert load(None, environ).worker.otlp_endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+    ],
+)
+def test_the_standard_variables_can_also_say_that_there_are_no_traces_for_us(off: dict[str, str]) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"} | off
+
+    assert load(None, environ).worker.otlp_endpoint is None
+    ours = load(None, environ | {"FOLLOWERS_WORKER__OTLP_ENDPOINT": "http://mine:4318"})
+    assert ours.worker.otlp_endpoint == "http://mine:4318/v1/traces"
+
+
+def test_a_collector_that_is_none_is_refused_by_the_name_of_its_variable() -> None:
+    line = refusal(environ={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:canary@collector"})
+
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in line
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in line
+    assert "canary" not in line

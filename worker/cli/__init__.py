@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import cancel, dead, demo, fetch, jobs, pages, schema, setup, simulate
+from worker.cli import cancel, dead, demo, doctor, export, fetch, jobs, pages, schema, setup, simulate, watch
 from worker.cli import worker as worker_command
 from worker.cli.console import ConfigFile, examples
 
@@ -58,8 +58,11 @@ app.command("setup", epilog=setup.EXAMPLES)(setup.setup)
 app.command("fetch", epilog=fetch.EXAMPLES)(fetch.fetch)
 app.command("jobs", epilog=jobs.JOBS_EXAMPLES)(jobs.jobs)
 app.command("status", epilog=jobs.STATUS_EXAMPLES)(jobs.status)
+app.command("watch", epilog=watch.EXAMPLES)(watch.watch)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("pages", epilog=pages.EXAMPLES)(pages.pages)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.add_typer(dead.app, name="dead")
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)

@@ -63,9 +63,15 @@ def topology_config(settings: "Settings") -> "TopologyConfig":
 @asynccontextmanager
 async def connected(settings: "Settings") -> "AsyncIterator[Client]":
     """Connect for the length of a command. Raises ConnectError, ServerTooOldError."""
+    import structlog
+
+    from worker import logs
     from worker.jetstream.connection import connect
     from worker.jetstream.topology import check_server
 
+    if not structlog.is_configured():
+        # What a command prints on stdout may be read by a program: warnings must not get in between.
+        logs.configure("warning")
     client = await connect(nats_options(settings), wait=_PATIENCE)
     try:
         check_server(str(client.connected_server_version))

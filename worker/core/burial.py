@@ -5,10 +5,11 @@ from schemas.events import JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import provider_of
 from schemas.wire import rfc3339
-from worker.core.commands import MSG_ID_HEADER, RejectedError, header, retry_of, traceparent
+from worker.core.commands import MSG_ID_HEADER, RejectedError, header, retry_of
 from worker.core.errors import FatalError, FetchFailure
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
+from worker.core.trace import Span
 from worker.core.world import World
 
 
@@ -37,10 +38,12 @@ async def bury(
     }
     # The same command can fail in two generations: by itself, and as a duplicate of the retry.
     key = f"dead.{delivery.sequence}.{delivery.timestamp_us}" + (f".{generation}" if generation > 1 else "")
-    await world.dead_letters.store(provider_of(delivery.subject), delivery.data, headers, key)
+    provider = provider_of(delivery.subject)
+    await world.dead_letters.store(provider, delivery.data, headers, key)
+    world.meter.dead_lettered(provider, error.code)
 
 
-async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedError) -> None:
+async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedError, span: Span) -> None:
     """Store the dead letter of what is no valid command, and tell of it where that is possible.
 
     A job of its id may be under way or over: then this command's fault is not the job's end.
@@ -49,7 +52,7 @@ async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedErro
     if address is None:
         await bury(world, delivery, error, rejected.job_id, generation=1, attempts=0)
         return
-    log = JobLog(address, address.account, delivery.sequence, world, traceparent(delivery))
+    log = JobLog(address, address.account, delivery.sequence, world, span)
     is_new = await log.last_event() is None
     await bury(world, delivery, error, rejected.job_id, generation=log.generation, attempts=0)
     if is_new:

@@ -12,7 +12,7 @@ from schemas import deadletters
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEtelecomFollowers, FetchFollowers
 from schemas.subjects import command_subject, is_token, provider_of
 from schemas.types import Provider
-from schemas.wire import UnknownContentTypeError, content_type, decode
+from schemas.wire import UnknownContentTypeError, content_type, decode, encoding_of
 from worker.core.errors import FatalError, InvalidCommandError, UnsupportedError
 from worker.core.ports import Delivery
 
@@ -126,6 +126,7 @@ def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
     if not delivery.data:
         raise InvalidCommandError('the command is empty: send an object such as {"provider": …, "oa_id": …}')
     try:
+        encoding_of(content_type(delivery.headers))  # an event may be in an envelope, a command may not
         command: FetchFollowers = decode(delivery.data, FetchFollowers, content_type(delivery.headers))
     except UnknownContentTypeError as error:
         raise InvalidCommandError(str(error)) from error

@@ -5,18 +5,21 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from schemas.events import JobCompleted, JobEvent, JobFailed
 from schemas.jobs import JobStatus
+from schemas.subjects import provider_of
 from schemas.types import JobState, Provider
 from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
-from worker.core.commands import Job, RejectedError, read_job
+from worker.core.commands import Job, RejectedError, read_job, traceparent
 from worker.core.errors import (
     FetchFailure,
     InternalError,
@@ -26,6 +29,7 @@ from worker.core.errors import (
 from worker.core.fetch import Fetch
 from worker.core.gate import Gate, open_gate
 from worker.core.ports import Delivery, ProviderClient
+from worker.core.trace import Span
 from worker.core.world import CancelledJobError, DrainingError, Signals, World
 
 HAND_BACK_DELAY = 1.0
@@ -107,10 +111,30 @@ class CommandHandler:
 
         When cancelled, the command is handed back. `doom`: why it must fail, unless its job has ended.
         """
+        asked = _read(delivery)
+        if delivery.deliveries > 1:
+            self._world.meter.redelivered(provider_of(delivery.subject))
+        # Every line that is logged on behalf of this command then says which job it is about.
+        with bound_contextvars(job_id=_job_id(asked)), self._begin(delivery, asked) as span:
+            await self._handle_safely(delivery, asked, doom, span)
+
+    def _begin(self, delivery: Delivery, asked: "_Asked") -> AbstractContextManager[Span]:
+        return self._world.tracer.begin(
+            f"process {delivery.subject}",
+            traceparent(delivery),
+            system="nats",
+            subject=delivery.subject,
+            job_id=_job_id(asked),
+            sequence=delivery.sequence,
+            deliveries=delivery.deliveries,
+        )
+
+    async def _handle_safely(self, delivery: Delivery, asked: "_Asked", doom: InternalError | None, span: Span) -> None:
         async with _heartbeat(delivery, self._world.ack_wait / 3) as heart:
             try:
-                await self._handle(delivery, heart, doom)
+                await self._handle(delivery, asked, heart, doom, span)
             except asyncio.CancelledError:
+                _log.info("command.handed_back", sequence=delivery.sequence, reason="stopped")
                 await delivery.nak(HAND_BACK_DELAY)
                 raise
             except FencedError as fenced:
@@ -121,22 +145,26 @@ class CommandHandler:
                     await delivery.nak(self._world.ack_wait)
             except Exception:
                 self._faults[delivery.sequence] += 1
+                self._world.meter.faulted(provider_of(delivery.subject))
                 _log.exception("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries)
                 await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
 
-    async def _handle(self, delivery: Delivery, heart: "_Heart", doom: InternalError | None = None) -> None:
+    async def _handle(
+        self, delivery: Delivery, asked: "_Asked", heart: "_Heart", doom: InternalError | None, span: Span
+    ) -> None:
         if self._draining.is_set():
+            _log.info("command.handed_back", sequence=delivery.sequence, reason="draining")
             await delivery.nak(HAND_BACK_DELAY)
             return
         try:
-            job = read_job(delivery)
+            job = _job(asked)
             known, is_cancelled = await asyncio.gather(
                 self._world.status.get(job.address.job_id), self._is_cancelled(job, delivery)
             )
             account = self._account(job)
             _check_identity(job, known)
         except RejectedError as rejected:
-            await self._reject(delivery, rejected)
+            await self._reject(delivery, rejected, span)
             return
         job_id = job.address.job_id
         if job_id in self.running or self._is_worked_on(job, known):
@@ -144,18 +172,21 @@ class CommandHandler:
             await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
             return
         gate = self._gates[account.name]
-        fetch = Fetch(job, account.name, account.client, gate, self._world, Signals(self._draining))
-        fetch.on_waiting = lambda: self.on_waiting(account.provider)
-        self.running[job_id] = fetch
-        heart.on_beat = fetch.post
-        if is_cancelled:
-            fetch.signals.cancel()
-        watch = asyncio.create_task(self._watch(delivery, fetch))
-        try:
-            await self._fetch(delivery, fetch, known, doom or self._doom(delivery))
-        finally:
-            watch.cancel()
-            self._release(fetch)
+        span.note(account=account.name, oa_id=job.address.oa_id)
+        with span.child("fetch followers", job_id=job_id) as span_of_fetch:
+            signals = Signals(self._draining)
+            fetch = Fetch(job, account.name, account.client, gate, self._world, signals, span_of_fetch)
+            fetch.on_waiting = lambda: self.on_waiting(account.provider)
+            self.running[job_id] = fetch
+            heart.on_beat = fetch.post
+            if is_cancelled:
+                fetch.signals.cancel()
+            watch = asyncio.create_task(self._watch(delivery, fetch))
+            try:
+                await self._fetch(delivery, fetch, known, doom or self._doom(delivery), span)
+            finally:
+                watch.cancel()
+                self._release(fetch)
 
     def _release(self, fetch: Fetch) -> None:
         job_id = fetch.job.address.job_id
@@ -178,12 +209,12 @@ class CommandHandler:
         return requested_us is not None and (job.retry_of is None or delivery.timestamp_us <= requested_us)
 
     async def _fetch(
-        self, delivery: Delivery, fetch: Fetch, known: JobStatus | None, doom: InternalError | None
+        self, delivery: Delivery, fetch: Fetch, known: JobStatus | None, doom: InternalError | None, span: Span
     ) -> None:
         try:
             ended = await fetch.run(doom)
         except DrainingError:
-            await self._settle(fetch, "queued", None)
+            await self._settle(fetch, "queued", None, span)
             await delivery.nak(HAND_BACK_DELAY)
             return
         except CancelledJobError:
@@ -198,7 +229,7 @@ class CommandHandler:
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
-            await self._settle(fetch, _state_of(ended), ended)
+            await self._settle(fetch, _state_of(ended), ended, span)
         # Over before it is acknowledged: a command for the same job that comes meanwhile need not wait.
         self._release(fetch)
         await delivery.ack()
@@ -212,7 +243,10 @@ class CommandHandler:
             "reason; retry the dead letter after an upgrade"
         )
 
-    async def _settle(self, fetch: Fetch, state: JobState, ended: JobEvent | None) -> None:
+    async def _settle(self, fetch: Fetch, state: JobState, ended: JobEvent | None, span: Span) -> None:
+        span.note(state=state, pages=fetch.standing.page, followers=fetch.standing.followers)
+        if isinstance(ended, JobFailed):
+            span.failed(ended.error.code)
         await self._world.status.settle(fetch.final_status(state, ended))
         self._world.meter.job_ended(fetch.job.address.provider, state)
         _log.log(
@@ -226,10 +260,12 @@ class CommandHandler:
             followers=fetch.standing.followers,
             attempt=fetch.standing.attempt,
             **_outcome(ended),
+            **_trace(span),
         )
 
-    async def _reject(self, delivery: Delivery, rejected: RejectedError) -> None:
-        await bury_rejected(self._world, delivery, rejected)
+    async def _reject(self, delivery: Delivery, rejected: RejectedError, span: Span) -> None:
+        await bury_rejected(self._world, delivery, rejected, span)
+        span.failed(rejected.error.code)
         _log.warning(
             "command.rejected",
             sequence=delivery.sequence,
@@ -254,10 +290,10 @@ class CommandHandler:
 
     async def _moves(self, delivery: Delivery) -> bool:
         """Say whether a worker has the job of `delivery` in hand, as far as the status tells: see `_is_worked_on`."""
-        try:
-            job_id = read_job(delivery).address.job_id
-        except RejectedError:
+        asked = _read(delivery)
+        if not isinstance(asked, Job):
             return False
+        job_id = asked.address.job_id
         if job_id in self.running:
             return True
         known = await self._world.status.get(job_id)
@@ -276,6 +312,29 @@ class CommandHandler:
         if known is None or known.state not in ("running", "waiting") or known.command_sequence == job.sequence:
             return False
         return self._world.now() - known.updated_at < timedelta(seconds=self._world.ack_wait)
+
+
+_Asked = Job | Exception
+
+
+def _read(delivery: Delivery) -> _Asked:
+    """Return the job, or why there is none: raised again where the delivery is held and can be settled."""
+    try:
+        return read_job(delivery)
+    except Exception as error:
+        return error
+
+
+def _job(asked: _Asked) -> Job:
+    if isinstance(asked, Exception):
+        raise asked
+    return asked
+
+
+def _job_id(asked: _Asked) -> str | None:
+    if isinstance(asked, Job):
+        return asked.address.job_id
+    return asked.job_id if isinstance(asked, RejectedError) else None
 
 
 def _check_identity(job: Job, known: JobStatus | None) -> None:
@@ -301,6 +360,11 @@ def _outcome(ended: JobEvent | None) -> dict[str, Any]:
     if isinstance(ended, JobFailed):
         return {"code": ended.error.code, "reason": ended.error.message}
     return {}
+
+
+def _trace(span: Span) -> dict[str, str]:
+    """Return what leads from a line to its trace."""
+    return {"trace_id": span.traceparent.split("-")[1]} if span.traceparent else {}
 
 
 class _Heart:

@@ -31,6 +31,7 @@ from worker.core.paging import Reader
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
+from worker.core.trace import Span
 from worker.core.world import CancelledJobError, Signals, World
 
 TELL_WAITS_FROM = 1.0
@@ -41,14 +42,17 @@ class Fetch:
     """One attempt at a job by one worker."""
 
     def __init__(
-        self, job: Job, account: str, client: ProviderClient, gate: Gate, world: World, signals: Signals
+        self, job: Job, account: str, client: ProviderClient, gate: Gate, world: World, signals: Signals, span: Span
     ) -> None:
-        """Take a valid job, the name of its account, that account's client and gate, the world and the signals."""
+        """Take a valid job, the name of its account, that account's client and gate, the world and the signals.
+
+        `span`: what all of it belongs to.
+        """
         self.job = job
         self.account = account
         self.signals = signals
         self.standing = Standing(started_at=world.now(), worker=world.worker)
-        self.log = JobLog(job.address, account, job.sequence, world, job.traceparent)
+        self.log = JobLog(job.address, account, job.sequence, world, span)
         self._contested = False
         """A worker that had the job before us may still publish a page, for all we know."""
         self._started = False
@@ -60,7 +64,7 @@ class Fetch:
         self._client = client
         self._world = world
         self._requests = PageRequests(
-            job, account, client, gate, world, signals, self.standing, tell_waiting=self._tell_waiting
+            job, account, client, gate, world, signals, self.standing, span, tell_waiting=self._tell_waiting
         )
         self._published: set[str] = set()
         self._state: JobState = "running"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from schemas.types import Provider, WaitReason
-from worker.core.breaker import Breaker
+from worker.core.breaker import Breaker, Circuit
 from worker.core.errors import FetchFailure, GarbledResponseError, ProviderUnavailableError, RateLimitedError
 from worker.core.share import Share
 from worker.core.starts import Starts
@@ -43,6 +43,21 @@ class Outlook:
     reason: WaitReason
     ours: bool
     """It waits for our own limit, not for the provider; `until` is an estimate then."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """How it stands with an account, for people. Times are seconds of the event loop's clock."""
+
+    circuit: Circuit
+    circuit_until: float
+    """While it isn't closed: when the next probe may start, or its outcome is expected."""
+    blocked_until: float
+    """Until then the provider has asked for patience; the past when it hasn't."""
+    waiting: int
+    """Requests in line."""
+    shared: bool
+    """The limit is shared with the other replicas; False: this replica keeps to a fraction of it."""
 
 
 class Gate:
@@ -163,6 +178,12 @@ class Gate:
     def left(self, admission: Admission) -> None:
         """The request was cancelled, or outlived its job's deadline."""
         self._tell_breaker(lambda: self._breaker.left(probe=admission.probe))
+
+    def state(self) -> GateState:
+        """Say how it stands with the account. Changes nothing."""
+        breaker = self._breaker
+        until = breaker.until if breaker.state != "closed" else 0.0
+        return GateState(breaker.state, until, self._blocked_until, self._turns.waiting, not self._alone)
 
     def close(self) -> None:
         """Let nobody else in; whoever is in line waits for ever."""

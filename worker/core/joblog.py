@@ -9,11 +9,12 @@ import msgspec
 from schemas.events import TERMINAL, FollowerPage, JobEvent
 from schemas.subjects import job_subject, page_subject
 from schemas.types import Provider
-from schemas.wire import content_type, decode, encode, event_headers
+from schemas.wire import content_type, decode, encode, event_message
 from worker.core.chain import COMMAND_HEADER, Chain, FencedError, Pause
 from worker.core.commands import Address
 from worker.core.parts import split
 from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError
+from worker.core.trace import Span
 from worker.core.world import World
 
 FIRST_PART_HEADER = "Followers-Page-First-Sequence"
@@ -34,10 +35,8 @@ class Common(TypedDict):
 class JobLog:
     """Reads where a job stands, and appends to it on condition that nobody else has."""
 
-    def __init__(
-        self, address: Address, account: str | None, sequence: int, world: World, traceparent: str | None
-    ) -> None:
-        """Take the job's address, its account's name, its command's sequence and trace context, and the world."""
+    def __init__(self, address: Address, account: str | None, sequence: int, world: World, span: Span) -> None:
+        """Take the job's address, its account's name, its command's sequence, the world, and what events belong to."""
         self.common = Common(
             job_id=address.job_id,
             provider=address.provider,
@@ -47,7 +46,7 @@ class JobLog:
         )
         self._world = world
         self._sequence = sequence
-        self._traceparent = traceparent
+        self._span = span
         parts = (address.provider, address.oa_id, address.job_id)
         self._subject = page_subject(*parts)
         self._pages = Chain(world.log, self._subject, sequence, world.token)
@@ -125,9 +124,14 @@ class JobLog:
         `done` parts of it are in the log already and announced `parts`. Raises FencedError, BadResponseError when
         one follower alone is too big.
         """
+        count = len(page.followers)
+        with self._span.child("publish page", "producer", job_id=page.job_id, page=page.page, followers=count) as span:
+            await self._append_page(page, done, parts, span)
+
+    async def _append_page(self, page: FollowerPage, done: int, parts: int, span: Span) -> None:
         limit = self._world.log.max_payload - _HEADER_ROOM
         if not done:
-            data, headers = self._encoded(page, f"{page.page}.1")
+            data, headers = self._encoded(page, f"{page.page}.1", span)
             if len(data) <= limit:
                 try:
                     await self._pages.append(data, headers)
@@ -136,22 +140,22 @@ class JobLog:
                 else:
                     return
         for part in split(page, limit, self._size, done=done, parts=parts):
-            await self._append_part(part)
+            await self._append_part(part, span)
 
     async def seal(self, part: FollowerPage) -> None:
         """Append a part of a page, without followers and not its last: whoever is about to append is fenced.
 
         Raises FencedError when another worker has appended.
         """
-        await self._append_part(part)
+        await self._append_part(part, self._span)
 
     async def still_ours(self) -> None:
         """Raise FencedError when somebody else has appended a page or an event since."""
         for chain in (self._pages, self._events):
             await chain.confirm()
 
-    async def _append_part(self, part: FollowerPage) -> None:
-        data, headers = self._encoded(part, f"{part.page}.{part.part}")
+    async def _append_part(self, part: FollowerPage, span: Span) -> None:
+        data, headers = self._encoded(part, f"{part.page}.{part.part}", span)
         if part.part > 1:
             headers[FIRST_PART_HEADER] = str(self._first_part)
         await self._pages.append(data, headers)
@@ -161,13 +165,24 @@ class JobLog:
     def _stamped(self, event: JobEvent) -> JobEvent:
         return msgspec.structs.replace(event, generation=self.generation)
 
-    def _encoded(self, event: FollowerPage | JobEvent, id: str) -> tuple[bytes, dict[str, str]]:
-        encoding = self._world.encoding
-        headers = event_headers(event, id=id, time=self._world.now(), encoding=encoding, traceparent=self._traceparent)
-        return encode(event, encoding), headers
+    def _encoded(
+        self, event: FollowerPage | JobEvent, id: str, span: Span | None = None
+    ) -> tuple[bytes, dict[str, str]]:
+        return event_message(
+            event,
+            id=id,
+            time=self._world.now(),
+            encoding=self._world.encoding,
+            mode=self._world.cloudevents,
+            traceparent=(span or self._span).traceparent,
+        )
 
     def _size(self, message: object) -> int:
-        return len(encode(message, self._world.encoding))
+        if isinstance(message, FollowerPage):
+            return len(self._encoded(message, f"{message.page}.{message.part}")[0])
+        size = len(encode(message, self._world.encoding))
+        in_base64 = self._world.cloudevents == "structured" and self._world.encoding != "json"
+        return size * 4 // 3 + 4 if in_base64 else size
 
     async def _read(self, first: int, last: int) -> AsyncIterator[Entry]:
         pause = Pause()

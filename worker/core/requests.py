@@ -14,8 +14,9 @@ from worker.core.gate import Admission, Gate
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing
 from worker.core.retry import GiveUp, Retry, decide
+from worker.core.trace import Span
 from worker.core.turns import Place
-from worker.core.world import Signals, World
+from worker.core.world import Outcome, Signals, World
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at why a request still waits."""
@@ -47,22 +48,25 @@ class PageRequests:
         world: World,
         signals: Signals,
         standing: Standing,
+        span: Span,
         *,
         tell_waiting: TellWaiting,
     ) -> None:
         """Take the job, its account's name, client and gate, the world and the signals.
 
-        `standing`: where requests are counted. `tell_waiting`: tells people why the job stands still, until when, and
-        whether that is firm or an estimate.
+        `standing`: where requests are counted. `span`: what they belong to. `tell_waiting`: tells people why the job
+        stands still, until when, and whether that is firm or an estimate.
         """
         self.attempts = 0
         """Requests made for the page that failed last."""
         self.waiting = 0
         """Pages that wait in line, or before the next try."""
         self._job, self._account = job, account
+        self._name = f"request {job.address.provider}"
         self._client, self._gate = client, gate
         self._world, self._signals = world, signals
         self._standing = standing
+        self._span = span
         self._tell_waiting = tell_waiting
 
     async def fetch(self, cursor: str | None) -> ProviderPage:
@@ -89,26 +93,52 @@ class PageRequests:
 
     async def _fetch_once(self, cursor: str | None, trial: _Trial) -> ProviderPage:
         self._check_deadline()
-        admission = self._gate.enter() or await self._admitted(trial)
+        admission = self._gate.enter()
+        if admission is None:
+            with self._span.child("wait in line", account=self._account) as span:
+                admission = await self._admitted(trial, span)
+        began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._until_deadline()):
-                page = await self._client.fetch(self._job.command, cursor)
+            page = await self._ask(cursor, trial)
         except FetchFailure as error:
             self._gate.failed(admission, error)
             self._standing.requests += error.requests
-            self._world.meter.request_failed(self._job.address.provider, error.code)
+            if error.requests:
+                self._count(error.code, began)
             raise
         except TimeoutError as error:
             self._gate.left(admission)
             self._standing.requests += 1
+            self._count("deadline_exceeded", began)
             raise self._too_late() from error
         except BaseException:
             self._gate.left(admission)
+            self._count("cancelled", began)
             raise
         self._gate.answered(admission, page.requests)
+        self._count("ok", began)
         return page
 
-    async def _admitted(self, trial: _Trial) -> Admission:
+    async def _ask(self, cursor: str | None, trial: _Trial) -> ProviderPage:
+        job_id = self._job.address.job_id
+        with self._span.child(self._name, "client", job_id=job_id, attempt=trial.attempt) as span:
+            try:
+                if self._job.command.not_after is None:
+                    page = await self._client.fetch(self._job.command, cursor)
+                else:
+                    async with asyncio.timeout(self._until_deadline()):
+                        page = await self._client.fetch(self._job.command, cursor)
+            except TimeoutError:
+                span.failed("deadline_exceeded")
+                raise
+            span.note(followers=len(page.followers), requests=page.requests)
+            return page
+
+    def _count(self, outcome: Outcome, began: float) -> None:
+        seconds = asyncio.get_running_loop().time() - began
+        self._world.meter.request_ended(self._job.address.provider, outcome, seconds)
+
+    async def _admitted(self, trial: _Trial, span: Span) -> Admission:
         """Wait in line until a request may start."""
         loop = asyncio.get_running_loop()
         place = self._gate.queue(self._job.address.job_id)
@@ -118,6 +148,7 @@ class PageRequests:
                 began = loop.time()
                 outlook = self._gate.outlook(place)
                 until = self._world.now() + timedelta(seconds=max(0.0, outlook.until - began))
+                span.note(reason=outlook.reason)
                 await self._tell_waiting(outlook.reason, until, not outlook.ours)
                 if outlook.reason == "circuit_open":
                     self._check_patience(trial)
@@ -163,8 +194,9 @@ class PageRequests:
         until = self._world.now() + timedelta(seconds=retry.delay)
         self.waiting += 1
         try:
-            await self._tell_waiting(retry.reason, until, True)
-            await self._sleep((until - self._world.now()).total_seconds())
+            with self._span.child("wait to try again", reason=retry.reason, delay=retry.delay):
+                await self._tell_waiting(retry.reason, until, True)
+                await self._sleep((until - self._world.now()).total_seconds())
         finally:
             self.waiting -= 1
 

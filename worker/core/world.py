@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from schemas.types import JobState, Provider, WaitReason
+from schemas.cloudevents import CloudEventsMode
+from schemas.types import ErrorCode, JobState, Provider, WaitReason
 from schemas.wire import Encoding
 from worker.core.breaker import Circuit
 from worker.core.ports import Cancellations, DeadLetters, EventLog, StatusBoard
 from worker.core.retry import RetryPolicy
+from worker.core.trace import NoTracer, Tracer
+
+Outcome = Literal["ok"] | ErrorCode
+"""Of a request: it gave a page, or the contract's word for why not; `cancelled` when nobody needed the answer."""
 
 
 class Meter(Protocol):
@@ -20,12 +25,24 @@ class Meter(Protocol):
         """Count a page, with its number of followers."""
         ...
 
-    def request_failed(self, provider: Provider, code: str) -> None:
-        """Count a request that gave an error with the contract's `code`."""
+    def request_ended(self, provider: Provider, outcome: Outcome, seconds: float) -> None:
+        """Count a request that gave a page or an error after so many seconds."""
         ...
 
     def job_ended(self, provider: Provider, state: JobState) -> None:
         """Count a job that came to `completed`, `failed`, `cancelled`, or back to `queued`."""
+        ...
+
+    def dead_lettered(self, provider: Provider, code: str) -> None:
+        """Count a command that was stored among the dead letters, for the contract's `code`."""
+        ...
+
+    def redelivered(self, provider: Provider) -> None:
+        """Count a command that had been delivered before."""
+        ...
+
+    def faulted(self, provider: Provider) -> None:
+        """Count an unexpected error while working on a command."""
         ...
 
     def request_waited(self, provider: Provider, reason: WaitReason, seconds: float) -> None:
@@ -62,8 +79,10 @@ class World:
     prefetch: int = 8
     """Pages read ahead within one job."""
     encoding: Encoding = "json"
+    cloudevents: CloudEventsMode = "binary"
     ack_wait: float = 30.0
     """Seconds until another replica takes over from one that died."""
+    tracer: Tracer = field(default_factory=NoTracer)
 
 
 class DrainingError(Exception):

@@ -1,6 +1,7 @@
 """What the contract wants on the server (CONTRACT 1), as the server's own configuration objects."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from schemas.subjects import (
@@ -21,6 +22,8 @@ from schemas.types import Provider
 Kind = Literal["stream", "bucket", "consumer"]
 DAY = 86_400
 NANOSECONDS = 1_000_000_000
+READER_ACK_WAIT = 30.0
+"""Seconds until another reader of a durable gets the page of one that died."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class TopologyConfig:
     ack_wait: float = 30
     max_ack_pending: int = 10_000
     """Far above what all replicas hold at once: it must never be what limits them."""
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Durable consumers on the event stream, for `schemas.consume`: name to subjects."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when events would age out before the commands that need them (DESIGN 3.5)."""
@@ -69,7 +74,12 @@ class Asset:
 
 def expected(config: TopologyConfig) -> list[Asset]:
     """Return everything that `config` wants, in the order in which it can be made."""
-    return [*_streams(config), *_buckets(config), *(_consumer(provider, config) for provider in PROVIDERS)]
+    return [
+        *_streams(config),
+        *_buckets(config),
+        *(_consumer(provider, config) for provider in PROVIDERS),
+        *(_reader(name, subjects) for name, subjects in config.readers.items()),
+    ]
 
 
 def nanoseconds(seconds: float) -> int:
@@ -160,6 +170,26 @@ def _bucket(name: str, config: TopologyConfig, ttl: float) -> Asset:
         "deny_delete": True,
     }
     return Asset(kind="bucket", name=name, stream=stream, wanted=wanted)
+
+
+def _reader(name: str, subjects: tuple[str, ...]) -> Asset:
+    wanted = {
+        "name": name,
+        "durable_name": name,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": nanoseconds(READER_ACK_WAIT),
+        # One at a time and for ever: else a crash lets later pages come before earlier ones, or loses one.
+        "max_ack_pending": 1,
+        "max_deliver": -1,
+        "filter_subjects": list(subjects),
+        "filter_subject": None,
+        "backoff": None,
+        "deliver_subject": None,
+        "headers_only": None,
+        "inactive_threshold": None,
+    }
+    return Asset(kind="consumer", name=name, stream=EVENTS_STREAM, wanted=wanted)
 
 
 def _consumer(provider: Provider, config: TopologyConfig) -> Asset:

@@ -1,5 +1,6 @@
-"""nats-py's client with two holes shut: logging in without the TLS that was asked for, and unreadable credentials."""
+"""nats-py's client with its holes shut: logging in without the TLS that was asked for, and connecting after close."""
 
+import asyncio
 import base64
 import errno
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nkeys
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.errors import Error
 
 _LOGIN_OVER = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
@@ -35,6 +36,13 @@ class GuardedClient(Client):
         if self._wants_tls() and not self._has_tls():
             raise PlaintextError("nats: the server offers no TLS")
         return super()._connect_command()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        # Closed at the very moment in which an attempt fails, nats-py misses the cancellation (Python 3.11's `wait_for`
+        # prefers the failure) and would go on trying for ever.
+        if self.is_closed:
+            raise asyncio.CancelledError
+        await super()._connect_to_server(s)
 
     async def _process_connect_init(self) -> None:
         try:

@@ -28,8 +28,23 @@ Role = Literal["worker", "publisher", "consumer", "setup", "admin"]
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 LIMITS_STREAM = f"KV_{LIMITS_BUCKET}"
+USER_INFO = "$SYS.REQ.USER.INFO"
+"""Who am I and what may I do: the server answers each user about itself."""
 STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STREAM)
 """Everything that `followers setup` makes, by the names of the streams behind it."""
+
+
+PAGE_HEARS = f"$KV.{JOBS_BUCKET}.*"
+"""The live page hears that a status has changed; it could read it anyway."""
+PAGE = (f"$JS.API.DIRECT.GET.{JOBS_STREAM}", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}")
+"""The live page reads the bucket by revision, and the newest dead letters."""
+STEERING = (
+    # A cancellation is told to all workers; a retry is the command anew, and its letter deleted.
+    CANCEL_SUBJECTS,
+    *COMMAND_SUBJECTS,
+    f"$JS.API.STREAM.MSG.DELETE.{DEAD_STREAM}",
+)
+"""What cancelling and retrying on the live page need beside that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +64,9 @@ class User:
     login: Mapping[str, str]
     """As nats-server writes it: `{"nkey": "U..."}`, `{"user": "...", "password": "..."}`."""
     durables: tuple[str, ...] = ()
-    """Of a consumer: the pull consumers on the event stream that it reads, made for it by an admin."""
+    """Of a consumer: the pull consumers on the event stream that it reads. Of setup: those that it may make."""
+    steers: bool = False
+    """Of a worker: `worker.page_token` is set, so that people may cancel and retry on its live page."""
     inbox: str = ""
     """What this user's `inbox_prefix` is; empty: `inbox_prefix` of its role."""
 
@@ -90,6 +107,7 @@ _HEARD = (
     # Each worker looks whether it has the job; one of them answers.
     CANCEL_SUBJECTS,
     f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
+    PAGE_HEARS,
     *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
 )
 
@@ -136,6 +154,10 @@ def _worker(user: User) -> tuple[str, ...]:
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
+        *PAGE,
+        *(STEERING if user.steers else ()),
+        # `followers doctor` compares its rights with these.
+        USER_INFO,
     )
 
 
@@ -160,6 +182,7 @@ def _consumer(user: User) -> tuple[str, ...]:
 
 def _setup(user: User) -> tuple[str, ...]:
     consumers = [f"{COMMANDS_STREAM}.{consumer_name(provider)}" for provider in PROVIDERS]
+    consumers += [f"{EVENTS_STREAM}.{durable}" for durable in user.durables]
     return (
         *(f"$JS.API.STREAM.{act}.{stream}" for stream in STREAMS for act in ("INFO", "CREATE", "UPDATE")),
         *(f"$JS.API.CONSUMER.{act}.{consumer}" for consumer in consumers for act in ("INFO", "CREATE")),

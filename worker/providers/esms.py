@@ -53,7 +53,8 @@ class EsmsClient:
                 'GetFollowers: set it to "auto" or leave the filter out',
                 requests=0,
             )
-        days(own.filter, self._now())
+        if own.filter is not None:
+            days(own.filter, self._now())
 
     def moves(self, command: FetchFollowers) -> bool:
         """Always: offsets over a living list shift with each follow and unfollow (PROVIDERS 2.6)."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -20,7 +19,7 @@ from worker.providers.http import HttpClient
 DEFAULT_BASE_URL = "https://api.etelecom.vn/v1/shop"
 
 _UNMOVING_SORTS = (None, "created_at", "-created_at")
-_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
 class EtelecomClient:
@@ -61,7 +60,7 @@ class EtelecomClient:
     async def _attempt(
         self, command: FetchEtelecomFollowers, cursor: str | None, body: bytes, key: str
     ) -> ProviderPage:
-        if not _HEADER_SAFE.fullmatch(key):
+        if not HEADER_SAFE.fullmatch(key):
             raise UnauthorizedError(
                 f"accounts.{self._account.name}.api_key is empty or holds blanks or signs that no key has: "
                 "put the key alone into it",
@@ -70,7 +69,7 @@ class EtelecomClient:
         answer = await self._http.post(self._url, body, {"Authorization": f"Bearer {key}"})
         if answer.status != 200:
             raise failure(answer, command, cursor, self._account.name, self._where, key)
-        return replace(read_page(answer.body, self._where), steady=not self.moves(command))
+        return read_page(answer.body, self._where, steady=not self.moves(command))
 
 
 def _own(command: FetchFollowers) -> FetchEtelecomFollowers:

@@ -79,7 +79,7 @@ _row = msgspec.json.Decoder(_Row)
 _loose_row = msgspec.json.Decoder(dict[str, Any])
 
 
-def read_page(body: bytes, where: str) -> ProviderPage:
+def read_page(body: bytes, where: str, *, steady: bool = False) -> ProviderPage:
     try:
         page: _Page | _LoosePage = decode(_page, body, where)
     except msgspec.ValidationError:
@@ -95,7 +95,7 @@ def read_page(body: bytes, where: str) -> ProviderPage:
         # An empty Go slice may be written as null; that with a next page is a contradiction.
         if rows is None and more:
             _refuse(where, "null instead of a list of followers, and a next page")
-        return ProviderPage(followers=(), next_cursor=None)
+        return ProviderPage(followers=(), next_cursor=None, steady=steady)
     if page.paging is None:
         _refuse(where, "followers without paging, so nobody knows whether the list goes on")
     if more and len(more) > _LONGEST_CURSOR:
@@ -104,7 +104,7 @@ def read_page(body: bytes, where: str) -> ProviderPage:
         followers = [_follower(row, where) for row in rows]  # type: ignore[arg-type]
     else:
         followers = [_any_follower(row, where) for row in rows]  # type: ignore[arg-type]
-    return ProviderPage(followers=followers, next_cursor=more or None)
+    return ProviderPage(followers=followers, next_cursor=more or None, steady=steady)
 
 
 def _follower(row: _Row, where: str) -> Follower:
@@ -117,7 +117,8 @@ def _follower(row: _Row, where: str) -> Follower:
         row.avatars,
         row.state,
     )
-    number, extra, created, updated = row.phone, row.tags_and_notes_info, row.created_at, row.updated_at
+    number, shared, extra = row.phone, row.shared_info, row.tags_and_notes_info
+    created, updated = row.created_at, row.updated_at
     if not user_id or user_id == "0":
         _refuse(where, "a follower without zl_user_id")
     if avatars and "" in avatars.values():
@@ -140,7 +141,7 @@ def _follower(row: _Row, where: str) -> Follower:
         state=state if state == "follow" or state == "unfollow" else None,
         phone=e164,
         phone_raw=raw,
-        shared_info=None if row.shared_info is None else _shared_info(row.shared_info),
+        shared_info=None if shared is None else _shared_info(shared, number, e164 or raw),
         tags=[] if extra is None or not extra.tag_names else _nfc(extra.tag_names),
         notes=[] if extra is None or not extra.notes else _nfc(extra.notes),
         assigned_user_id=assigned if assigned and assigned != "0" else None,
@@ -154,9 +155,12 @@ def _nfc(given: list[str]) -> list[str]:
     return [nfc(item) for item in given if item]
 
 
-def _shared_info(info: _SharedInfo) -> SharedInfo | None:
-    e164, raw = phone(info.phone) if info.phone else _NO_PHONE
-    number = e164 or raw
+def _shared_info(info: _SharedInfo, phone_of_row: str | int | None, normal: str | None) -> SharedInfo | None:
+    """Return what is shared; `normal` is what became of the row's own phone, which people mostly share."""
+    number = normal
+    if info.phone != phone_of_row:
+        e164, raw = phone(info.phone) if info.phone else _NO_PHONE
+        number = e164 or raw
     name, address, ward, district, city = info.name, info.address, info.ward, info.district, info.city
     if not (number or name or address or ward or district or city):
         return None

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import AiohttpResponseStream
 from msgspec import Struct
 
 from worker.core.errors import (
@@ -38,6 +38,8 @@ LONGEST_WAIT = 366 * 86400.0
 
 _SECONDS = re.compile(r"(-?)(\d+)(?:\.\d+)?", re.ASCII)
 _KEEP_ALIVE = 15.0
+_CHUNK = 64 * 1024
+"""Bytes read at a time, at most: a page of 50 in one piece, where 16 KB would take three."""
 _NONE: Mapping[str, str] = {}
 # The whole request has one deadline; a limit per read would only let a slow drip through.
 _EXTENSIONS = {"timeout": {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}}
@@ -56,6 +58,25 @@ class Answer(Struct, frozen=True):
     body: bytes
     retry_after: float | None = None
     """Seconds that the server asks to wait, 0 or more; None when it doesn't."""
+
+
+class _NoCookies(httpx.Cookies):
+    """Keeps none, and looks for none: httpx takes longer to look than to send (tests/bench/README.md)."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them where they are."""
+
+
+class _Client(httpx.AsyncClient):
+    cookies = _NoCookies()  # type: ignore[override]
+
+
+class _Transport(AiohttpTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        assert isinstance(response.stream, AiohttpResponseStream)
+        response.stream.CHUNK_SIZE = _CHUNK
+        return response
 
 
 class HttpClient:
@@ -80,9 +101,13 @@ class HttpClient:
         self._max_connections = max_connections
         self._now = now
         self._large = asyncio.Lock()
-        self._client = httpx.AsyncClient(
-            transport=AiohttpTransport(verify=_tls(), client=self._open_session),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        # aiohttp's own queue is not fair: who gives a connection back and asks again at once is served before those
+        # who wait, so that of many jobs some would not begin before others have ended.
+        self._connections = asyncio.Semaphore(max_connections)
+        self._given: Mapping[str, str] = _NONE
+        self._headers = httpx.Headers(_STEADY_HEADERS)
+        self._client = _Client(
+            transport=_Transport(verify=_tls(), client=self._open_session),
             follow_redirects=False,
             trust_env=False,
         )
@@ -93,11 +118,14 @@ class HttpClient:
         Raises ProviderUnavailableError (no answer in time), GarbledResponseError (cut short, broken gzip, not
         HTTP), BadResponseError (too big), InternalError (a request that can't be sent).
         """
-        request = httpx.Request(
-            "POST", url, headers={**_STEADY_HEADERS, **headers}, content=body, extensions=_EXTENSIONS
-        )
+        if headers != self._given:  # the key, mostly the same
+            self._given, self._headers = headers, httpx.Headers({**_STEADY_HEADERS, **headers})
+        # As a stream: of what httpx would add to `content`, aiohttp adds all once more.
+        stream = httpx.ByteStream(body)
+        request = httpx.Request("POST", url, headers=self._headers, stream=stream, extensions=_EXTENSIONS)
+        request.read()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._connections:
                 response = await self._client.send(request, stream=True)
                 try:
                     return await self._read(response)
@@ -144,7 +172,9 @@ class HttpClient:
     async def _collect(self, response: httpx.Response, inflater: Inflater) -> bytes:
         async with AsyncExitStack() as alone:
             waits = True
-            async for chunk in response.aiter_raw():
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            # What `aiter_raw` reads, with two generators less around each chunk.
+            async for chunk in response.stream:
                 for piece in inflater.pieces(chunk):
                     inflater.feed(piece)
                     if waits and inflater.held > LARGE:

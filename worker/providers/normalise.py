@@ -34,8 +34,11 @@ def phone(value: object) -> tuple[str | None, str | None]:
         return None, None
     # Plain digits, the usual case, need no regular expression.
     if raw.isdigit() and raw.isascii():
-        if raw[0] == "0" and len(raw) == 10 and raw[1] in _MOBILE:
+        length = len(raw)
+        if length == 10 and raw[0] == "0" and raw[1] in _MOBILE:
             return "+84" + raw[1:], raw
+        if length == 11 and raw[:2] == "84" and raw[2] in _MOBILE:
+            return "+" + raw, raw
         return (_e164(raw, international=False), raw) if raw.strip("0") else (None, None)
     if raw[:3] == "+84" and len(raw) == 12 and raw[3] in _MOBILE and raw[1:].isdigit() and raw.isascii():
         return raw, None

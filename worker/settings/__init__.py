@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from worker.settings.errors import Origin, SettingsError, explain
 from worker.settings.secret import FileSecret, TextSecret
-from worker.settings.sources import DEFAULT_FILE, environment_values, file_values
+from worker.settings.sources import DEFAULT_FILE, environment_values, file_values, telemetry_values
 from worker.settings.tree import (
     EmbeddedSettings,
     EsmsSettings,
@@ -51,7 +51,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     origin = Origin(file=str(named or DEFAULT_FILE), file_values=from_file)
     from_environment, problems = environment_values(environ, from_file, origin)
     try:
-        settings = _merge(from_environment, from_file)
+        settings = _merge(from_environment, from_file, telemetry_values(environ, origin))
     except ValidationError as error:
         raise SettingsError(*problems, *explain(error, origin)) from None  # its cause may hold a secret
     if problems:
@@ -59,13 +59,13 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     return settings
 
 
-def _merge(from_environment: dict[str, Any], from_file: dict[str, Any]) -> Settings:
+def _merge(*sources: dict[str, Any]) -> Settings:
     class Sourced(Settings):
         @classmethod
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], *args: Any, **kwargs: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(InitSettingsSource(settings_cls, values) for values in (from_environment, from_file))
+            return tuple(InitSettingsSource(settings_cls, values) for values in sources)
 
     merged = Sourced()
     return Settings.model_construct(**{name: getattr(merged, name) for name in Settings.model_fields})

@@ -101,6 +101,21 @@ def environment_values(
     return values, problems
 
 
+def telemetry_values(environ: Mapping[str, str], origin: Origin) -> dict[str, Any]:
+    """Return where OpenTelemetry's own variables send traces; nothing where they send none, or not by HTTP.
+
+    Any setting of ours comes before that.
+    """
+    traces, base = (environ.get(f"OTEL_EXPORTER_OTLP_{name}", "") for name in ("TRACES_ENDPOINT", "ENDPOINT"))
+    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if off or protocol == "grpc" or not (traces or base):
+        return {}
+    path = ("worker", "otlp_endpoint")
+    origin.variables.setdefault(path, f"OTEL_EXPORTER_OTLP_{'TRACES_' if traces else ''}ENDPOINT")
+    return {"worker": {"otlp_endpoint": traces or f"{base.rstrip('/')}/v1/traces"}}
+
+
 def _is_service_link(name: str, text: str) -> bool:
     return bool(_SERVICE_LINK.search(name) or (name.endswith("_PORT") and _SERVICE_ADDRESS.match(text)))
 

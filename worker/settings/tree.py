@@ -16,6 +16,7 @@ from worker.settings.values import (
     Age,
     BaseUrl,
     Bytes,
+    CollectorUrl,
     InFile,
     InputFile,
     InText,
@@ -26,6 +27,9 @@ from worker.settings.values import (
     Subject,
     Text,
 )
+
+PAGE_TOKEN_LENGTH = 16
+"""Characters at least: nobody counts wrong guesses."""
 
 
 class Section(BaseModel):
@@ -96,9 +100,16 @@ class WorkerSettings(Section):
     prefetch: Annotated[int, Field(ge=1, le=64)] = 8
     """Pages read ahead within one job, where the provider's paging allows it."""
     encoding: Literal["json", "msgpack"] = "json"
+    cloudevents: Literal["binary", "structured"] = "binary"
+    """Attributes in headers, or an envelope around the event; with MessagePack that holds it in base64."""
     http_host: Text = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """0 turns the HTTP server off."""
+    page_token: InText | None = None
+    """Whoever knows it may cancel and retry on the live page; without one nobody can there."""
+    page_token_file: InFile | None = None
+    otlp_endpoint: CollectorUrl | None = None
+    """An OpenTelemetry collector that takes OTLP over HTTP; None: no traces."""
     drain_timeout: Annotated[float, Field(gt=0, le=3600)] = 25.0
     """What a worker that is told to stop has to finish the page in hand."""
     retry_for: Seconds = 900.0
@@ -109,6 +120,21 @@ class WorkerSettings(Section):
     """For one whole request, connecting and reading included."""
     max_response_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 16 * 2**20
     """Of one decoded body."""
+
+    @model_validator(mode="after")
+    def _page_token(self) -> "WorkerSettings":
+        if self.page_token and self.page_token_file:
+            raise ValueError("page_token and page_token_file are both set: keep one")
+        if self.page_secret and len(self.page_secret.reveal()) < PAGE_TOKEN_LENGTH:
+            raise ValueError(
+                f"page_token needs at least {PAGE_TOKEN_LENGTH} characters: make one with `openssl rand -hex 16`"
+            )
+        return self
+
+    @property
+    def page_secret(self) -> TextSecret | FileSecret | None:
+        """The token of the live page, None when there is none."""
+        return self.page_token or self.page_token_file
 
 
 class StreamSettings(Section):

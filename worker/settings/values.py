@@ -77,6 +77,15 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _collector(value: str) -> str:
+    parts = _split(value)
+    if not parts.hostname or parts.scheme not in {"https", "http"}:
+        raise ValueError("must be a URL such as http://otel-collector:4318")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain a user or password: set OTEL_EXPORTER_OTLP_HEADERS")
+    return value if parts.path.strip("/") else f"{value.rstrip('/')}/v1/traces"
+
+
 def _is_loopback(host: str) -> bool:
     return host in {"localhost", "::1"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
@@ -110,6 +119,7 @@ InText = Annotated[TextSecret, PlainValidator(_text_secret), PlainSerializer(str
 InFile = Annotated[FileSecret, PlainValidator(_file_secret), PlainSerializer(str)]
 Server = Annotated[str, AfterValidator(_server)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+CollectorUrl = Annotated[str, AfterValidator(_collector)]
 AccountName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Program = Annotated[Path, PlainValidator(_program)]
 Servers = Annotated[tuple[Server, ...], BeforeValidator(_as_tuple), Field(min_length=1)]

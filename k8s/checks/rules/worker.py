@@ -16,7 +16,7 @@ from k8s.checks.registry import rule
 from k8s.checks.shipped import Shipped
 from worker.cli import app as command_line
 from worker.jetstream.permissions import Role, inbox_prefix
-from worker.ops import PrometheusMeter
+from worker.metrics import PrometheusMeter
 from worker.settings import Settings, SettingsError, load
 
 SECRETS = "/run/secrets/"

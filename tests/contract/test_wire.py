@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import FollowerPage, UnknownContentTypeError, decode, encode, encoding_of
 from schemas.wire import Encoding, content_type, event_headers, event_type, rfc3339
-from tests.unit.test_schemas import AT, EVENTS, PAGE
+from tests.contract.test_schemas import AT, EVENTS, PAGE
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -68,6 +68,7 @@ def test_an_events_headers_are_those_of_the_contract() -> None:
         "ce-type": "vn.followers.page.v1",
         "ce-subject": "job-1",
         "ce-time": "2026-03-01T08:30:00.123456Z",
+        "ce-datacontenttype": "application/json",
     }
 
 
@@ -75,6 +76,7 @@ def test_the_headers_say_the_encoding_and_the_trace() -> None:
     headers = event_headers(PAGE, id="1.1", time=AT, encoding="msgpack", traceparent=TRACE)
 
     assert (headers["Content-Type"], headers["traceparent"]) == ("application/msgpack", TRACE)
+    assert (headers["ce-datacontenttype"], headers["ce-traceparent"]) == ("application/msgpack", TRACE)
     assert decode(encode(PAGE, "msgpack"), FollowerPage, headers["Content-Type"]) == PAGE
 
 

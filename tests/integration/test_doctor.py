@@ -1,0 +1,258 @@
+"""`followers doctor`: what it says of a server and of accounts, well and unwell."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from typer.testing import CliRunner, Result
+
+from tests.integration import stage
+from worker.cli import app
+from worker.embedded import EmbeddedServer
+from worker.jetstream import checkup
+from worker.jetstream.connection import NatsOptions, connect
+from worker.jetstream.permissions import USER_INFO, User, accounts_block, inbox_prefix, permissions
+from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, Fault
+
+Run = Callable[..., Awaitable[Result]]
+Found = dict[tuple[str, str], dict[str, str]]
+
+
+async def doctor(*arguments: str, url: str, accounts: dict[str, Any] | None = None, **env: str) -> Result:
+    settings = {
+        f"FOLLOWERS_ACCOUNTS__{name.upper()}__{key.upper()}": str(value)
+        for name, account in (accounts or {}).items()
+        for key, value in account.items()
+    }
+    environment = {"FOLLOWERS_NATS__SERVERS": json.dumps([url])} | settings | env
+    return await asyncio.to_thread(CliRunner().invoke, app, ["doctor", *arguments], env=environment)
+
+
+def found_by(result: Result) -> Found:
+    return {(item["check"], item["subject"]): item for item in json.loads(result.stdout)}
+
+
+def states(found: Found) -> dict[str, set[str]]:
+    grouped: dict[str, set[str]] = {}
+    for (check, _), item in found.items():
+        grouped.setdefault(check, set()).add(item["state"])
+    return grouped
+
+
+@pytest.fixture
+async def providers() -> AsyncIterator[stage.Providers]:
+    async with stage.providers(followers=3) as started:
+        yield started
+
+
+@pytest.fixture
+async def url(nats_server: EmbeddedServer, nats_client: Client, js: JetStreamContext) -> str:
+    """A server where `followers setup` has run."""
+    await reconcile(nats_client, TopologyConfig())
+    return nats_server.url
+
+
+async def test_a_server_and_accounts_that_are_well(
+    url: str, nats_server: EmbeddedServer, providers: stage.Providers
+) -> None:
+    result = await doctor("--json", "--monitor", nats_server.monitor_url, url=url, accounts=providers.accounts)
+
+    found = found_by(result)
+    assert result.exit_code == 0, result.stdout
+    assert found["account.key", "shop"]["detail"] == f"the key is good and may read 1 OAs: {OA_ID} (OA 0001)"
+    assert found["account.key", "esms"]["detail"] == f"the key is good and may read 1 OAs: {OA_ID} (OA 0001)"
+    assert found["nats.sync_interval", "server"]["detail"].startswith("every message is on disk")
+    assert found["nats.assets", "7 of 7"]["state"] == "ok"
+    assert states(found) | {"nats.version": {"ok"}} == {
+        "nats.version": {"ok"},
+        "nats.transport": {"ok"},
+        "nats.max_payload": {"ok"},
+        "nats.permissions": {"warn"},
+        "nats.assets": {"ok"},
+        "nats.replicas": {"warn"},
+        "clock": {"ok"},
+        "workers": {"warn"},
+        "nats.sync_interval": {"ok"},
+        "account.key": {"ok"},
+    }
+    assert [entry.endpoint for entry in providers.etelecom.requests] == ["ListOA"]
+    assert [entry.endpoint for entry in providers.esms.requests] == ["GetListZOA"]
+
+
+async def test_people_read_a_line_a_check_and_what_to_do(url: str) -> None:
+    result = await doctor("--no-accounts", url=url)
+
+    text = " ".join(result.stdout.split())
+    assert result.exit_code == 0
+    assert "warn workers worker-esms: 0 commands wait, 0 are in hand, 0 slots ask for more" in text
+    assert "→ start one: `followers worker`" in text
+    assert re.fullmatch(r"\d+ checks: \d+ warnings\n", result.stderr)
+
+
+async def test_no_secret_is_printed(url: str, providers: stage.Providers) -> None:
+    providers.esms.inject(Fault(kind="error", code="101", message=f"bad {SECRET_KEY}"))
+    broken = providers.accounts
+    broken["shop"]["api_key"] = "1150000000000000001:" + "wrongwrong" * 6
+
+    for arguments in ((), ("--json",)):
+        result = await doctor(*arguments, url=url, accounts=broken)
+        assert not any(secret in result.output for secret in (API_KEY, SECRET_KEY, "wrongwrong"))
+
+
+async def test_keys_that_are_refused_fail_with_what_to_do(url: str, providers: stage.Providers) -> None:
+    broken = providers.accounts
+    broken["shop"]["api_key"] = "1150000000000000001:" + "wrongwrong" * 6
+    broken["esms"]["secret_key"] = "wrong"
+
+    result = await doctor("--json", url=url, accounts=broken)
+
+    found = found_by(result)
+    assert result.exit_code == 1
+    for name in ("shop", "esms"):
+        assert found["account.key", name]["state"] == "fail"
+        assert found["account.key", name]["detail"].startswith("unauthorized: ")
+        assert f"check accounts.{name}.api_key" in found["account.key", name]["detail"]
+
+
+async def test_a_provider_that_is_away_is_told(url: str) -> None:
+    nowhere = {"provider": "etelecom", "base_url": f"http://127.0.0.1:{stage.free_port()}/v1", "api_key": SHOP_KEY}
+
+    result = await doctor("--json", url=url, accounts={"shop": nowhere})
+
+    assert result.exit_code == 1
+    assert found_by(result)["account.key", "shop"]["detail"].startswith("provider_unavailable: 127.0.0.1 can't be")
+
+
+async def test_an_address_without_its_path_is_named_before_a_key_is_sent(url: str) -> None:
+    bare = {"provider": "etelecom", "base_url": "http://127.0.0.1:9", "api_key": SHOP_KEY}
+
+    result = await doctor("--json", url=url, accounts={"shop": bare})
+
+    assert found_by(result)["account.key", "shop"]["detail"].startswith("not_found: accounts.shop.base_url has no path")
+
+
+async def test_without_a_list_of_accounts_the_key_is_tried_another_way(url: str, providers: stage.Providers) -> None:
+    providers.etelecom.inject(Fault(kind="error", endpoint="ListOA", code="bad_route", times=1))
+
+    result = await doctor("--json", url=url, accounts={"shop": providers.accounts["shop"]})
+
+    assert found_by(result)["account.key", "shop"]["detail"].startswith("the key is good; the provider has no list")
+    assert [entry.endpoint for entry in providers.etelecom.requests] == ["ListOA", "CurrentAccount"]
+
+
+async def test_what_setup_would_make_or_change_fails(
+    nats_server: EmbeddedServer, nats_client: Client, js: JetStreamContext
+) -> None:
+    nothing = await doctor("--json", "--no-accounts", url=nats_server.url)
+    await reconcile(nats_client, TopologyConfig())
+    await js.delete_consumer("FOLLOWERS_COMMANDS", "worker-esms")
+    shorter = await doctor("--json", "--no-accounts", url=nats_server.url, FOLLOWERS_STREAMS__DEAD_MAX_AGE="3600")
+
+    assert (nothing.exit_code, shorter.exit_code) == (1, 1)
+    assert found_by(nothing)["nats.assets", "stream FOLLOWERS_EVENTS"]["advice"] == "run `followers setup`"
+    found = found_by(shorter)
+    assert found["nats.assets", "consumer worker-esms"]["detail"] == "is missing"
+    assert found["nats.assets", "stream FOLLOWERS_DEAD"]["advice"].startswith("change it by hand")
+
+
+async def test_without_nats_the_accounts_are_still_tried(providers: stage.Providers) -> None:
+    result = await doctor("--json", url="nats://127.0.0.1:1", accounts=providers.accounts)
+
+    found = found_by(result)
+    assert result.exit_code == 1
+    assert found["nats.connect", "server"]["detail"].startswith("NATS at nats://127.0.0.1:1 can't be reached")
+    assert found["account.key", "esms"]["state"] == "ok"
+
+
+async def test_the_workers_user_is_seen_to_have_its_rights_and_no_more(providers: stage.Providers) -> None:
+    users = [User(role=role, login={"user": role, "password": "x"}) for role in ("admin", "worker")]
+    async with stage.server(accounts_block(users)) as server:
+        admin = await connect(NatsOptions(servers=(server.url,), user="admin", password="x"))
+        await reconcile(admin, TopologyConfig())
+        await admin.close()
+        login: dict[str, Any] = {
+            "FOLLOWERS_NATS__USER": "worker",
+            "FOLLOWERS_NATS__PASSWORD": "x",
+            "FOLLOWERS_NATS__INBOX_PREFIX": inbox_prefix("worker"),
+        }
+        result = await doctor("--json", "--no-accounts", url=server.url, **login)
+
+    found = found_by(result)
+    assert result.exit_code == 0, result.stdout
+    assert found["nats.permissions", "user worker"]["detail"] == "all that a worker needs"
+    assert found["clock", "server"]["state"] == "ok"
+    assert {item["state"] for (check, _), item in found.items() if check == "nats.assets"} == {"ok"}
+
+
+def test_rights_that_a_worker_lacks_are_named() -> None:
+    needed = permissions(User(role="worker", login={}))
+    assert needed is not None
+    lists = {"publish": {"allow": [*needed.publish]}, "subscribe": {"allow": [*needed.subscribe]}}
+    lists["publish"]["allow"].remove("followers.page.>")
+    lists["subscribe"]["deny"] = ["followers.cancel.>"]
+
+    (finding,) = checkup.rights({"data": {"user": "w", "permissions": lists}}, "_INBOX_worker")
+
+    assert finding.state == "fail"
+    assert finding.detail == "lacks what a worker needs: publish followers.page.>; subscribe followers.cancel.*"
+
+
+def test_a_login_that_ends_soon_and_one_that_cannot_be_read() -> None:
+    hour = 3_600_000_000_000
+    soon, _ = checkup.rights({"data": {"user": "w", "expires": 5 * hour}}, "_INBOX")
+    (unread,) = checkup.rights(None, "_INBOX")
+
+    assert (soon.state, soon.detail) == ("warn", "expires in 5 h")
+    assert unread.state == "unknown"
+    assert USER_INFO in unread.detail
+
+
+@pytest.mark.parametrize(
+    ("varz", "state"),
+    [
+        ({"server_id": "S", "jetstream": {"config": {"sync_interval": 1, "sync_always": True}}}, "ok"),
+        ({"server_id": "S", "jetstream": {"config": {"sync_interval": 120_000_000_000}}}, "warn"),
+        ({"server_id": "OTHER", "jetstream": {"config": {"sync_interval": 1, "sync_always": True}}}, "unknown"),
+        ({"server_id": "S"}, "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_what_a_power_cut_would_lose(varz: dict[str, Any] | None, state: str) -> None:
+    finding = checkup.durability(varz, "S")
+
+    assert finding.state == state
+    assert "120 s" in finding.detail or state != "warn"
+
+
+@pytest.mark.parametrize(("server", "state"), [(100.4, "ok"), (97.0, "warn"), (104.0, "warn")])
+def test_clocks_that_differ_are_noticed(server: float, state: str) -> None:
+    assert checkup.clock(server, 100.0, 100.2).state == state
+
+
+async def test_an_old_or_small_server_is_noticed(nats_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
+    for version in ("2.9.10", "2.11.0", "2.12.5"):
+        monkeypatch.setattr(type(nats_client), "connected_server_version", version)
+        states.append(checkup.server(nats_client)[0].state)
+    monkeypatch.setattr(nats_client, "_max_payload", 65_536)
+
+    assert states == ["fail", "warn", "ok"]
+    assert checkup.server(nats_client)[2].state == "warn"
+
+
+def test_replicas_that_lag_and_streams_that_fill_up_are_named() -> None:
+    config = {"num_replicas": 3}
+    lag = {
+        "config": config,
+        "cluster": {"replicas": [{"name": "n2", "current": True}, {"name": "n3", "offline": True}]},
+    }
+    well = {"config": config, "cluster": {"replicas": [{"name": "n2", "current": True}]}}
+
+    assert [finding.detail for finding in checkup.replicas("S", lag)] == ["1 of 3 replicas are offline or behind: n3"]
+    assert [finding.state for finding in checkup.replicas("S", well)] == ["ok"]

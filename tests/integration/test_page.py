@@ -1,0 +1,346 @@
+"""The live page over HTTP: what it shows and to whom, what it may do, and that many jobs or viewers don't hurt."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import nats
+import pytest
+
+from schemas import asyncapi
+from schemas.events import FetchError
+from schemas.jobs import JobStatus
+from schemas.subjects import DEAD_STREAM, JOBS_BUCKET
+from schemas.wire import encode
+from tests.integration import page_kit, stage
+from tests.integration.page_kit import TOKEN, Live, Stream
+from worker.embedded import EmbeddedServer
+from worker.page import hub
+from worker.page.board import KEPT
+from worker.simulators import OA_ID
+
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+async def live(private_nats_server: EmbeddedServer) -> AsyncIterator[Live]:
+    """A worker with a page that may steer."""
+    client = await nats.connect(private_nats_server.url, allow_reconnect=False)
+    async with page_kit.live(client, private_nats_server.url) as live:
+        yield live
+    await client.close()
+
+
+@pytest.fixture
+async def http(live: Live) -> AsyncIterator[aiohttp.ClientSession]:
+    """A browser's connections."""
+    async with aiohttp.ClientSession(live.url) as session:
+        yield session
+
+
+@contextlib.asynccontextmanager
+async def stream(http: aiohttp.ClientSession, path: str = "/stream") -> AsyncIterator[Stream]:
+    """An open stream of events."""
+    async with http.get(path) as response:
+        assert response.status == 200
+        yield Stream(response)
+
+
+def status(number: int, state: Any, **fields: Any) -> JobStatus:
+    """An invented job."""
+    at = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(seconds=number)
+    common: dict[str, Any] = {"provider": "esms", "account": "my-esms", "oa_id": OA_ID, "started_at": at}
+    return JobStatus(job_id=f"job-{number}", state=state, updated_at=at, **common, **fields)
+
+
+async def test_every_answer_forbids_what_the_page_does_not_need(http: aiohttp.ClientSession) -> None:
+    for path in ("/", "/page.js", "/page.css", "/icon.svg", "/asyncapi", "/asyncapi.json", "/stream"):
+        async with http.get(path) as response:
+            policy = response.headers["Content-Security-Policy"]
+            assert response.status == 200
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["Cache-Control"] == "no-store"
+            if path not in ("/stream", "/asyncapi.json", "/icon.svg"):
+                text = await response.text()
+                assert "http://" not in text
+                assert "https://" not in text.replace("https://avatar.example", "")
+
+
+async def test_the_asyncapi_document_is_served_as_json_and_as_a_page(http: aiohttp.ClientSession) -> None:
+    async with http.get("/asyncapi.json") as response:
+        assert await response.json() == json.loads(json.dumps(asyncapi.document()))
+    async with http.get("/asyncapi") as response:
+        page = await response.text()
+    for name in asyncapi.document()["components"]["messages"]:
+        assert f'id="{name}"' in page
+
+
+async def test_the_stream_tells_what_happens_and_nothing_of_labels(live: Live, http: aiohttp.ClientSession) -> None:
+    async with stream(http) as events:
+        assert "now" in await events.next("clock")
+        first = await events.until("overview", lambda data: not data["reading"])
+        assert first["counts"]["all"] == 0
+        assert {account["name"] for account in first["accounts"]} == {"my-shop", "my-esms", "busy-esms"}
+
+        await live.publish("a-job", "esms", "my-esms", labels={"campaign": "nobodys-secret"}, filter={})
+        done = await events.until("overview", lambda data: data["counts"]["completed"] == 1)
+
+    assert done["jobs"][0]["id"] == "a-job"
+    assert done["jobs"][0]["followers"] == 230
+    assert done["jobs"][0]["rate"] > 0
+    assert "nobodys-secret" not in json.dumps(done)
+
+
+async def test_a_provider_that_asks_for_patience_is_seen_at_its_account(
+    live: Live, http: aiohttp.ClientSession
+) -> None:
+    async with stream(http, "/stream?state=waiting") as events:
+        await live.publish("patient", "esms", "busy-esms")
+        data = await events.until("overview", lambda data: data["counts"]["waiting"] == 1)
+    busy = next(account for account in data["accounts"] if account["name"] == "busy-esms")
+
+    assert busy["blockedUntil"] > datetime.now(UTC).isoformat()
+    assert data["jobs"][0]["reason"] == "rate_limited"
+
+
+async def test_a_jobs_stream_has_its_timeline_and_goes_on_with_it(live: Live, http: aiohttp.ClientSession) -> None:
+    await live.publish("big", "etelecom", "my-shop")
+    await live.comes_to("big", "running")
+    async with stream(http, "/stream/jobs/big") as events:
+        running = await events.until("job", lambda data: data["events"])
+        async with http.post("/jobs/big/cancel", headers=AUTHORIZED) as answer:
+            assert (answer.status, (await answer.json())["state"]) == (200, "cancelled")
+        over = await events.until("job", lambda data: data["job"]["state"] == "cancelled" and len(data["events"]) > 1)
+
+    assert [event["type"] for event in running["events"]] == ["started"]
+    assert [event["type"] for event in over["events"]] == ["started", "cancelled"]
+    assert all(datetime.fromisoformat(event["at"]) for event in over["events"])
+
+
+async def test_a_job_that_nobody_knows_has_no_status(http: aiohttp.ClientSession) -> None:
+    async with stream(http, "/stream/jobs/nobody") as events:
+        assert (await events.next("job"))["job"] is None
+    async with http.get("/stream/jobs/no.job") as response:
+        assert response.status == 404
+
+
+REFUSED: dict[str, dict[str, str]] = {
+    "no token": {},
+    "a wrong token": {"Authorization": "Bearer x" + TOKEN[1:]},
+    "a token that begins right": {"Authorization": f"Bearer {TOKEN[:-1]}"},
+    "an empty token": {"Authorization": "Bearer "},
+    "no ASCII": {"Authorization": "Bearer tôken-của-trang-này"},
+    "another scheme": {"Authorization": f"Basic {TOKEN}"},
+    "a cookie": {"Cookie": f"token={TOKEN}"},
+    "another site's page": {**AUTHORIZED, "Sec-Fetch-Site": "cross-site"},
+    "another origin of the site": {**AUTHORIZED, "Sec-Fetch-Site": "same-site"},
+}
+
+
+async def test_nobody_steers_without_the_token(live: Live, http: aiohttp.ClientSession) -> None:
+    for why, headers in REFUSED.items():
+        for path in ("/jobs/nobody/cancel", "/jobs/nobody/retry", "/letters/1/retry"):
+            async with http.post(path, headers=headers) as answer:
+                assert answer.status == 403, why
+                assert TOKEN not in await answer.text()
+    async with http.get("/jobs/nobody/cancel", headers=AUTHORIZED) as answer:
+        assert answer.status == 405
+    assert await live.state("cancel.nobody") is None
+
+
+async def test_a_foreign_page_gets_no_leave_to_send_the_token(http: aiohttp.ClientSession) -> None:
+    asking = {
+        "Origin": "https://evil.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    async with http.options("/jobs/nobody/cancel", headers=asking) as answer:
+        assert answer.status == 405
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+async def test_without_a_configured_token_there_is_nothing_to_steer_with(private_nats_server: EmbeddedServer) -> None:
+    client = await nats.connect(private_nats_server.url, allow_reconnect=False)
+    async with (
+        page_kit.live(client, private_nats_server.url, token=None) as live,
+        aiohttp.ClientSession(live.url) as http,
+    ):
+        for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
+            async with http.post("/jobs/nobody/cancel", headers=headers) as answer:
+                assert answer.status == 404
+        async with stream(http) as events:
+            assert (await events.next("overview"))["steer"] is False
+    await client.close()
+
+
+async def test_a_failed_job_is_retried_from_the_page(live: Live, http: aiohttp.ClientSession) -> None:
+    live.busy.faults.clear()
+    await live.publish("hopeless", "esms", "busy-esms", filter={"tag": "x"})  # GetFollowers knows no filter
+    await live.comes_to("hopeless", "failed")
+    async with stream(http) as events:
+        data = await events.until("overview", lambda data: data["dead"] == 1 and data["letters"])
+        assert (data["letters"][0]["job"], data["letters"][0]["code"]) == ("hopeless", "unsupported")
+
+        async with http.post("/jobs/hopeless/retry", headers=AUTHORIZED) as answer:
+            assert (answer.status, list(await answer.json())) == (200, ["sequence"])
+        again = await events.until("overview", lambda data: data["letters"] and data["letters"][0]["number"] == 2)
+
+    assert again["dead"] == 1
+    async with http.post("/letters/1/retry", headers=AUTHORIZED) as answer:
+        assert (answer.status, (await answer.json())["message"]) == (
+            503,
+            "there is no dead letter 1: somebody was faster",
+        )
+    async with http.post("/jobs/nobody/retry", headers=AUTHORIZED) as answer:
+        assert answer.status == 503
+
+
+async def test_the_newest_dead_letters_are_found_behind_gaps(live: Live, http: aiohttp.ClientSession) -> None:
+    js = live.client.jetstream()
+    for number in range(1, 121):
+        headers = {"Followers-Job-Id": f"lost-{number}", "Followers-Error-Code": "internal"}
+        await js.publish("followers.dead.esms", b'{"filter": {"phone": "nobodys-phone"}}', headers=headers)
+    for number in range(31, 121):
+        await js.delete_msg(DEAD_STREAM, number)
+
+    async with stream(http) as events:
+        data = await events.until("overview", lambda data: data["dead"])
+
+    assert [letter["number"] for letter in data["letters"]] == list(range(30, 10, -1))
+    assert "nobodys-phone" not in json.dumps(data)
+
+
+async def test_the_watch_is_shared_begins_with_the_first_viewer_and_ends_after_the_last(
+    live: Live, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "LINGER", 0.2)
+    subscriptions = live.worker._client._subs  # type: ignore[union-attr]
+
+    def watches() -> int:
+        return sum(one.subject == f"$KV.{JOBS_BUCKET}.*" for one in subscriptions.values())
+
+    assert not live.worker.page.watching
+    async with stream(http) as first, stream(http) as second, stream(http, "/stream/jobs/x"):
+        await first.next("overview")
+        await second.next("overview")
+        await stage.until(lambda: watches() == 1, 5)
+        assert live.worker.page.watching
+    await stage.until(lambda: not live.worker.page.watching, 20)
+    await stage.until(lambda: watches() == 0, 5)
+
+
+async def test_too_many_viewers_are_refused(http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "VIEWERS", 1)
+    async with stream(http) as events:
+        await events.next("overview")
+        async with http.get("/stream") as response:
+            assert response.status == 503
+            assert "too many" in await response.text()
+
+
+async def test_a_worker_stops_at_once_though_somebody_is_looking(private_nats_server: EmbeddedServer) -> None:
+    client = await nats.connect(private_nats_server.url, allow_reconnect=False)
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as stack:
+        live = await stack.enter_async_context(page_kit.live(client, private_nats_server.url))
+        http = await stack.enter_async_context(aiohttp.ClientSession(live.url))
+        response = await http.get("/stream")
+        await Stream(response).next("overview")
+        began = loop.time()
+        await live.worker.__aexit__()
+        assert loop.time() - began < 10
+        with contextlib.suppress(aiohttp.ClientError):
+            await response.read()
+        stack.pop_all()
+        await http.close()
+    await client.close()
+
+
+async def test_thousands_of_jobs_are_counted_listed_in_pages_and_hurt_nobody(
+    live: Live, http: aiohttp.ClientSession
+) -> None:
+    total = 3000
+    error = FetchError(code="internal", message="invented", retryable=False)
+    js = live.client.jetstream()
+
+    async def put(number: int) -> None:
+        if number % 5:
+            job = status(number, "completed", followers=number, finished_at=status(number, "queued").updated_at)
+        else:
+            job = status(number, "failed", error=error)
+        await js.publish(f"$KV.{JOBS_BUCKET}.{job.job_id}", encode(job))
+
+    for start in range(0, total, 250):
+        await asyncio.gather(*(put(number) for number in range(start, start + 250)))
+    slowest, done = 0.0, asyncio.Event()
+
+    async def beat() -> None:
+        nonlocal slowest
+        loop = asyncio.get_running_loop()
+        while not done.is_set():
+            before = loop.time()
+            await asyncio.sleep(0.005)
+            slowest = max(slowest, loop.time() - before)
+
+    beating = asyncio.create_task(beat())
+    began = asyncio.get_running_loop().time()
+    async with stream(http) as events:
+        data = await events.until("overview", lambda data: data["counts"]["all"] == total)
+        took = asyncio.get_running_loop().time() - began
+        await live.put(status(total + 1, "running"))
+        data = await events.until("overview", lambda data: data["counts"]["running"] == 1)
+    async with stream(http, "/stream?state=failed&page=2") as events:
+        failed = await events.until("overview", lambda data: data["counts"]["all"] == total + 1)
+    done.set()
+    await beating
+
+    print(f"{total} jobs read in {took:.2f} s, longest stall of the loop {slowest * 1000:.0f} ms")
+    assert slowest < 1.0
+    assert [len(data["jobs"]), data["jobs"][0]["id"]] == [hub.ROWS, f"job-{total + 1}"]
+    assert data["hidden"] == total - 2 * KEPT
+    assert len(json.dumps(data)) < 60_000
+    assert (failed["page"], failed["pages"], failed["counts"]["failed"]) == (2, KEPT // hub.ROWS, total // 5)
+    assert failed["jobs"][0]["id"] == f"job-{total - 5 * (hub.ROWS + 1)}"
+
+
+async def test_what_is_deleted_or_no_status_is_not_counted(live: Live, http: aiohttp.ClientSession) -> None:
+    bucket = await live.client.jetstream().key_value(JOBS_BUCKET)
+    await live.put(status(1, "running"))
+    await live.put(status(2, "running"))
+    await bucket.put("not-a-job", b"{}")
+    await bucket.put("cancel.job-9", b'{"cancel":true}')
+    async with stream(http) as events:
+        await events.until("overview", lambda data: data["counts"]["running"] == 2)
+        await bucket.delete("job-1")
+        data = await events.until("overview", lambda data: data["counts"]["running"] == 1)
+        await bucket.purge("job-2")
+        gone = await events.until("overview", lambda data: data["counts"]["running"] == 0)
+
+    assert [job["id"] for job in data["jobs"]] == ["job-2"]
+    assert gone["counts"]["all"] == 0
+
+
+async def test_a_bucket_that_is_made_anew_is_read_anew(
+    live: Live, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.jetstream import watch
+    from worker.jetstream.assets import TopologyConfig
+    from worker.jetstream.topology import reconcile
+
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.2)
+    for number in range(5):
+        await live.put(status(number, "running"))
+    async with stream(http) as events:
+        await events.until("overview", lambda data: data["counts"]["running"] == 5)
+        await live.client.jetstream().delete_stream(f"KV_{JOBS_BUCKET}")
+        await reconcile(live.client, TopologyConfig(ack_wait=5))
+        await live.put(status(1, "waiting"))
+        data = await events.until("overview", lambda data: data["counts"]["waiting"] == 1)
+
+    assert data["counts"]["all"] == 1

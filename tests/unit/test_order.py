@@ -1,0 +1,106 @@
+"""Which page of a job may come next."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas import FollowerPage, Progress
+from schemas import order as orders
+from schemas.order import GapError, Order, Place
+
+JOB = "followers.page.esms.1.job"
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def page(number: int, part: int = 1, parts: int = 1) -> FollowerPage:
+    return FollowerPage(
+        job_id="job",
+        provider="esms",
+        account="a",
+        oa_id="1",
+        page=number,
+        part=part,
+        parts=parts,
+        followers=[],
+        total=None,
+        cursor=None,
+        next_cursor=None,
+        last=False,
+        fetched_at=NOW,
+        progress=Progress(followers=0, duplicates_dropped=0, total_first=None, requests=1, started_at=NOW),
+    )
+
+
+def take(order: Order, *pages: FollowerPage, subject: str = JOB) -> list[bool]:
+    answers = []
+    for each in pages:
+        new = order.admit(subject, each)
+        answers.append(new)
+        if new:
+            order.took(subject, each)
+    return answers
+
+
+def test_pages_and_parts_in_order_are_new() -> None:
+    assert take(Order(), page(1), page(2, 1, 2), page(2, 2, 2), page(3)) == [True] * 4
+
+
+def test_what_came_before_is_not_new() -> None:
+    assert take(Order(), page(1), page(1), page(2, 1, 2), page(2, 1, 2), page(1)) == [True, False, True, False, False]
+
+
+def test_each_job_has_an_order_of_its_own() -> None:
+    order = Order()
+
+    assert take(order, page(1), page(2)) == [True, True]
+    assert take(order, page(1), subject="followers.page.esms.2.job") == [True]
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        ([], page(2)),
+        ([], page(1, 2, 2)),
+        ([page(1)], page(3)),
+        ([page(1)], page(1, 2, 2)),
+        ([page(1, 1, 2)], page(2)),
+        ([page(1)], page(2, 2, 2)),
+    ],
+)
+def test_a_page_or_part_that_is_missing_is_a_gap(before: list[FollowerPage], found: FollowerPage) -> None:
+    order = Order()
+    take(order, *before)
+
+    with pytest.raises(GapError, match=f"{JOB}: page {found.page} part {found.part}/{found.parts} comes after"):
+        order.admit(JOB, found)
+
+
+def test_behind_a_stored_place_the_next_page_is_expected() -> None:
+    order = Order({JOB: Place(4)}, from_start=False)
+
+    assert take(order, page(4), page(5)) == [False, True]
+    with pytest.raises(GapError, match="comes after page 5 part 1/1"):
+        order.admit(JOB, page(7))
+
+
+def test_a_job_that_is_met_in_the_middle_is_taken_as_it_comes_unless_the_start_is_known() -> None:
+    assert take(Order(from_start=False), page(7), page(8)) == [True, True]
+
+
+def test_after_somebody_else_has_read_any_page_may_be_next() -> None:
+    order = Order()
+    take(order, page(1))
+
+    order.forget()
+
+    assert take(order, page(5), page(6)) == [True, True]
+
+
+def test_only_so_many_jobs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders, "REMEMBERED", 2)
+    order = Order()
+    for subject in ("a", "b", "a", "c"):
+        order.took(subject, page(1))
+
+    assert take(order, page(1), subject="a") == [False]
+    assert take(order, page(1), subject="b") == [True]

@@ -1,0 +1,238 @@
+"""`followers export`: a job's followers as one file, whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
+from worker.cli.session import connected, load_settings
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from schemas.events import FollowerPage, JobCompleted
+    from schemas.subjects import JobSubject
+    from worker.cli.export_files import Format
+
+EXAMPLES = examples(
+    ("followers export JOB followers.parquet", "The format is told by the ending: .parquet .duckdb .csv .jsonl"),
+    ("followers export JOB -o today.db --format duckdb", "Or by name; the table is `followers`."),
+    ("followers export JOB so-far.csv --partial", "A job that still runs, or failed, as far as it has come."),
+)
+
+_SILENCE = 10.0
+"""Seconds without an event, while more are known to be there, until we give up."""
+_SAY_EVERY = 1.0
+
+
+def export(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")],
+    file: Annotated[Path | None, typer.Argument(help="The file to write.", metavar="FILE")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="The same as FILE.")] = None,
+    format: Annotated[
+        Literal["parquet", "csv", "jsonl", "duckdb"] | None, typer.Option(help="Else the file's ending tells.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Also a job that is not complete.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file when it is there.")] = False,
+    oa: Annotated[str | None, typer.Option(metavar="OA_ID", help="When several jobs share the id.")] = None,
+    provider: Annotated[Literal["etelecom", "esms"] | None, typer.Option(help="When several share the id.")] = None,
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Write a job's followers to a Parquet, CSV, JSON lines or DuckDB file, one row a follower.
+
+    The file appears when it is whole. Exit code 1: the job is not complete (see --partial), or pages have left
+    the stream.
+    """
+
+    async def work() -> int:
+        target, kind = _target(file, output, format, force=force)
+        settings = load_settings(context, config)
+        _end_tidily_when_told()
+        async with connected(settings) as client:
+            subject, end = await _find(client, job, oa=oa, provider=provider)
+            if end is None and not partial:
+                raise Stop(f"job {job} is not complete: see `followers status {job}`, or use --partial")
+            with _whole(target) as path:
+                done = await _copy(client, subject, end, kind, path, partial=partial)
+        if json:
+            told = {"job_id": job, "file": str(target), "format": kind, "bytes": target.stat().st_size}
+            emit(told | {"followers": done.rows, "pages": done.pages, "complete": done.complete})
+        note(f"{target}: {done.rows:,} followers of {done.pages:,} pages{'' if done.complete else ', not complete'}")
+        return OK
+
+    perform(work)
+
+
+def _end_tidily_when_told() -> None:
+    import asyncio
+
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def _target(file: Path | None, output: Path | None, format: "Format | None", *, force: bool) -> "tuple[Path, Format]":
+    from worker.cli.export_files import ENDINGS, check_installed
+
+    if (file is None) == (output is None):
+        raise Stop("name one file: followers export JOB FILE", code=USAGE)
+    target = file or output
+    assert target is not None
+    kind = format or ENDINGS.get(target.suffix.lower())
+    if kind is None:
+        raise Stop(f"{target}: the ending must be one of {', '.join(ENDINGS)}, or use --format", code=USAGE)
+    if target.exists() and not force:
+        raise Stop(f"{target} is there already: use --force to replace it", code=USAGE)
+    if not target.parent.is_dir():
+        raise Stop(f"{target}: the folder {target.parent} isn't there", code=USAGE)
+    check_installed(kind)
+    return target, kind
+
+
+async def _find(
+    client: "Client", job: str, *, oa: str | None, provider: str | None
+) -> "tuple[JobSubject, JobCompleted | None]":
+    """Return which job it is and, when it is complete, its last event. Raises Stop."""
+    from nats.js.errors import NotFoundError
+
+    from schemas.events import JobCompleted, JobEvent
+    from schemas.subjects import EVENTS_STREAM, is_token, job_subject, parse_job_subject
+    from schemas.wire import content_type, decode
+
+    if not is_token(job):
+        raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
+    js = client.jetstream()
+    try:
+        info = await js.stream_info(EVENTS_STREAM, subjects_filter=f"followers.*.*.*.{job}")
+    except NotFoundError as error:
+        raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
+    subjects = [subject for subject in info.state.subjects or {} if not subject.startswith("followers.change.")]
+    found = {parse_job_subject(subject)._replace(kind="page") for subject in subjects}
+    found = {one for one in found if oa in (None, one.oa_id) and provider in (None, one.provider)}
+    if not found:
+        raise Stop(f"job {job} isn't known: it has no events; see `followers jobs`")
+    if len(found) > 1:
+        listed = ", ".join(sorted(f"{one.provider} {one.oa_id}" for one in found))
+        raise Stop(f"several jobs have the id {job} ({listed}): choose with --provider and --oa", code=USAGE)
+    (one,) = found
+    try:
+        last = await js.get_last_msg(EVENTS_STREAM, job_subject(one.provider, one.oa_id, one.job_id))
+        event = decode(last.data or b"", JobEvent, content_type(last.headers))
+    except NotFoundError:
+        return one, None
+    except ValueError as error:
+        raise Stop(f"the last event of job {job} can't be read: {error}; is this `followers` too old?") from error
+    return one, event if isinstance(event, JobCompleted) else None
+
+
+async def _copy(
+    client: "Client", job: "JobSubject", end: "JobCompleted | None", format: "Format", path: Path, *, partial: bool
+) -> "_Written":
+    """Write all followers to `path`. Raises Stop."""
+    from worker.cli.export_files import open_writer
+
+    rows = pages = 0
+    said = time.monotonic()
+    try:
+        writer = open_writer(format, path)
+        try:
+            async for page in _pages(client, job, partial=partial):
+                writer.add(page)
+                rows, pages = rows + len(page.followers), pages + (page.part == page.parts)
+                if time.monotonic() - said >= _SAY_EVERY:
+                    said = time.monotonic()
+                    note(f"page {page.page:,}: {rows:,}{f' of {end.followers:,}' if end else ''} followers")
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
+    except OSError as error:
+        raise Stop(f"the file can't be written: {error.strerror or error}; nothing of it was left") from error
+    complete = end is not None and rows == end.followers
+    if not complete and not partial:
+        raise _left(job)
+    return _Written(rows=rows, pages=pages, complete=complete)
+
+
+async def _pages(client: "Client", job: "JobSubject", *, partial: bool) -> "AsyncIterator[FollowerPage]":
+    """Yield the pages that are there now, in order. Raises Stop."""
+    from nats.js.errors import NotFoundError
+
+    from schemas.events import FollowerPage
+    from schemas.order import GapError, Order
+    from schemas.subjects import EVENTS_STREAM, page_subject
+    from worker.cli.follow import decode_event
+    from worker.jetstream.reader import EventReader
+
+    subject = page_subject(job.provider, job.oa_id, job.job_id)
+    order, here = Order(), 0
+    try:
+        last = (await client.jetstream().get_last_msg(EVENTS_STREAM, subject)).seq or 0
+    except NotFoundError:
+        return
+    async with EventReader(client, subject) as reader:
+        while here < last:
+            message = await reader.next(_SILENCE)
+            if message is None:
+                raise Stop(f"NATS has fallen silent in the middle of job {job.job_id}: try again")
+            here = message.metadata.sequence.stream
+            page = decode_event(message)
+            assert isinstance(page, FollowerPage), "the subject has pages only"
+            try:
+                if not order.admit(subject, page):
+                    continue
+            except GapError as gap:
+                if not partial:
+                    raise _left(job) from gap
+            order.took(subject, page)
+            yield page
+
+
+def _left(job: "JobSubject") -> Stop:
+    return Stop(
+        f"pages of job {job.job_id} have left the stream (streams.events_max_age):"
+        " fetch the list again, or use --partial for what is there"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    rows: int
+    pages: int
+    complete: bool
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """Give a path beside `target` whose file takes its place at the end, or goes."""
+    try:
+        # A folder, because a database writes more files than one; readable by nobody else while it grows.
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise Stop(f"{target} can't be written: {error.strerror or error}") from error
+    try:
+        yield folder / target.name
+        _sync(folder / target.name)
+        (folder / target.name).replace(target)
+    except OSError as error:
+        raise Stop(f"{target} can't be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    # Else a power cut may leave the name with nothing behind it.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

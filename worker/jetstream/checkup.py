@@ -1,0 +1,206 @@
+"""Looking a NATS server over: what would lose messages, hold up commands or surprise an operator. Changes nothing."""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error
+
+from schemas.subjects import COMMANDS_STREAM, PROVIDERS, consumer_name
+from worker.core.findings import Finding, State
+from worker.jetstream.assets import TopologyConfig, expected
+from worker.jetstream.drift import covers
+from worker.jetstream.guarded import GuardedClient
+from worker.jetstream.permissions import STREAMS, USER_INFO, User, permissions
+from worker.jetstream.topology import ServerTooOldError, TopologyError, check, check_server
+
+ADVISED_SERVER = (2, 12, 5)
+SMALL_PAYLOAD = 256 * 1024
+"""Bytes; a page of 100 rich followers takes about 75 KB, so smaller servers split many pages."""
+SKEW = 2.0
+"""Seconds by which clocks may differ before deadlines and waits look odd."""
+FULL = 0.8
+_TIMEOUT = 3.0
+
+
+async def examine(client: Client, config: TopologyConfig) -> list[Finding]:
+    """Look at the server, this user's rights, streams and consumers, and clocks. Raises nothing of NATS."""
+    user = await _ask(client, USER_INFO)
+    found = [*server(client), *rights(user, str(client._inbox_prefix, "ascii"))]
+    try:
+        differences = await check(client, config)
+    except TopologyError as error:
+        return [*found, _finding("nats.assets", "JetStream", "fail", str(error), "see the line above")]
+    wrong = {(item.kind, item.name) for item in differences}
+    for item in differences:
+        refused = item.state == "refused"
+        advice = "change it by hand, or the settings to match" if refused else "run `followers setup`"
+        found.append(_finding("nats.assets", f"{item.kind} {item.name}", "fail", item.detail, advice))
+    right = [str(asset) for asset in expected(config) if (asset.kind, asset.name) not in wrong]
+    if right:
+        found.append(_finding("nats.assets", f"{len(right)} of {len(expected(config))}", "ok", "as they should be"))
+    missing = {item.name for item in differences if item.state == "missing"}
+    for stream in STREAMS:
+        if stream.removeprefix("KV_") not in missing:
+            found += await _stream(client, stream)
+    for provider in PROVIDERS:
+        if consumer_name(provider) not in missing and COMMANDS_STREAM not in missing:
+            found += await _queue(client, consumer_name(provider))
+    return found
+
+
+def server(client: Client) -> list[Finding]:
+    """What the server's greeting says: version, transport, largest message."""
+    version, where = str(client.connected_server_version), client.connected_url
+    host = where.hostname if where else ""
+    found = []
+    numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
+    try:
+        check_server(version)
+        newer = numbers is not None and tuple(map(int, numbers.groups())) >= ADVISED_SERVER
+        text = "" if newer else "run 2.12.5 or newer: older ones lack fixes that keep acknowledged messages"
+        shown = numbers[0] if numbers else version
+        found.append(_finding("nats.version", f"{host}", "ok" if newer else "warn", f"nats-server {shown}", text))
+    except ServerTooOldError as error:
+        found.append(_finding("nats.version", f"{host}", "fail", str(error), "upgrade the server"))
+    local = host in ("127.0.0.1", "localhost", "::1")
+    if isinstance(client, GuardedClient) and client._has_tls():
+        found.append(_finding("nats.transport", f"{host}", "ok", "TLS"))
+    else:
+        advice = "" if local else "turn TLS on at the server, and set nats.tls_ca or a tls:// address"
+        text = "no TLS, on this machine" if local else "no TLS: credentials and people's data travel readable"
+        found.append(_finding("nats.transport", f"{host}", "ok" if local else "warn", text, advice))
+    size = client.max_payload
+    small = size < SMALL_PAYLOAD
+    advice = "raise max_payload on the server: pages come in many parts" if small else ""
+    found.append(_finding("nats.max_payload", f"{host}", "warn" if small else "ok", f"{size:,} bytes", advice))
+    return found
+
+
+def rights(answer: Mapping[str, Any] | None, inbox: str) -> list[Finding]:
+    """What this user may do, against what a worker needs. `answer`: to USER_INFO, None when there was none."""
+    user = (answer or {}).get("data")
+    if not user:
+        text = f"can't be read: this user may not ask {USER_INFO}"
+        return [_finding("nats.permissions", "this user", "unknown", text, "grant it, to have the rights checked")]
+    name = f"user {user['user']}" if user.get("user") and len(user["user"]) <= 64 else "this user"
+    found = []
+    if expires := user.get("expires"):
+        hours = expires / 3_600_000_000_000
+        soon: State = "warn" if hours < 72 else "ok"
+        advice = "renew the credentials" if soon == "warn" else ""
+        found.append(_finding("nats.login", name, soon, f"expires in {hours:,.0f} h", advice))
+    limits = user.get("permissions")
+    if not limits:
+        text = f"may do everything in account {user.get('account', '?')}"
+        advice = "give a worker a user of its own that may only do what it must"
+        return [*found, _finding("nats.permissions", name, "warn", text, advice)]
+    needed = permissions(User(role="worker", login={}, inbox=inbox))
+    assert needed is not None
+    lacking = [
+        *(f"publish {line}" for line in needed.publish if not _allowed(limits.get("publish"), line)),
+        *(f"subscribe {line}" for line in needed.subscribe if not _allowed(limits.get("subscribe"), line)),
+    ]
+    if lacking:
+        text = f"lacks what a worker needs: {'; '.join(lacking)}"
+        advice = "grant these, if this is the worker's user"
+        return [*found, _finding("nats.permissions", name, "fail", text, advice)]
+    return [*found, _finding("nats.permissions", name, "ok", "all that a worker needs")]
+
+
+async def lacking(client: Client, publish: Iterable[str], subscribe: Iterable[str] = ()) -> list[str]:
+    """Return which of these rights this connection's user lacks; none where the server doesn't tell."""
+    limits = ((await _ask(client, USER_INFO) or {}).get("data") or {}).get("permissions") or {}
+    return [
+        *(f"publish {line}" for line in publish if not _allowed(limits.get("publish"), line)),
+        *(f"subscribe {line}" for line in subscribe if not _allowed(limits.get("subscribe"), line)),
+    ]
+
+
+def durability(varz: Mapping[str, Any] | None, server_id: str) -> Finding:
+    """What a power cut would lose, by the server's own monitoring page; None: it couldn't be read."""
+    advice = "set `sync_interval: always` in the server's jetstream block"
+    settings = ((varz or {}).get("jetstream") or {}).get("config") or {}
+    if varz is None or varz.get("server_id") != server_id or "sync_interval" not in settings:
+        return _finding(
+            "nats.sync_interval", "server", "unknown", "can't be read: no monitoring page of this server",
+            f"name it with --monitor http://HOST:8222, or look yourself: {advice}",
+        )  # fmt: skip
+    if settings.get("sync_always"):
+        return _finding("nats.sync_interval", "server", "ok", "every message is on disk before it is acknowledged")
+    seconds = settings["sync_interval"] / 1e9
+    text = f"{seconds:g} s: a crash of the operating system loses what was acknowledged in the last {seconds:g} s"
+    return _finding("nats.sync_interval", "server", "warn", text, advice)
+
+
+async def _stream(client: Client, name: str) -> list[Finding]:
+    sent = time.time()
+    info = await _ask(client, f"$JS.API.STREAM.INFO.{name}")
+    if info is None or "config" not in info:
+        return [_finding("nats.stream", name, "unknown", "can't be looked at", "may this user ask STREAM.INFO?")]
+    found = list(replicas(name, info))
+    most, used = info["config"].get("max_bytes", -1), info["state"]["bytes"]
+    if most > 0 and used > FULL * most:
+        text = f"{used / most:.0%} full: {used:,} of {most:,} bytes"
+        found.append(_finding("nats.space", name, "warn", text, "raise its max_bytes before publishing stops"))
+    if name == COMMANDS_STREAM and info.get("ts"):
+        found.append(clock(datetime.fromisoformat(info["ts"]).timestamp(), sent, time.time()))
+    return found
+
+
+def clock(server_time: float, sent: float, received: float) -> Finding:
+    """How far the server's clock is from ours: `server_time` was read between `sent` and `received`, in seconds."""
+    skew = server_time - (sent + received) / 2
+    wrong = abs(skew) > SKEW + (received - sent) / 2
+    text = f"the server's clock is {abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
+    return _finding("clock", "server", "warn" if wrong else "ok", text, "let both follow NTP" if wrong else "")
+
+
+def replicas(name: str, info: Mapping[str, Any]) -> Iterable[Finding]:
+    count = info["config"].get("num_replicas", 1)
+    others = (info.get("cluster") or {}).get("replicas") or []
+    behind = [other["name"] for other in others if other.get("offline") or not other.get("current")]
+    if behind:
+        text = f"{len(behind)} of {count} replicas are offline or behind: {', '.join(behind)}"
+        yield _finding("nats.replicas", name, "warn", text, "look at these servers")
+    elif count == 1:
+        text = "1 replica: while its server is away nothing goes on, and its disk is the only copy"
+        yield _finding("nats.replicas", name, "warn", text, "on a cluster, set nats.replicas = 3 and run setup")
+    else:
+        yield _finding("nats.replicas", name, "ok", f"{count} replicas, all current")
+
+
+async def _queue(client: Client, name: str) -> list[Finding]:
+    info = await _ask(client, f"$JS.API.CONSUMER.INFO.{COMMANDS_STREAM}.{name}")
+    if info is None or "num_pending" not in info:
+        return []
+    waiting, held, asking = info["num_pending"], info["num_ack_pending"], info.get("num_waiting", 0)
+    text = f"{waiting:,} commands wait, {held:,} are in hand, {asking:,} slots ask for more"
+    # At work with every slot full, a worker asks for nothing either.
+    idle = asking == 0 and held == 0
+    return [_finding("workers", name, "warn" if idle else "ok", text, "start one: `followers worker`" if idle else "")]
+
+
+async def _ask(client: Client, subject: str) -> dict[str, Any] | None:
+    try:
+        answer: dict[str, Any] = json.loads((await client.request(subject, b"", timeout=_TIMEOUT)).data)
+    except (Error, OSError, TimeoutError, ValueError):
+        return None
+    return answer
+
+
+def _allowed(rules: Mapping[str, Any] | None, line: str) -> bool:
+    """Whether `line`, a subject and perhaps a queue group, is in the rules as the server tells them."""
+    subject, _, queue = line.partition(" ")
+    listed = [rule.partition(" ") for rule in (rules or {}).get("allow") or [">"]]
+    denied = [rule.partition(" ")[0] for rule in (rules or {}).get("deny") or []]
+    allowed = any(covers(rule, subject) and group in ("", queue) for rule, _, group in listed)
+    return allowed and not any(covers(rule, subject) for rule in denied)
+
+
+def _finding(check: str, subject: str, state: State, detail: str, advice: str = "") -> Finding:
+    return Finding(check=check, subject=subject, state=state, detail=detail, advice=advice)

@@ -1,0 +1,165 @@
+"""One watch for all who look: begun with the first viewer, ended after the last, and one picture made for all."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+
+from schemas.jobs import JobStatus
+from schemas.types import JobState, Provider
+from worker.page import view
+from worker.page.board import Board
+from worker.page.ports import Sources, SourceUnavailableError
+
+EVERY = 0.5
+"""Seconds between two pictures, at least."""
+BESIDE = 2.0
+"""Seconds between two looks at what is queued and at the dead letters."""
+LINGER = 5.0
+"""Seconds that the watch goes on without a viewer: a page that is loaded again costs nothing then."""
+ROWS = 50
+"""Jobs in one picture."""
+VIEWERS = 100
+"""Open pages at the same time, in this replica."""
+
+_log = structlog.get_logger(__name__)
+
+
+class FullError(Exception):
+    """So many look already."""
+
+
+class Hub:
+    """The picture that all viewers see. Belongs to one event loop."""
+
+    def __init__(self, sources: Sources) -> None:
+        """Take where to look; nothing is looked at before the first viewer."""
+        self.viewers = 0
+        self.trouble: str | None = None
+        """Why nothing new is told."""
+        self._sources = sources
+        self._board = Board()
+        self._reading = True
+        self._queued: dict[Provider, int] = {}
+        self._letters: tuple[int, list[dict[str, Any]]] = (0, [])
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ending: asyncio.TimerHandle | None = None
+        self._ticked = asyncio.Event()
+        self._pictures: dict[tuple[JobState | None, int], dict[str, Any]] = {}
+
+    @property
+    def watching(self) -> bool:
+        """Whether anything is being looked at now."""
+        return bool(self._tasks)
+
+    @contextlib.asynccontextmanager
+    async def viewer(self) -> AsyncIterator[None]:
+        """Somebody looks. Raises FullError."""
+        if self.viewers >= VIEWERS:
+            raise FullError
+        self.viewers += 1
+        self._begin()
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+            if not self.viewers:
+                self._ending = asyncio.get_running_loop().call_later(LINGER, self._end)
+
+    async def tick(self) -> None:
+        """Wait for the next picture."""
+        await self._ticked.wait()
+
+    def job(self, job_id: str) -> JobStatus | None:
+        """Return a job's status as far as the watch has told it."""
+        return self._board.get(job_id)
+
+    def picture(self, state: JobState | None, page: int) -> dict[str, Any]:
+        """Return the jobs of `state` (None: all), the `page`th `ROWS` of them, and what is beside them."""
+        key = state, page
+        if key not in self._pictures:
+            self._pictures[key] = self._picture(state, page)
+        return self._pictures[key]
+
+    async def close(self) -> None:
+        """Look at nothing any more."""
+        if self._ending is not None:
+            self._ending.cancel()
+        tasks = self._tasks
+        self._end()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _picture(self, state: JobState | None, page: int) -> dict[str, Any]:
+        jobs = self._board.jobs(state)
+        counts = self._board.counts
+        last = max(1, -(-len(jobs) // ROWS))
+        page = min(max(1, page), last)
+        return {
+            "trouble": self.trouble,
+            "reading": self._reading,
+            "counts": counts | {"all": sum(counts.values())},
+            "state": state,
+            "page": page,
+            "pages": last,
+            "hidden": (sum(counts.values()) if state is None else counts[state]) - len(jobs),
+            "jobs": view.rows(view.job_row, jobs[(page - 1) * ROWS : page * ROWS]),
+            "accounts": view.rows(view.account_row, self._sources.accounts()),
+            "queued": self._queued,
+            "dead": self._letters[0],
+            "letters": self._letters[1],
+        }
+
+    def _begin(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        if not self._tasks:
+            self._board, self._reading = Board(), True
+            self._pictures.clear()
+            create = asyncio.get_running_loop().create_task
+            self._tasks = [create(self._keep(self._watch)), create(self._keep(self._look_beside)), create(self._beat())]
+            _log.debug("page.watch_started")
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            _log.debug("page.watch_stopped")
+        self._tasks = []
+        self._board = Board()
+
+    async def _keep(self, work: Any) -> None:
+        """Do `work` for as long as somebody looks, whatever becomes of it."""
+        while True:
+            try:
+                await work()
+            except SourceUnavailableError as error:
+                self.trouble = str(error)
+            except Exception:
+                # A fault of the page must be seen, and must not end it.
+                _log.exception("page.fault")
+            await asyncio.sleep(BESIDE)
+
+    async def _watch(self) -> None:
+        async with self._sources.watch() as watch:
+            self._board, self._reading = Board(), True
+            while True:
+                news = await watch.next()
+                self.trouble = None if news is not None else "NATS does not answer"
+                if news is not None:
+                    self._board.apply(news)
+                    self._reading = news.more
+
+    async def _look_beside(self) -> None:
+        self._queued = {**await self._sources.queued()}
+        number, letters = await self._sources.letters()
+        self._letters = number, view.rows(view.letter_row, letters)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            self._pictures.clear()
+            self._ticked.set()
+            self._ticked = asyncio.Event()
