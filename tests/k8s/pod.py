@@ -31,7 +31,7 @@ def need_tools() -> None:
         missing.append("root")
     if missing:
         reason = f"a pod needs {', '.join(missing)}: run as root after apt-get install bubblewrap tini util-linux"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        (pytest.fail if os.environ.get("FOLLOWERS_ALL_TOOLS") else pytest.skip)(reason)
 
 
 class SecretFolder:
