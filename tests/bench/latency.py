@@ -82,7 +82,7 @@ async def _first_page(stage: Stage, samples: int) -> list[Figure]:
     finally:
         worker.close()
     whole = "command published → first page, beyond the provider's latency, idle worker"
-    tail = statistics.quantiles(taken, n=100)[98]
+    tail = statistics.quantiles(taken, n=100, method="inclusive")[98]
     return [
         median("first_page_median", f"{whole}: median", taken, sense="at most", target=10, unit="ms"),
         Figure(

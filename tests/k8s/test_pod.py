@@ -91,7 +91,7 @@ async def test_sigterm_in_mid_job_loses_and_repeats_nothing(around: Place) -> No
         async with around.pod() as pod:
             await around.some_pages("middle", taken)
             assert await pod.stop() == 0, pod.log
-            assert pod.events("job.queued"), "it was not in mid-job"
+            assert pod.events("command.handed_back"), "it was not in mid-job"
     around.providers.etelecom.faults.clear()
     async with around.pod():
         await around.all_done()
@@ -182,7 +182,7 @@ async def test_from_one_worker_to_four_and_back_loses_and_repeats_nothing(around
             for pod in (second, third, fourth):
                 await at_work(pod)
             codes = [await pod.stop() for pod in (fourth, third, second)]
-            handed_back = sum(len(pod.events("job.queued")) for pod in (second, third, fourth))
+            handed_back = sum(len(pod.events("command.handed_back")) for pod in (second, third, fourth))
         await around.all_done()
         codes.append(await first.stop())
 

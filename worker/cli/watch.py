@@ -1,6 +1,5 @@
 """`followers watch`: jobs as they move, live on a terminal, a line a change in a pipe."""
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncGenerator
@@ -102,6 +101,8 @@ def line(status: "JobStatus") -> str:
 
 
 async def _live(statuses: "AsyncGenerator[JobStatus, None]") -> "JobStatus | None":
+    import asyncio
+
     from rich.console import Console
     from rich.live import Live
 
