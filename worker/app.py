@@ -89,6 +89,8 @@ INBOXES = "_INBOX"
 """What the reply subject of a request starts with, as NATS clients make it."""
 CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
+FIRST_PULLS = 0.1
+"""Seconds that a worker told to stop while starting waits for what its first pulls bring, to hand it back."""
 REQUESTS_AT_ONCE = 64
 """Requests about jobs that this replica answers at the same time; most of it is waiting."""
 STRANDED_LOOK = 5
@@ -118,6 +120,7 @@ class Worker:
         self.readiness = Readiness()
         self.draining = asyncio.Event()
         self._drained = asyncio.Event()
+        self._started = asyncio.Event()
         self._registry = CollectorRegistry()
         self._meter = PrometheusMeter(self._registry)
         self._meter.watch(ready=lambda: self.readiness.ready, waiting=self._waiting)
@@ -431,7 +434,11 @@ class Worker:
             if isinstance(subscription, JetStreamContext.PullSubscription):
                 setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
         # A round trip behind the subscriptions: once it is back, the server has them all.
-        self.readiness.why = await self._trouble(self._client)
+        trouble = await self._trouble(self._client)
+        self._started.set()
+        if self.draining.is_set():
+            return
+        self.readiness.why = trouble
         self._background.append(asyncio.create_task(self._watch()))
         if self.settings.worker.http_port:
             self._background.append(asyncio.create_task(self._count_commands(self._client)))
@@ -480,6 +487,7 @@ class Worker:
         for room in self._room.values():
             room.set()
         self.readiness.why = "stopping"
+        await self._let_start_finish()
         tasks = [task for tasks in self._tasks.values() for task in tasks]
         _log.info("worker.draining", jobs=len(tasks))
         if tasks:
@@ -487,6 +495,14 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._drained.set()
+
+    async def _let_start_finish(self) -> None:
+        """Told to stop while starting: what the first pulls bring would lie with nobody until `ack_wait`."""
+        if self._handler is None or self._started.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._started.wait(), DRAIN_WITHOUT_NATS)
+        await asyncio.sleep(FIRST_PULLS)
 
     async def _wait_for(self, tasks: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
         """Return the jobs that are still in hand when the time to drain is over, or NATS has been away too long."""

@@ -9,7 +9,7 @@ FILE = "k8s/nats/accounts.conf"
 ACCOUNT = "FOLLOWERS"
 ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "setup", "admin")
 READERS = ("crm",)
-"""The durable pull consumers of the user `consumer`; an admin makes them (README.md)."""
+"""The durable pull consumers that `setup` may make (`followers setup --consumer NAME`) and `consumer` may read."""
 _HEAD = """\
 # Who may do what on the NATS servers. By `python -m k8s.checks.accounts`, from worker/jetstream/permissions.py.
 # A login is a public nkey in a variable of the server's environment (values.yaml); there is no secret in here.
@@ -24,7 +24,11 @@ def variable(role: Role) -> str:
 def users() -> list[User]:
     """Return one user for each role."""
     return [
-        User(role=role, login={"nkey": f"${variable(role)}"}, durables=READERS if role == "consumer" else ())
+        User(
+            role=role,
+            login={"nkey": f"${variable(role)}"},
+            durables=READERS if role in ("consumer", "setup") else (),
+        )
         for role in ROLES
     ]
 

@@ -315,3 +315,28 @@ async def test_a_restarted_pod_is_not_taken_for_its_predecessor(
 
     assert names[0] == names[1] != names[2] == names[3]
     assert socket.gethostname() not in names
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.02, 0.04, 0.06, 0.08])
+async def test_a_worker_told_to_stop_while_it_starts_keeps_no_command_from_others(
+    server: EmbeddedServer, client: Client, providers: stage.Providers, delay: float
+) -> None:
+    """What its first pulls brought would else come back after `ack_wait` only."""
+    await reconcile(client, TopologyConfig(ack_wait=600))
+    await publish(client, "early")
+    worker = Worker(stage.settings(server.url, providers.accounts, worker={"ack_wait": 600.0}))
+    running = asyncio.create_task(worker.app.run())
+    await stage.until(lambda: worker._client is not None or running.done(), 10)
+    await asyncio.sleep(delay)
+
+    worker.app.exit()
+    await asyncio.wait_for(running, 20)
+
+    async def nobody_holds_it() -> bool:
+        info = await client.jetstream().consumer_info(COMMANDS_STREAM, consumer_name("etelecom"))
+        return info.num_ack_pending == 0 or (await client.jetstream().stream_info(COMMANDS_STREAM)).state.messages == 0
+
+    # Handed back with a second's delay, it counts as held until then; the next worker gets it.
+    async with Worker(stage.settings(server.url, providers.accounts, worker={"ack_wait": 600.0})):
+        await stage.until(nobody_holds_it, 20)
+        await stage.command_settled(client, 1)

@@ -115,16 +115,12 @@ class Pod(stage.Replica):
             self.pid = below[0]
 
     def execed(self) -> None:
-        """Wait until the image's init runs, and is past its first instructions: it holds signals back by then.
+        """Wait until the image's init runs, and has done its first thing, which is to hold signals back.
 
-        Between its exec and those, no program can help it: the system drops what process 1 has no handler for.
+        Between its exec and that, no program can help it: the system drops what process 1 has no handler for.
         """
-        name, held = "", 0
-        while name != INIT or not held:
+        while not _children(self.pid):
             assert self.process.poll() is None, self.log
-            lines = Path(f"/proc/{self.pid}/status").read_text("utf-8").splitlines()
-            status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-            name, held = status["Name"], int(status["SigBlk"], 16)
 
     def worker_pid(self) -> int:
         """The worker itself, below the init."""
@@ -142,6 +138,9 @@ class Pod(stage.Replica):
 
     def close(self) -> None:
         """End the sandbox, and with it everything in it."""
+        if self.process.poll() is None and self.pid:
+            # Not only the sandbox: it would die alone, because a process that changes its user loses the tie.
+            os.kill(self.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         self._status.close()
@@ -183,15 +182,18 @@ def memory_limit(limit: int) -> Iterator[Path]:
 def _limited_group(limit: int) -> Path | None:
     for root, file in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
         group = Path(root, f"followers-{os.getpid()}")
+        # Where it is no cgroup file system, a folder can be made too, and it stays empty.
         try:
             group.mkdir()
         except OSError:
             continue
         try:
-            (group / file).write_text(str(limit), "utf-8")
-            return group
+            if (group / file).exists():
+                (group / file).write_text(str(limit), "utf-8")
+                return group
         except OSError:
-            group.rmdir()
+            pass
+        group.rmdir()
     return None
 
 
