@@ -51,7 +51,7 @@ def test_the_wheel_holds_every_module_and_schema_of_the_folder(wheel: Path) -> N
     held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     folder = ROOT / "schemas"
-    files = [*folder.rglob("*.py"), *folder.rglob("*.json"), *folder.rglob("py.typed")]
+    files = [*folder.rglob("*.py"), *folder.glob("*.json"), *folder.glob("json/*.json"), *folder.rglob("py.typed")]
     assert held == {str(file.relative_to(ROOT)) for file in files}
     assert "schemas/__init__.py" in held
 

@@ -62,7 +62,7 @@ async def test_a_pipe_gets_what_is_there_and_a_line_for_each_change(
     assert (code, err) == (130, "")
 
 
-@pytest.mark.parametrize(("state", "code"), [("completed", 0), ("failed", 1), ("cancelled", 1)])
+@pytest.mark.parametrize(("state", "code"), [("completed", 0), ("failed", 1)])
 async def test_watching_one_job_ends_with_it(
     servers: str, js: JetStreamContext, tmp_path: Path, state: str, code: int
 ) -> None:

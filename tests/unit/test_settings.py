@@ -412,3 +412,24 @@ def test_a_collector_that_is_none_is_refused_by_the_name_of_its_variable() -> No
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in line
     assert "OTEL_EXPORTER_OTLP_HEADERS" in line
     assert "canary" not in line
+
+
+@pytest.mark.parametrize("key", ["page_token", "page_token_file"])
+def test_the_pages_token_is_a_secret(tmp_path: Path, key: str) -> None:
+    secret = "invented-token-of-the-page"
+    (tmp_path / "token").write_text(f"{secret}\n")
+    value = secret if key == "page_token" else str(tmp_path / "token")
+
+    settings = Settings.model_validate({"worker": {key: value}})
+
+    assert settings.worker.page_secret is not None
+    assert settings.worker.page_secret.reveal() == secret
+    assert secret not in repr(settings)
+    assert Settings().worker.page_secret is None
+
+
+def test_a_token_that_is_short_or_given_twice_is_refused() -> None:
+    Path("token").write_text("invented-token-of-the-page")
+
+    assert "at least 16 characters" in refusal('[worker]\npage_token = "short"')
+    assert "keep one" in refusal('[worker]\npage_token = "invented-token-of-the-page"\npage_token_file = "token"')

@@ -1,5 +1,6 @@
 """The AsyncAPI document as a page: plain HTML, made here, without a script."""
 
+import re
 from functools import cache
 from html import escape
 from typing import Any
@@ -44,14 +45,14 @@ def asyncapi_html() -> str:
 
 def _channel(doc: dict[str, Any], name: str, channel: dict[str, Any]) -> str:
     acts = [
-        f"<li>the worker <b>{'takes' if one['action'] == 'receive' else 'publishes'}</b>: {_text(one['summary'])}</li>"
+        f"<li>the worker <b>{'takes' if one['action'] == 'receive' else 'publishes'}</b>: {_prose(one['summary'])}</li>"
         for one in doc["operations"].values()
         if one["channel"]["$ref"] == f"#/channels/{name}"
     ]
     links = " ".join(f'<a href="#{message}">{_text(message)}</a>' for message in channel["messages"])
     return (
         f'<section id="{_text(name)}"><h3><code>{_text(channel["address"] or "the reply subject")}</code></h3>'
-        f"<p>{_text(channel['description'])}</p><ul>{''.join(acts)}</ul><p>Messages: {links}</p></section>"
+        f"<p>{_prose(channel['description'])}</p><ul>{''.join(acts)}</ul><p>Messages: {links}</p></section>"
     )
 
 
@@ -68,7 +69,7 @@ def _message(doc: dict[str, Any], name: str, message: dict[str, Any]) -> str:
     ]
     words = " ".join(message[key] for key in ("summary", "description") if key in message)
     return (
-        f'<section id="{_text(name)}"><h3>{_text(name)}</h3><p>{_text(words or message["title"])}</p>'
+        f'<section id="{_text(name)}"><h3>{_text(name)}</h3><p>{_prose(words or message["title"])}</p>'
         f"{''.join(tables)}{''.join(examples)}</section>"
     )
 
@@ -77,7 +78,7 @@ def _table(schemas: dict[str, Any], name: str) -> str:
     schema = schemas[name]
     rows = [
         f"<tr><td><code>{_text(field)}</code>{'' if field in schema.get('required', ()) else ' <i>optional</i>'}</td>"
-        f"<td>{_text(_kind(one))}</td><td>{_text(_description(one))}</td></tr>"
+        f"<td>{_text(_kind(one))}</td><td>{_prose(_description(one))}</td></tr>"
         for field, one in schema.get("properties", {}).items()
     ]
     inner = [part for one in schema.get("properties", {}).values() for part in _parts(one)]
@@ -116,6 +117,11 @@ def _target(reference: dict[str, Any]) -> str:
 
 def _pretty(example: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(example), indent=2).decode()
+
+
+def _prose(text: str) -> str:
+    """Return `text` with what is between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(text))
 
 
 def _text(text: Any) -> str:
