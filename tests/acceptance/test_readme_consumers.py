@@ -183,7 +183,7 @@ async def install(command: list[str], folder: Path) -> None:
         out, _ = await process.communicate()
     if process.returncode != 0:
         reason = f"the packages of {PACKAGE.name} can't be installed: {out.decode()[-600:]}"
-        pytest.fail(reason) if os.environ.get("FOLLOWERS_ALL_TOOLS") else pytest.skip(reason)
+        pytest.fail(reason) if os.environ.get("ALL_TOOLS") else pytest.skip(reason)
 
 
 async def test_the_commands_beside_them_work_as_they_stand(town: World, monkeypatch: pytest.MonkeyPatch) -> None:

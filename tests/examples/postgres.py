@@ -22,7 +22,7 @@ def programs() -> Path:
         if (folder / "postgres").exists():
             return folder
     missing = "no PostgreSQL here: apt-get install postgresql, or put its initdb on PATH"
-    if os.environ.get("FOLLOWERS_ALL_TOOLS"):
+    if os.environ.get("ALL_TOOLS"):
         pytest.fail(missing)
     pytest.skip(missing)
 

@@ -46,7 +46,7 @@ async def browser() -> AsyncIterator[Any]:
 
 
 def _without(reason: str) -> None:
-    if os.environ.get("FOLLOWERS_ALL_TOOLS"):
+    if os.environ.get("ALL_TOOLS"):
         pytest.fail(f"CI must have a browser, and .ci/run installs one: {reason}")
     pytest.skip(f"the live page is not tested in a browser: {reason}; try `apt-get install chromium`")
 
@@ -154,7 +154,7 @@ async def test_twelve_jobs_are_seen_opened_and_one_is_cancelled(
     await picture(page, "job-cancelled")
     await page.get_by_role("link", name="all jobs").click()
     await page.locator(".tab", has_text="cancelled").click()
-    await page.wait_for_function("document.querySelectorAll('.job').length === 2")
+    await page.wait_for_function("() => document.querySelectorAll('.job').length === 2")
     assert complaints == []
 
 

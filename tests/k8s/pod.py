@@ -31,7 +31,7 @@ def need_tools() -> None:
         missing.append("root")
     if missing:
         reason = f"a pod needs {', '.join(missing)}: run as root after apt-get install bubblewrap tini util-linux"
-        (pytest.fail if os.environ.get("FOLLOWERS_ALL_TOOLS") else pytest.skip)(reason)
+        (pytest.fail if os.environ.get("ALL_TOOLS") else pytest.skip)(reason)
     probe = subprocess.run(["bwrap", "--unshare-pid", "--ro-bind", "/", "/", "true"], capture_output=True, text=True)
     if probe.returncode:
         pytest.skip(f"namespaces are not allowed here: {probe.stderr.strip()}")
