@@ -108,7 +108,7 @@ async def seen(simulator: EtelecomSimulator, seconds: float = SECONDS) -> list[f
 
 
 async def seen_in_full(simulator: EtelecomSimulator) -> list[float]:
-    """Like `seen`, of the first of four such times that uses the limit: this machine stops for a moment now and then."""
+    """Like `seen`, of the first of four such times that uses the limit: a machine stops for a moment now and then."""
     for _ in range(3):
         times = await seen(simulator)
         if len(times) >= 0.95 * RATE * SECONDS:
