@@ -27,7 +27,7 @@ class Options:
     """A breakage to plant (`mutants.py`); empty: the product as it is."""
     keep: Path | None = None
     """A folder for the workers' log; None: it is thrown away."""
-    kill_every: float = 0.6
+    kill_every: float = 0.5
     server_kill_every: float = 4.8
     zombie_every: float = 3.5
     drain_every: float = 10.0

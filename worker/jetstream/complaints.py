@@ -92,7 +92,7 @@ def because(error: Exception) -> str | None:
     if isinstance(error, LoginCutError):
         return (
             "NATS cuts the connection at the login, as it does when it refuses the credentials: check creds_file,"
-            " nkey_seed_file, user, password or token in [nats], and the users of the server"
+            " nkey_seed_file, user, password, token or tls_cert in [nats], and the users of the server"
         )
     if isinstance(error, PlaintextError):
         return (

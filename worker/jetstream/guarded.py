@@ -49,7 +49,8 @@ class GuardedClient(Client):
             await super()._process_connect_init()
         except ConnectionError as error:
             # The server says why and closes; what we had sent meanwhile turns that into a reset, which overtakes it.
-            if self._server_info.get("auth_required"):
+            # So does a client certificate that it refuses: with TLS 1.3 our side of the handshake is over by then.
+            if self._server_info.get("auth_required") or self._server_info.get("tls_verify"):
                 raise LoginCutError("nats: connection cut at the login") from error
             raise
 
