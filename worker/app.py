@@ -551,7 +551,7 @@ async def _bind(js: JetStreamContext, *, stream: str, durable: str, inbox_prefix
 async def run_worker(settings: Settings) -> int:
     """Run one replica until SIGTERM or SIGINT, draining it then.
 
-    Returns the exit code: 0 stopped, 130 interrupted, 2 can't start as configured, 70 lost NATS for good.
+    Returns the exit code: 0 stopped, 130 interrupted, 2 can't start as configured, 70 ended without being told.
     """
     try:
         worker = Worker(settings)
@@ -561,12 +561,13 @@ async def run_worker(settings: Settings) -> int:
     except StartError as error:
         _log.error("worker.not_started", reason=str(error))
         return 2
-    except (nats.errors.ConnectionReconnectingError, nats.errors.ConnectionClosedError) as error:
-        if not worker.draining.is_set():
-            _log.critical("worker.lost_nats", exit_code=CLOSED_EXIT, error=type(error).__name__, exc_info=True)
-            return CLOSED_EXIT
+    except (nats.errors.ConnectionReconnectingError, nats.errors.ConnectionClosedError):
         # Told to stop while NATS is away: nothing can be handed back, and ack_wait brings the commands to others.
         _log.warning("worker.stopped_without_nats")
+    if not worker.draining.is_set():
+        # A task of FastStream's that is cancelled from below ends all the others without a word.
+        _log.critical("worker.ended_untold", exit_code=CLOSED_EXIT, advice="start it again")
+        return CLOSED_EXIT
     _log.info("worker.stopped")
     return 130 if worker.interrupted else 0
 

@@ -1,6 +1,7 @@
 """What a connection does when its server goes away."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 from tests.integration import stage
 from worker.embedded import EmbeddedServer
@@ -32,3 +33,35 @@ async def test_a_client_closed_in_the_middle_of_an_attempt_makes_no_further_one(
         await asyncio.wait({going_on})
 
     assert going_on.done()
+
+
+async def test_a_first_connection_that_is_cut_at_the_login_is_tried_again(private_nats_server: EmbeddedServer) -> None:
+    cut = 0
+
+    async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal cut
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", urlsplit(private_nats_server.url).port)
+        if cut < 2:
+            cut += 1
+            writer.write(await to_reader.readline())  # the greeting, and no more
+        else:
+            await asyncio.gather(_pass_on(to_reader, writer), _pass_on(reader, to_writer))
+        for end in (writer, to_writer):
+            end.close()
+
+    server = await asyncio.start_server(door, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        client = GuardedClient()
+        async with asyncio.timeout(10):
+            await client.connect(**options(NatsOptions(servers=(url,))))
+            await client.flush()
+            await client.close()
+
+    assert cut == 2
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+    writer.close()

@@ -170,6 +170,17 @@ async def test_credentials_that_expire_are_read_again_without_a_restart(tmp_path
         await stage.until(lambda: worker.readiness.ready, 10)
 
 
+async def test_a_worker_that_is_refused_at_its_start_waits_until_it_is_let_in() -> None:
+    config = 'authorization: {users: [{user: "worker", password: "another"}]}'
+    async with server_of(config) as server, starting(server.url, {"user": "worker", "password": "right"}) as worker:
+        await stage.until(lambda: told(worker.readiness.why, *REFUSED), 10, lambda: str(worker.readiness.why))
+        file = server.folder / "nats-server.conf"
+        file.write_text(file.read_text("utf-8").replace('"another"', '"right"'), "utf-8")
+        os.kill(server.pid, signal.SIGHUP)
+
+        await stage.until(lambda: worker.readiness.ready, 10, lambda: str(worker.readiness.why))
+
+
 @stage.in_the_long_run
 async def test_a_user_taken_off_the_server_turns_readiness_off_until_it_is_back() -> None:
     config = 'authorization: {users: [{user: "worker", password: "right"}, {user: "other", password: "right"}]}'

@@ -44,6 +44,12 @@ class GuardedClient(Client):
             raise asyncio.CancelledError
         await super()._connect_to_server(s)
 
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        # After an attempt to log in that failed, nats-py tries again but leaves the client marked as closed for good.
+        await super()._close(status, do_cbs)
+        if status == Client.DISCONNECTED:
+            self._status = status
+
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
