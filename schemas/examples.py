@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
+from schemas.digest import START, next_digest
 from schemas.events import (
     FetchError,
     FollowerPage,
@@ -87,6 +88,8 @@ EXAMPLES: dict[str, list[Any]] = {
             last=False,
             fetched_at=AT,
             progress=Progress(followers=1, duplicates_dropped=0, total_first=230, requests=1, started_at=AT),
+            count=1,
+            digest=next_digest(START, [_FOLLOWER]),
         ),
         FollowerPage(
             **_ESMS,
@@ -124,6 +127,7 @@ EXAMPLES: dict[str, list[Any]] = {
             started_at=AT,
             finished_at=AT + timedelta(seconds=3),
             verdict="complete",
+            digest=next_digest(START, [_FOLLOWER]),
         ),
         JobCompleted(
             **_ESMS,

@@ -114,7 +114,7 @@ class Fetch:
             if not reopened:
                 await self._start()
             await self._read()
-        done = completed(self.job, self.account, self.standing, self._world.now())
+        done = completed(self.job, self.account, self.standing, self._world.now(), digest=self.log.digest)
         return await self.log.end(done, anyone=True)
 
     async def claim(self) -> None:

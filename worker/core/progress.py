@@ -81,8 +81,8 @@ class Standing:
         return fresh
 
 
-def completed(job: Job, account: str, standing: Standing, now: datetime) -> JobCompleted:
-    """Return the terminal event of a job whose last page is published."""
+def completed(job: Job, account: str, standing: Standing, now: datetime, *, digest: str | None = None) -> JobCompleted:
+    """Return the terminal event of a job whose last page, with `digest`, is published."""
     return JobCompleted(
         job_id=job.address.job_id,
         provider=job.address.provider,
@@ -101,6 +101,7 @@ def completed(job: Job, account: str, standing: Standing, now: datetime) -> JobC
         finished_at=now,
         verdict=_verdict(standing),
         reason=standing.truncated,
+        digest=digest,
     )
 
 
