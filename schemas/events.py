@@ -20,6 +20,7 @@ from schemas.types import (
     Verdict,
     WaitReason,
 )
+from schemas.wait import Wait
 
 
 class FetchError(Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ class JobWaiting(_JobEvent, frozen=True, kw_only=True, tag="waiting"):
 
     reason: Annotated[WaitReason, Meta(description="Why it stands still.")]
     until: Annotated[Timestamp, Meta(description="When it goes on; an estimate where it waits for our own limit.")]
+    wait: Annotated[Wait | None, Meta(description="Who owns the wait, in numbers and in a sentence.")] = None
 
 
 class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):

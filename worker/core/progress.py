@@ -8,6 +8,7 @@ from schemas.events import FollowerPage, JobCompleted, Progress
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, Verdict
+from schemas.wait import Wait
 from worker.core.commands import Job
 
 
@@ -122,6 +123,7 @@ def status(
     *,
     reason: str | None = None,
     until: datetime | None = None,
+    wait: Wait | None = None,
 ) -> JobStatus:
     """Return what people see of the job: counters, percent, an estimate of its end, and why it waits until when."""
     goal = _goal(job, standing.total)
@@ -138,11 +140,12 @@ def status(
         attempt=standing.attempt,
         reason=reason,
         until=until,
-        eta=_eta(standing, goal, now) if state == "running" else None,
+        eta=_estimate(state, _eta(standing, goal, now), now, until),
         worker=standing.worker or None,
         started_at=standing.started_at,
         updated_at=now,
         labels=dict(job.address.labels),
+        wait=wait,
         command_sequence=job.sequence,
     )
 
@@ -156,6 +159,13 @@ def _goal(job: Job, total: int | None) -> int | None:
 
 def _percent(followers: int, goal: int | None) -> float | None:
     return None if not goal else round(min(100.0, 100 * followers / goal), 1)
+
+
+def _estimate(state: JobState, eta: datetime | None, now: datetime, until: datetime | None) -> datetime | None:
+    """Return when the job ends: `eta` if it moves, later if it stands still until `until`."""
+    if state == "waiting" and eta is not None and until is not None:
+        return eta + max(timedelta(), until - now)
+    return eta if state == "running" else None
 
 
 def _eta(standing: Standing, goal: int | None, now: datetime) -> datetime | None:
