@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from schemas.events import FollowerPage
-from schemas.order import ConsumeError, GapError, Order, Place, UnreadableError
+from schemas.order import AlteredError, ConsumeError, GapError, Order, Place, UnreadableError
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
-__all__ = ["ConsumeError", "ConsumerError", "GapError", "Pages", "Place", "UnreadableError"]
+__all__ = ["AlteredError", "ConsumeError", "ConsumerError", "GapError", "Pages", "Place", "UnreadableError"]
 
 _FETCH = 2.0
 """Seconds for one request for a page: a request that died with its server is made again after this."""
@@ -57,9 +57,10 @@ class Pages:
         """Read what `durable` on `stream` delivers, over `js`, which stays the caller's.
 
         `after`: per subject the page that was stored last, where the caller keeps that with the data: then a page
-        that was stored but not acknowledged is left out, and a gap shows across restarts too. `on_error` is called
-        with a GapError or UnreadableError: what it raises ends the loop, as without it the error itself does;
-        returning goes on, with the page behind the gap or without the message that can't be read.
+        that was stored but not acknowledged is left out, and a gap shows across restarts too; with its `digest`, so
+        does an altered page. `on_error` is called with a GapError, AlteredError or UnreadableError: what it raises
+        ends the loop, as without it the error itself does; returning goes on, with the page behind the gap, with the
+        altered page as it is, or without the message that can't be read.
         """
         self._js = js
         self._durable = durable
@@ -130,6 +131,10 @@ class Pages:
                 return None
         except GapError as gap:
             self._refuse(gap)
+        try:
+            self._order.check(message.subject, page)
+        except AlteredError as error:
+            self._refuse(error)
         self._order.took(message.subject, page)
         return page
 

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from schemas.follower import Follower
 from schemas.types import (
     Count,
+    Digest,
     ErrorCode,
     FinishedAt,
     JobId,
@@ -19,6 +20,7 @@ from schemas.types import (
     Verdict,
     WaitReason,
 )
+from schemas.wait import Wait
 
 
 class FetchError(Struct, frozen=True, kw_only=True):
@@ -66,6 +68,17 @@ class FollowerPage(_Event, frozen=True, kw_only=True):
     last: Annotated[bool, Meta(description="True on the last part of the last page only.")]
     fetched_at: Annotated[Timestamp, Meta(description="When the provider gave the page.")]
     progress: Annotated[Progress, Meta(description="The job's totals up to and with this page.")]
+    count: Annotated[Count, Meta(description="Followers in this message; null from older versions.")] | None = None
+    digest: (
+        Annotated[
+            Digest,
+            Meta(
+                description="SHA-256 over the digest before (its 32 bytes; zeros before the first message) and each"
+                " user id of this message, followed by a newline. Null in a job that an older version began."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class _JobEvent(_Event, frozen=True, kw_only=True, tag_field="type"):
@@ -88,6 +101,7 @@ class JobWaiting(_JobEvent, frozen=True, kw_only=True, tag="waiting"):
 
     reason: Annotated[WaitReason, Meta(description="Why it stands still.")]
     until: Annotated[Timestamp, Meta(description="When it goes on; an estimate where it waits for our own limit.")]
+    wait: Annotated[Wait | None, Meta(description="Who owns the wait, in numbers and in a sentence.")] = None
 
 
 class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):
@@ -109,6 +123,7 @@ class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):
     reason: (
         Annotated[TruncatedReason, Meta(description="What cut the list; null unless `verdict` is `truncated`.")] | None
     ) = None
+    digest: Annotated[Digest, Meta(description="That of the last page: of all user ids, in order.")] | None = None
 
 
 class JobFailed(_JobEvent, frozen=True, kw_only=True, tag="failed"):

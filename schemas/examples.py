@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
+from schemas.digest import START, next_digest
 from schemas.events import (
     FetchError,
     FollowerPage,
@@ -17,6 +18,7 @@ from schemas.events import (
 from schemas.follower import Follower, SharedInfo
 from schemas.jobs import ControlError, JobStatus
 from schemas.types import Provider
+from schemas.wait import Wait
 
 OA = "579745863508352884"
 AT = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
@@ -87,6 +89,8 @@ EXAMPLES: dict[str, list[Any]] = {
             last=False,
             fetched_at=AT,
             progress=Progress(followers=1, duplicates_dropped=0, total_first=230, requests=1, started_at=AT),
+            count=1,
+            digest=next_digest(START, [_FOLLOWER]),
         ),
         FollowerPage(
             **_ESMS,
@@ -111,7 +115,21 @@ EXAMPLES: dict[str, list[Any]] = {
     ],
     "JobEvent": [
         JobStarted(**_SHOP, attempt=2, resumed_at_page=4, started_at=AT),
-        JobWaiting(**_SHOP, reason="rate_limited", until=AT + timedelta(seconds=30)),
+        JobWaiting(
+            **_SHOP,
+            reason="rate_limited",
+            until=AT + timedelta(seconds=30),
+            wait=Wait(
+                owner="limit",
+                reason="rate_limited",
+                since=AT,
+                until=AT + timedelta(seconds=30),
+                text="the provider asked for patience: no request of this account starts before 01:30:30 UTC",
+                rate=5.0,
+                ahead=2,
+                blocked_until=AT + timedelta(seconds=30),
+            ),
+        ),
         JobCompleted(
             **_SHOP,
             pages=3,
@@ -124,6 +142,7 @@ EXAMPLES: dict[str, list[Any]] = {
             started_at=AT,
             finished_at=AT + timedelta(seconds=3),
             verdict="complete",
+            digest=next_digest(START, [_FOLLOWER]),
         ),
         JobCompleted(
             **_ESMS,
@@ -172,6 +191,34 @@ EXAMPLES: dict[str, list[Any]] = {
             worker="worker-0-5f3a9c1e",
             started_at=AT,
             updated_at=AT,
+            wait=Wait(
+                owner="breaker",
+                reason="circuit_open",
+                since=AT - timedelta(seconds=10),
+                until=AT + timedelta(seconds=30),
+                text="the provider is away: 6 requests failed in a row, the last with HTTP 503; at 01:30:30 UTC one"
+                " request finds out whether it is back",
+                failures=6,
+                code="provider_unavailable",
+                http_status=503,
+            ),
+        ),
+        JobStatus(
+            **_SHOP,
+            state="queued",
+            updated_at=AT,
+            command_sequence=41,
+            wait=Wait(
+                owner="queue",
+                reason="queued",
+                since=AT - timedelta(minutes=2),
+                text="its command is number 4 in the queue: it starts when a worker has room; start more workers or"
+                " raise worker.max_jobs when that takes too long",
+                ahead=3,
+                position=4,
+                in_hand=64,
+                asking=0,
+            ),
         ),
         JobStatus(**_SHOP, state="failed", attempt=1, started_at=AT, updated_at=AT, finished_at=AT, error=_ERROR),
     ],

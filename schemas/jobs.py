@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from schemas.events import FetchError
 from schemas.types import Count, FinishedAt, JobId, JobState, Labels, OaId, ProviderName, Timestamp, Verdict
+from schemas.wait import Wait
 
 
 class JobStatus(Struct, frozen=True, kw_only=True):
@@ -15,7 +16,7 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     provider: ProviderName
     account: Annotated[str, Meta(description="Null when the command's account can't be read.")] | None
     oa_id: OaId
-    state: Annotated[JobState, Meta(description="`queued`: handed back, another worker takes it.")]
+    state: Annotated[JobState, Meta(description="`queued`: no worker has it, or the one that had handed it back.")]
     page: Annotated[Count, Meta(description="The last page published; 0 before the first.")] = 0
     followers: Annotated[Count, Meta(description="Followers published so far.")] = 0
     total: Annotated[int, Meta(description="The list's length as the provider said it.")] | None = None
@@ -35,6 +36,7 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     verdict: (
         Annotated[Verdict, Meta(description="Of a completed job. `drifted`: the list moved while it was read.")] | None
     ) = None
+    wait: Annotated[Wait | None, Meta(description="Why it doesn't move, and what to do; null when it does.")] = None
     command_sequence: Annotated[int, Meta(description="The command's sequence in FOLLOWERS_COMMANDS.")] | None = None
 
 

@@ -1,10 +1,12 @@
-"""Which page of a job may come next: what tells a page that comes again from one that is missing."""
+"""Which page of a job may come next: what tells a page that comes again from one that is missing, or was altered."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from schemas.digest import START
 from schemas.events import FollowerPage
+from schemas.verify import altered, following
 
 REMEMBERED = 10_000
 """Jobs whose place is kept in memory; the one that was quiet for longest goes first."""
@@ -16,6 +18,8 @@ class Place(NamedTuple):
     page: int
     part: int = 1
     parts: int = 1
+    digest: str | None = None
+    """That of the page; where it is stored too, the next page is checked against it."""
 
 
 class ConsumeError(Exception):
@@ -34,6 +38,19 @@ class GapError(ConsumeError):
             " return to go on behind the gap"
         )
         self.subject, self.after, self.found = subject, after, found
+
+
+class AlteredError(ConsumeError):
+    """A page isn't as it was published: its number of followers, or its user ids, aren't what it says itself."""
+
+    def __init__(self, subject: str, found: Place, why: str) -> None:
+        """Keep where it is."""
+        super().__init__(
+            f"{subject}: {why}. Somebody changed what the stream holds, or a copy of it is faulty: look at it with"
+            " `followers verify`, and fetch the list again under another id. Let on_error return to take the page as"
+            " it is"
+        )
+        self.subject, self.found = subject, found
 
 
 class UnreadableError(ConsumeError):
@@ -63,21 +80,37 @@ class Order:
 
     def admit(self, subject: str, page: FollowerPage) -> bool:
         """Say whether `page` is new on `subject`. Raises GapError when something before it is missing."""
-        found, last = Place(page.page, page.part, page.parts), self._places.get(subject)
+        found, last = _place(page), self._places.get(subject)
         if last is not None and found[:2] <= last[:2]:
             return False
-        expected = {(1, 1)} if last is None else _after(last)
-        if found[:2] not in expected and (last is not None or self._from_start):
-            raise GapError(subject, last, found)
+        if found[:2] != _after(last) and (last is not None or self._from_start):
+            raise GapError(subject, last and last._replace(digest=None), found)
         return True
+
+    def check(self, subject: str, page: FollowerPage) -> None:
+        """Raise AlteredError when `page`, which comes next on `subject`, isn't as it was published.
+
+        Where the page before it isn't known, its own digest can't be checked, but that of the next one can.
+        """
+        found, last = _place(page), self._places.get(subject)
+        before = None
+        if found[:2] == _after(last):
+            before = START if last is None else last.digest
+        finding = altered(page, before)
+        if finding is not None:
+            raise AlteredError(subject, found, finding.text)
 
     def took(self, subject: str, page: FollowerPage) -> None:
         """`page` is the last that was taken from `subject`."""
-        self._places[subject] = Place(page.page, page.part, page.parts)
+        self._places[subject] = _place(page)._replace(digest=page.digest)
         self._places.move_to_end(subject)
         if len(self._places) > REMEMBERED:
             self._places.popitem(last=False)
 
 
-def _after(last: Place) -> set[tuple[int, int]]:
-    return {(last.page, last.part + 1)} if last.part < last.parts else {(last.page + 1, 1)}
+def _place(page: FollowerPage) -> Place:
+    return Place(page.page, page.part, page.parts)
+
+
+def _after(last: Place | None) -> tuple[int, int]:
+    return (1, 1) if last is None else following(last.page, last.part, last.parts)

@@ -50,11 +50,15 @@ Labels = Annotated[
     Meta(max_length=16, description="Echoed on every event of the job.", examples=[{"campaign": "tet-2027"}]),
 ]
 Count = Annotated[int, Meta(ge=0)]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+"""SHA-256 in lower-case hex; `schemas.digest` says of what."""
 Ordinal = Annotated[int, Meta(ge=1)]
 
 Gender = Literal["unknown", "male", "female", "other"]
 FollowState = Literal["follow", "unfollow"]
 WaitReason = Literal["rate_limited", "provider_unavailable", "circuit_open"]
+StandReason = Literal["rate_limited", "provider_unavailable", "circuit_open", "queued", "no_worker", "cancelled"]
+WaitOwner = Literal["limit", "breaker", "provider", "queue", "no_worker", "cancelled"]
 Verdict = Literal["complete", "drifted", "truncated"]
 TruncatedReason = Literal["max_pages", "max_followers", "provider_cap"]
 ErrorCode = Literal[

@@ -62,6 +62,7 @@ from worker.jetstream.lag import queued
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
+from worker.jetstream.queue import JetStreamCommandQueue
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
@@ -361,6 +362,7 @@ class Worker:
             cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
             tracer=self._tracer or NoTracer(),
+            queue=JetStreamCommandQueue(client, timeout=timeout),
         )
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)

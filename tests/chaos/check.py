@@ -1,5 +1,6 @@
 """The promises of the contract, checked from the stored events alone."""
 
+import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,10 +99,11 @@ class _Job:
         self._check_pages(expected)
         self._check_chain()
         self._check_ids(ids)
+        digest = self._check_digests()
         if ends and ends[0][1]["type"] != "completed":
             self._broken("terminal", f"the job ended as {ends[0][1]['type']}: {ends[0][1].get('error')}")
         elif ends:
-            self._check_counts(ends[0][1], expected, ids)
+            self._check_counts(ends[0][1], expected, ids, digest)
 
     def _check_events(self, ends: list[tuple[Record, dict[str, Any]]]) -> None:
         starts = [data for _, data in self._events if data["type"] == "started"]
@@ -181,13 +183,25 @@ class _Job:
         if published != list(ids):
             self._broken("followers", f"{len(published)} ids are published, not the list's {len(ids)} in its order")
 
-    def _check_counts(self, end: dict[str, Any], expected: int, ids: Sequence[str]) -> None:
+    def _check_digests(self) -> str:
+        """Chain the digests anew, as the README says; return the last one."""
+        digest = bytes(32)
+        for _, data in self._pages:
+            ids = "".join(f"{follower['user_id']}\n" for follower in data["followers"])
+            digest = hashlib.sha256(digest + ids.encode()).digest()
+            if (data.get("count"), data.get("digest")) != (len(data["followers"]), digest.hex()):
+                text = f"page {data['page']}: {data.get('count')} followers, digest {data.get('digest')}"
+                self._broken("digest", f"{text}, not {len(data['followers'])} and {digest.hex()}")
+        return digest.hex()
+
+    def _check_counts(self, end: dict[str, Any], expected: int, ids: Sequence[str], digest: str) -> None:
         wanted = {
             "pages": expected,
             "followers": len(ids),
             "distinct": len(set(ids)),
             "duplicates_dropped": 0,
             "verdict": "complete",
+            "digest": digest,
         }
         wrong = {name: end.get(name) for name, value in wanted.items() if end.get(name) != value}
         if wrong:

@@ -1,5 +1,6 @@
 """The checker itself: a clean log passes, and each way of breaking it shows."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -35,14 +36,28 @@ def page(number: int, ids: tuple[str, ...], cursor: str | None, after: str | Non
 def clean() -> Log:
     """Five followers at two a page: eTelecom's list ends with an empty page."""
     counts = {"pages": 4, "followers": 5, "distinct": 5, "duplicates_dropped": 0, "requests": 4}
-    return [
-        ("job", {"type": "started", "attempt": 1, "resumed_at_page": 1}),
-        ("page", page(1, ("1", "2"), None, "a", 2)),
-        ("page", page(2, ("3", "4"), "a", "b", 4)),
-        ("page", page(3, ("5",), "b", "c", 5)),
-        ("page", page(4, (), "c", None, 5)),
-        ("job", {"type": "completed", "verdict": "complete", **counts}),
-    ]
+    return chained(
+        [
+            ("job", {"type": "started", "attempt": 1, "resumed_at_page": 1}),
+            ("page", page(1, ("1", "2"), None, "a", 2)),
+            ("page", page(2, ("3", "4"), "a", "b", 4)),
+            ("page", page(3, ("5",), "b", "c", 5)),
+            ("page", page(4, (), "c", None, 5)),
+            ("job", {"type": "completed", "verdict": "complete", **counts}),
+        ]
+    )
+
+
+def chained(log: Log) -> Log:
+    """Give the pages of `log` their counts and digests, and the last one to its end."""
+    digest = bytes(32)
+    for kind, body in log:
+        if kind == "page":
+            ids = [follower["user_id"] for follower in body["followers"]]
+            digest = hashlib.sha256(digest + "".join(f"{id}\n" for id in ids).encode()).digest()
+            body.update(count=len(ids), digest=digest.hex())
+    log[-1][1].update(digest=digest.hex())
+    return log
 
 
 def found(log: Log, *, asked: Command | None = None, letters: int = 0) -> Findings:
@@ -70,7 +85,7 @@ def test_a_page_in_parts_whose_later_part_was_read_again_is_no_violation() -> No
     second = page(1, ("2",), None, "a", 2, part=2, parts=2)
     log[1:2] = [("page", first), ("page", second)]
 
-    findings = found(log)
+    findings = found(chained(log))
 
     assert findings.violations == []
     assert findings.split_pages == 1
@@ -103,6 +118,11 @@ def without_the_last_part(log: Log) -> None:
         (lambda log: log.insert(5, ("page", page(5, (), None, None, 5))), "pages"),
         (lambda log: log[1][1]["followers"].reverse(), "followers"),
         (lambda log: log[3][1].update(followers=[]), "followers"),
+        (lambda log: log[3][1].update(followers=[{"user_id": "6"}]), "digest"),
+        (lambda log: log[2][1].update(digest=log[1][1]["digest"]), "digest"),
+        (lambda log: log[2][1].pop("digest"), "digest"),
+        (lambda log: log[2][1].update(count=3), "digest"),
+        (lambda log: log[5][1].update(digest=log[3][1]["digest"]), "counts"),
         (lambda log: log[2][1]["progress"].update(followers=3), "progress"),
         (lambda log: log.append(log[5]), "terminal"),
         (lambda log: log.append(log[0]), "terminal"),

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from worker import __version__
 from worker.cli import app
 
-COMMANDS = ("demo", "worker", "setup", "fetch", "jobs", "status", "cancel", "pages", "schema", "simulate")
+COMMANDS = ("demo", "worker", "setup", "fetch", "jobs", "status", "cancel", "pages", "verify", "schema", "simulate")
 
 
 def followers(*arguments: str, env: dict[str, str] | None = None) -> Result:

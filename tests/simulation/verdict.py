@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from schemas import FollowerPage, JobCompleted, JobEvent, JobFailed, JobStarted, decode
+from schemas.digest import START, next_digest
 from schemas.events import TERMINAL
 from schemas.subjects import job_subject, page_subject
 from schemas.types import Provider
+from schemas.verify import Checker
 from tests.simulation.model import Stream
 
 
@@ -14,7 +16,7 @@ def problems(stream: Stream, provider: Provider, job_id: str, ids: list[str]) ->
     story = read(stream, provider, job_id)
     pages = [event for event in story if isinstance(event, FollowerPage)]
     end = story[-1] if story else None
-    found = [*_order_problems(story), *_page_problems(pages)]
+    found = [*_order_problems(story), *_page_problems(pages), *_digest_problems(pages)]
     if not isinstance(end, TERMINAL):
         found.append("no terminal event at the end")
     published = [follower.user_id for page in pages for follower in page.followers]
@@ -26,6 +28,13 @@ def problems(stream: Stream, provider: Provider, job_id: str, ids: list[str]) ->
         found.append(f"completed says {end.pages} pages and {end.followers} followers")
     if [page.last for page in pages] != [False] * (len(pages) - 1) + [True]:
         found.append("`last` is not on the last page alone")
+    if end.digest != pages[-1].digest:
+        found.append("completed has another digest than the last page")
+    # What an auditor's checker says must agree: it sees no more than the events either.
+    checker = Checker()
+    finding = next((one for one in map(checker.take, story) if one), None) or checker.end()
+    if finding is not None and not found:
+        found.append(f"`followers verify` finds fault with a job in order: {finding.text}")
     return found
 
 
@@ -74,4 +83,16 @@ def _page_problems(pages: Sequence[FollowerPage]) -> list[str]:
                 found.append(f"page {after.page} was read at {after.cursor}, not where the one before pointed")
         if (after.page, after.part) != expected:
             found.append(f"page {after.page}.{after.part} stands where {expected} belongs")
+    return found
+
+
+def _digest_problems(pages: Sequence[FollowerPage]) -> list[str]:
+    found, digest = [], START
+    for page in pages:
+        digest = next_digest(digest, page.followers)
+        if (page.count, page.digest) != (len(page.followers), digest):
+            found.append(
+                f"page {page.page}.{page.part} has another count or digest than its users and the page before give"
+            )
+            digest = page.digest or START
     return found

@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
-from schemas import FollowerPage, Progress
+from schemas import Follower, FollowerPage, Progress
 from schemas import order as orders
-from schemas.order import GapError, Order, Place
+from schemas.digest import START, next_digest
+from schemas.order import AlteredError, GapError, Order, Place
 
 JOB = "followers.page.esms.1.job"
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -104,3 +106,62 @@ def test_only_so_many_jobs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert take(order, page(1), subject="a") == [False]
     assert take(order, page(1), subject="b") == [True]
+
+
+def with_digest(each: FollowerPage, before: str) -> FollowerPage:
+    return replace(each, count=len(each.followers), digest=next_digest(before, each.followers))
+
+
+def somebody(each: FollowerPage) -> FollowerPage:
+    return replace(each, followers=[Follower(user_id="1")])
+
+
+def test_pages_that_are_as_they_were_published_pass() -> None:
+    order, digest = Order(), START
+    for each in (page(1), page(2, 1, 2), page(2, 2, 2)):
+        chained = with_digest(each, digest)
+        order.check(JOB, chained)
+        order.took(JOB, chained)
+        assert chained.digest
+        digest = chained.digest
+
+
+def test_an_altered_page_is_named_and_so_is_one_with_another_count() -> None:
+    order, first = Order(), with_digest(page(1), START)
+    order.took(JOB, first)
+    second = with_digest(page(2), first.digest or "")
+
+    with pytest.raises(AlteredError, match=f"{JOB}: page 2 has other user ids") as caught:
+        order.check(JOB, replace(somebody(second), count=1))
+    with pytest.raises(AlteredError, match="page 2 says 0 followers, but has 1"):
+        order.check(JOB, somebody(second))
+
+    assert (caught.value.subject, caught.value.found) == (JOB, Place(2))
+
+
+def test_a_page_whose_predecessor_is_not_known_is_the_beginning_of_the_chain() -> None:
+    order, third = Order(from_start=False), with_digest(page(3), "a" * 64)
+
+    order.check(JOB, third)
+    order.took(JOB, third)
+
+    with pytest.raises(AlteredError, match="page 4 has other user ids"):
+        order.check(JOB, with_digest(page(4), "b" * 64))
+    order.check(JOB, with_digest(page(4), third.digest or ""))
+
+
+def test_a_stored_place_with_its_digest_shows_an_altered_page_across_a_restart() -> None:
+    order = Order({JOB: Place(4, digest="a" * 64)}, from_start=False)
+
+    order.check(JOB, with_digest(page(5), "a" * 64))
+    with pytest.raises(AlteredError, match="page 5 has other user ids"):
+        order.check(JOB, with_digest(page(5), "b" * 64))
+    order.check(JOB, with_digest(page(6), "b" * 64))  # behind a gap nothing is known
+
+
+def test_pages_of_an_older_version_are_taken_without_a_digest() -> None:
+    order = Order()
+
+    order.check(JOB, page(1))
+    order.took(JOB, page(1))
+    order.check(JOB, page(2))

@@ -63,9 +63,10 @@ def status(
     json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Show one job, as the bucket of job status has it.
+    """Show one job: how far it is, and why it doesn't move when it doesn't.
 
-    Programs without the right to read that can ask a worker: a NATS request on `followers.status.JOB`.
+    A job that no worker has seen yet is looked for in the queue of commands. Programs without the right to read
+    that can ask a worker: a NATS request on `followers.status.JOB`.
     """
 
     async def work() -> int:
@@ -105,7 +106,9 @@ def _lines(job: "JobStatus") -> list[tuple[str, str]]:
         "state": job.state,
         "verdict": job.verdict,
         "reason": job.reason,
-        "until": _time(job.until),
+        "waits": job.wait and job.wait.text,
+        "since": job.wait and _time(job.wait.since),
+        "until": _time(job.until or (job.wait.until if job.wait else None)),
         "pages": f"{job.page:,}",
         "followers": f"{job.followers:,}{of}{percent}",
         "attempt": str(job.attempt),
@@ -123,6 +126,8 @@ def _lines(job: "JobStatus") -> list[tuple[str, str]]:
 def _note(job: "JobStatus") -> str:
     if job.error is not None:
         return f"{job.error.code}: {job.error.message}"
+    if job.wait is not None:
+        return job.wait.text
     return " ".join(text for text in (job.verdict, job.reason) if text)
 
 
@@ -158,11 +163,31 @@ async def _entry(client: "Client", job: str) -> bytes:
 
     from schemas.subjects import is_token
 
-    unknown = f"job {job} isn't known: no worker has seen it yet, or it is older than the bucket keeps"
     if not is_token(job):
-        raise Stop(unknown)
+        raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
     try:
         entry = await (await jobs_bucket(client)).get(job)
-    except KeyNotFoundError as error:
-        raise Stop(unknown) from error
+    except KeyNotFoundError:
+        return await _queued(client, job)
     return entry.value or b""
+
+
+async def _queued(client: "Client", job: str) -> bytes:
+    """Return the status of a job that no worker has written yet. Raises Stop when it isn't in the queue either."""
+    from schemas.wire import encode
+    from worker.core.ports import QueueUnavailableError
+    from worker.core.waits import queued_status
+    from worker.jetstream.queue import JetStreamCommandQueue
+
+    try:
+        command = await JetStreamCommandQueue(client, timeout=5).find(job)
+    except QueueUnavailableError as error:
+        raise Stop(
+            f"job {job} isn't known: no worker has seen it yet; its command may be queued, but {error}"
+        ) from error
+    if command is None:
+        raise Stop(
+            f"job {job} isn't known: no worker has seen it yet, or it is older than the bucket keeps;"
+            " its command is not in the queue"
+        )
+    return encode(queued_status(command))

@@ -166,6 +166,8 @@ def _progress(job: "JobStatus") -> str:
 def _why(job: "JobStatus") -> str:
     if job.error is not None:
         return f", {job.error.code}: {job.error.message}"
+    if job.wait is not None:
+        return f", {job.wait.text}"
     words = " ".join(text for text in (job.verdict, job.reason and job.reason.replace("_", " ")) if text)
     until = f" until {job.until.astimezone(UTC):%H:%M:%S} UTC" if job.state == "waiting" and job.until else ""
     eta = f"ready about {job.eta.astimezone(UTC):%H:%M:%S} UTC" if job.state == "running" and job.eta else ""

@@ -32,6 +32,8 @@ class Breaker:
         self._dice = dice
         self._threshold = failures
         self._base = base
+        self.failures = 0
+        """Since the last answer."""
         self._failures = 0
         self._openings = 0
         self._probing = False
@@ -56,11 +58,12 @@ class Breaker:
     def answered(self) -> None:
         """The provider is there: close the circuit."""
         self.state = "closed"
-        self._failures = self._openings = 0
+        self.failures = self._failures = self._openings = 0
         self._probing = False
 
     def failed(self, now: float, *, probe: bool) -> None:
         """A request got no answer, or a 5xx."""
+        self.failures += 1
         if probe:
             self._open(now)
         elif self.state == "closed":

@@ -32,6 +32,7 @@ from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
 from worker.core.trace import Span
+from worker.core.waits import Describe, handed_back
 from worker.core.world import CancelledJobError, Signals, World
 
 TELL_WAITS_FROM = 1.0
@@ -70,6 +71,10 @@ class Fetch:
         self._state: JobState = "running"
         self._reason: WaitReason | None = None
         self._until: datetime | None = None
+        self._since: datetime | None = None
+        """Since when it stands still."""
+        self._describe: Describe | None = None
+        """Why, in detail."""
         self._told: datetime | None = None
         """Until when the job waits by its last event of that."""
 
@@ -114,7 +119,7 @@ class Fetch:
             if not reopened:
                 await self._start()
             await self._read()
-        done = completed(self.job, self.account, self.standing, self._world.now())
+        done = completed(self.job, self.account, self.standing, self._world.now(), digest=self.log.digest)
         return await self.log.end(done, anyone=True)
 
     async def claim(self) -> None:
@@ -186,8 +191,12 @@ class Fetch:
         )
 
     def _status(self, state: JobState, reason: str | None, until: datetime | None) -> JobStatus:
-        now = self._world.now()
-        return status(self.job, self.account, self.standing, state, now, reason=reason, until=until)
+        now, wait = self._world.now(), None
+        if state == "waiting" and self._describe is not None:
+            wait = self._describe(self._since or now, until)
+        elif state == "queued":
+            wait = handed_back(now)
+        return status(self.job, self.account, self.standing, state, now, reason=reason, until=until, wait=wait)
 
     async def _recall(self, tail: FollowerPage | None) -> None:
         if self.standing.done_parts:
@@ -263,6 +272,7 @@ class Fetch:
         standing.done_parts, standing.parts = 0, 1
         self._published = set()
         self._state, self._reason, self._until = "running", None, None
+        self._since = self._describe = None
         if not self._requests.waiting:
             self._told = None  # else it is what the pages read ahead wait for
         self._world.meter.page_published(event.provider, len(event.followers))
@@ -300,7 +310,7 @@ class Fetch:
             return "max_pages"
         return "provider_cap" if page.capped else None
 
-    async def _tell_waiting(self, reason: WaitReason, until: datetime, firm: bool) -> None:
+    async def _tell_waiting(self, reason: WaitReason, until: datetime, firm: bool, describe: Describe) -> None:
         """Let people see that the job stands still, unless they have been told of this wait.
 
         An `until` that isn't firm is told anew only once the one told before is over.
@@ -310,12 +320,14 @@ class Fetch:
             return
         if self._state != "waiting":
             self._state, self._reason, self._until = "waiting", reason, until
+            self._since, self._describe = now, describe
             self.on_waiting()
             self.post()
         if told is not None and (until <= told or (told > now and not firm)):
             return
         self._told = self._until = until
-        self._reason = reason
-        waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=reason, until=until)
+        self._reason, self._describe = reason, describe
+        wait, attempt = describe(self._since or now, until), self.standing.attempt
+        waiting = JobWaiting(**self.log.common, attempt=attempt, reason=reason, until=until, wait=wait)
         await self.log.tell(waiting, f"waiting.{self._world.token()}")
         self.post()

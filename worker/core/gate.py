@@ -43,6 +43,16 @@ class Outlook:
     reason: WaitReason
     ours: bool
     """It waits for our own limit, not for the provider; `until` is an estimate then."""
+    rate: float | None = None
+    """Requests a second over all replicas; None: no limit."""
+    ahead: int = 0
+    """Requests in line before it, in this replica."""
+    shared: bool = True
+    """False: the shared limit can't be reached, and this replica keeps to a fraction of it."""
+    failures: int = 0
+    """Of an open circuit: requests that failed in a row."""
+    failure: FetchFailure | None = None
+    """Of an open circuit: the last of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +152,17 @@ class Gate:
         """Say what `place` waits for."""
         now = _now()
         if self._breaker.wait(now) > 0:
-            return Outlook(max(self._breaker.until, now), "circuit_open", ours=False)
+            until, breaker = max(self._breaker.until, now), self._breaker
+            return Outlook(until, "circuit_open", False, failures=breaker.failures, failure=self.last_failure)
+        ahead = self._turns.ahead(place)
+        limit = None if self._starts is None else self._starts.share.limit
+        rate = None if limit is None else limit.rate
         if self._blocked_until > now:
-            return Outlook(self._blocked_until, "rate_limited", ours=False)
-        if self._starts is None:
-            return Outlook(now, "rate_limited", ours=True)
-        interval = self._starts.share.limit.interval
-        until = self._starts.expected_at(now) + self._turns.ahead(place) * interval
-        return Outlook(until, "rate_limited", ours=True)
+            return Outlook(self._blocked_until, "rate_limited", False, rate, ahead)
+        if self._starts is None or limit is None:
+            return Outlook(now, "rate_limited", True, ahead=ahead)
+        until = self._starts.expected_at(now) + ahead * limit.interval
+        return Outlook(until, "rate_limited", True, rate, ahead, shared=not self._alone)
 
     def answered(self, admission: Admission, requests: int) -> None:
         """The request gave a page, in `requests` HTTP requests."""

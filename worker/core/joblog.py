@@ -6,6 +6,7 @@ from typing import TypedDict
 
 import msgspec
 
+from schemas.digest import START, next_digest
 from schemas.events import TERMINAL, FollowerPage, JobEvent
 from schemas.subjects import job_subject, page_subject
 from schemas.types import Provider
@@ -52,6 +53,8 @@ class JobLog:
         self._pages = Chain(world.log, self._subject, sequence, world.token)
         self._events = Chain(world.log, job_subject(*parts), sequence, world.token)
         self._first_part = 0
+        self.digest: str | None = START
+        """That of the newest page; None in a job that a version without digests began."""
         self.generation = 1
         """That of the newest job event; every event that is appended bears it."""
         self.told_for = 0
@@ -63,6 +66,7 @@ class JobLog:
         if entry is None:
             return None
         page = _page(entry)
+        self.digest = page.digest
         self._first_part = int(entry.headers.get(FIRST_PART_HEADER, entry.sequence))
         return page
 
@@ -130,6 +134,7 @@ class JobLog:
 
     async def _append_page(self, page: FollowerPage, done: int, parts: int, span: Span) -> None:
         limit = self._world.log.max_payload - _HEADER_ROOM
+        page = self._chained(page)
         if not done:
             data, headers = self._encoded(page, f"{page.page}.1", span)
             if len(data) <= limit:
@@ -138,6 +143,7 @@ class JobLog:
                 except PayloadTooLargeError:  # the server's limit was lowered since we connected
                     limit = min(limit, len(data)) // 2
                 else:
+                    self.digest = page.digest
                     return
         for part in split(page, limit, self._size, done=done, parts=parts):
             await self._append_part(part, span)
@@ -154,11 +160,18 @@ class JobLog:
         for chain in (self._pages, self._events):
             await chain.confirm()
 
+    def _chained(self, page: FollowerPage) -> FollowerPage:
+        """Return `page` with what shows that nobody was taken out of it, or put in."""
+        digest = None if self.digest is None else next_digest(self.digest, page.followers)
+        return msgspec.structs.replace(page, count=len(page.followers), digest=digest)
+
     async def _append_part(self, part: FollowerPage, span: Span) -> None:
+        part = self._chained(part)
         data, headers = self._encoded(part, f"{part.page}.{part.part}", span)
         if part.part > 1:
             headers[FIRST_PART_HEADER] = str(self._first_part)
         await self._pages.append(data, headers)
+        self.digest = part.digest
         if part.part == 1:
             self._first_part = self._pages.sequence
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from schemas.commands import FetchFollowers
@@ -144,6 +145,41 @@ class StatusBoard(Protocol):
 
     def drop(self, job_id: str) -> None:
         """This replica no longer has the job: what is posted and not written yet must not be written."""
+        ...
+
+
+class QueueUnavailableError(Exception):
+    """The work queue did not answer, or was too long to be searched."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuedCommand:
+    """A command in the work queue, as somebody who looks for it sees it."""
+
+    job_id: str
+    provider: Provider
+    account: str | None
+    oa_id: str
+    labels: Mapping[str, str]
+    sequence: int
+    """In the command stream."""
+    stored_at: datetime
+    ahead: int | None
+    """Commands that are delivered before it; None: it was delivered already, or its place isn't known."""
+    in_hand: int
+    """Commands of its provider that were delivered and are not settled."""
+    asking: int
+    """Open requests of workers for a command of its provider."""
+
+
+class CommandQueue(Protocol):
+    """Where a job's command is, for people who ask. Never read for correctness."""
+
+    async def find(self, job_id: str) -> QueuedCommand | None:
+        """Return the oldest command of `job_id` that is queued, None when there is none. Bounded in time.
+
+        Raises QueueUnavailableError, also when the queue is longer than what is searched.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from schemas.events import FollowerPage, JobCompleted, Progress
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, Verdict
+from schemas.wait import Wait
 from worker.core.commands import Job
 
 
@@ -81,8 +82,8 @@ class Standing:
         return fresh
 
 
-def completed(job: Job, account: str, standing: Standing, now: datetime) -> JobCompleted:
-    """Return the terminal event of a job whose last page is published."""
+def completed(job: Job, account: str, standing: Standing, now: datetime, *, digest: str | None = None) -> JobCompleted:
+    """Return the terminal event of a job whose last page, with `digest`, is published."""
     return JobCompleted(
         job_id=job.address.job_id,
         provider=job.address.provider,
@@ -101,6 +102,7 @@ def completed(job: Job, account: str, standing: Standing, now: datetime) -> JobC
         finished_at=now,
         verdict=_verdict(standing),
         reason=standing.truncated,
+        digest=digest,
     )
 
 
@@ -121,6 +123,7 @@ def status(
     *,
     reason: str | None = None,
     until: datetime | None = None,
+    wait: Wait | None = None,
 ) -> JobStatus:
     """Return what people see of the job: counters, percent, an estimate of its end, and why it waits until when."""
     goal = _goal(job, standing.total)
@@ -137,11 +140,12 @@ def status(
         attempt=standing.attempt,
         reason=reason,
         until=until,
-        eta=_eta(standing, goal, now) if state == "running" else None,
+        eta=_estimate(state, _eta(standing, goal, now), now, until),
         worker=standing.worker or None,
         started_at=standing.started_at,
         updated_at=now,
         labels=dict(job.address.labels),
+        wait=wait,
         command_sequence=job.sequence,
     )
 
@@ -155,6 +159,13 @@ def _goal(job: Job, total: int | None) -> int | None:
 
 def _percent(followers: int, goal: int | None) -> float | None:
     return None if not goal else round(min(100.0, 100 * followers / goal), 1)
+
+
+def _estimate(state: JobState, eta: datetime | None, now: datetime, until: datetime | None) -> datetime | None:
+    """Return when the job ends: `eta` if it moves, later if it stands still until `until`."""
+    if state == "waiting" and eta is not None and until is not None:
+        return eta + max(timedelta(), until - now)
+    return eta if state == "running" else None
 
 
 def _eta(standing: Standing, goal: int | None, now: datetime) -> datetime | None:

@@ -16,6 +16,7 @@ from worker.core.progress import Standing
 from worker.core.retry import GiveUp, Retry, decide
 from worker.core.trace import Span
 from worker.core.turns import Place
+from worker.core.waits import Describe, between_tries, in_line
 from worker.core.world import Outcome, Signals, World
 
 LOOK_EVERY = 1.0
@@ -23,7 +24,7 @@ LOOK_EVERY = 1.0
 
 _log = structlog.get_logger(__name__)
 
-TellWaiting = Callable[[WaitReason, datetime, bool], Awaitable[None]]
+TellWaiting = Callable[[WaitReason, datetime, bool, Describe], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class PageRequests:
         """Take the job, its account's name, client and gate, the world and the signals.
 
         `standing`: where requests are counted. `span`: what they belong to. `tell_waiting`: tells people why the job
-        stands still, until when, and whether that is firm or an estimate.
+        stands still, until when, whether that is firm or an estimate, and in detail.
         """
         self.attempts = 0
         """Requests made for the page that failed last."""
@@ -149,7 +150,7 @@ class PageRequests:
                 outlook = self._gate.outlook(place)
                 until = self._world.now() + timedelta(seconds=max(0.0, outlook.until - began))
                 span.note(reason=outlook.reason)
-                await self._tell_waiting(outlook.reason, until, not outlook.ours)
+                await self._tell_waiting(outlook.reason, until, not outlook.ours, in_line(outlook))
                 if outlook.reason == "circuit_open":
                     self._check_patience(trial)
                 await self._sleep(LOOK_EVERY, place)
@@ -195,7 +196,7 @@ class PageRequests:
         self.waiting += 1
         try:
             with self._span.child("wait to try again", reason=retry.reason, delay=retry.delay):
-                await self._tell_waiting(retry.reason, until, True)
+                await self._tell_waiting(retry.reason, until, True, between_tries(error, self.attempts))
                 await self._sleep((until - self._world.now()).total_seconds())
         finally:
             self.waiting -= 1

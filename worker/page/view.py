@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.events import FetchError, JobCompleted, JobFailed, JobStarted, JobWaiting
 from schemas.jobs import JobStatus
+from schemas.wait import Wait
 from schemas.wire import rfc3339
 from worker.page.ports import AccountView, LetterView, TimelineEntry
 
@@ -27,6 +28,7 @@ def job_row(job: JobStatus) -> dict[str, Any]:
         "rate": rate(job),
         "reason": job.reason,
         "until": _time(job.until),
+        "wait": _wait(job.wait),
         "eta": _time(job.eta),
         "attempt": job.attempt,
         "worker": job.worker,
@@ -85,7 +87,7 @@ def timeline_row(entry: TimelineEntry) -> dict[str, Any]:
         case JobStarted():
             row["page"] = event.resumed_at_page
         case JobWaiting():
-            row |= {"reason": event.reason, "until": _time(event.until)}
+            row |= {"reason": event.reason, "until": _time(event.until), "wait": _wait(event.wait)}
         case JobCompleted():
             row |= {name: getattr(event, name) for name in ("pages", "followers", "requests", "verdict", "reason")}
             row["dropped"] = event.duplicates_dropped
@@ -106,6 +108,14 @@ def rows(make: Any, items: Iterable[Any]) -> list[dict[str, Any]]:
 
 def _error(error: FetchError | None) -> dict[str, Any] | None:
     return None if error is None else {"code": error.code, "message": error.message, "http": error.http_status}
+
+
+def _wait(wait: Wait | None) -> dict[str, Any] | None:
+    if wait is None:
+        return None
+    numbers = {name: getattr(wait, name) for name in ("rate", "ahead", "failures", "attempt", "position")}
+    times = {"since": _time(wait.since), "until": _time(wait.until)}
+    return {"owner": wait.owner, "text": wait.text, **times, **numbers}
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -73,6 +73,7 @@ function counted(job) {
 
 function note(job) {
   if (job.error) return [el("b", {}, job.error.code), ` ${job.error.message}`];
+  if (job.wait) return [job.wait.text];
   if (job.state === "waiting") {
     return [words(job.reason), job.until ? [", goes on ", when(job.until, "in")] : ""].flat();
   }
@@ -167,7 +168,7 @@ function overview(data) {
 function happening(event) {
   const told = {
     started: () => (event.page > 1 ? `goes on at page ${number(event.page)}` : "starts at page 1"),
-    waiting: () => [words(event.reason), ", until ", timeOf(event.until)].join(""),
+    waiting: () => [words(event.reason), ", until ", timeOf(event.until), event.wait ? `: ${event.wait.text}` : ""].join(""),
     completed: () => `${number(event.followers)} followers on ${number(event.pages)} pages in ${number(event.requests)} requests, ` +
       [event.verdict, event.reason && words(event.reason)].filter(Boolean).join(": ") +
       (event.dropped ? `, ${number(event.dropped)} duplicates dropped` : ""),
@@ -185,13 +186,15 @@ function jobPage(data) {
   const back = el("p", {}, el("a", { href: "#/" }, "← all jobs"));
   if (!job) {
     show(back, el("h2", { class: "id" }, data.id),
-      el("p", { class: "quiet" }, "No worker has seen this job: its command is queued or was never published, or all of it is too long ago."));
+      el("p", { class: "quiet" }, "No worker has seen this job, and its command was not found in the queue: it was never published, or all of it is too long ago."));
     return;
   }
   const facts = [
     ["followers", counted(job)], ["pages", number(job.page)], ["provider", job.provider], ["account", job.account],
     ["OA", job.oa], ["rate", job.rate && `${number(job.rate)} followers/s`], ["ETA", job.eta && when(job.eta, "in")],
-    ["waits for", job.state === "waiting" && words(job.reason)], ["until", job.state === "waiting" && job.until && when(job.until, "in")],
+    ["waits for", job.wait ? job.wait.text : job.state === "waiting" && words(job.reason)],
+    ["since", job.wait && when(job.wait.since, "ago")], ["position", job.wait && job.wait.position && number(job.wait.position)],
+    ["until", job.state === "waiting" && job.until && when(job.until, "in")],
     ["verdict", job.verdict && [job.verdict, job.reason && words(job.reason)].filter(Boolean).join(": ")],
     ["attempt", job.attempt > 1 && number(job.attempt)], ["worker", job.worker],
     ["started", job.started && timeOf(job.started)], ["finished", job.finished && timeOf(job.finished)],

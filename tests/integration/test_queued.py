@@ -1,0 +1,170 @@
+"""A job that no worker has seen yet: where its command is, and who would have to take it. On a real nats-server."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from schemas import JobStarted
+from schemas.subjects import COMMANDS_STREAM, cancel_subject, command_subject, consumer_name, status_subject
+from tests.integration.control_stage import Stage, stage
+from worker.core.ports import QueuedCommand, QueueUnavailableError
+from worker.embedded import EmbeddedServer
+from worker.jetstream import queue as queues
+from worker.jetstream.queue import JetStreamCommandQueue
+from worker.simulators import OA_ID, Fault
+
+
+@pytest.fixture
+async def place(
+    nats_server: EmbeddedServer, nats_client: Client, js: JetStreamContext, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    async with stage(nats_client, nats_server.url, tmp_path) as made:
+        yield made
+
+
+async def publish(place: Stage, *jobs: str) -> None:
+    for job in jobs:
+        await place.publish(job)
+
+
+def one_at_a_time(place: Stage) -> None:
+    section = place.settings.worker.model_copy(update={"max_jobs": 1, "drain_timeout": 0.2})
+    place.settings = place.settings.model_copy(update={"worker": section})
+
+
+async def found(place: Stage, job: str) -> QueuedCommand | None:
+    return await JetStreamCommandQueue(place.client, timeout=2).find(job)
+
+
+async def test_without_a_worker_status_says_so_and_where_the_command_is(place: Stage) -> None:
+    await publish(place, "first", "second", "third")
+
+    text, document = await place.run("status", "third"), await place.run("status", "third", "--json")
+
+    status = json.loads(document.stdout)
+    assert (text.exit_code, document.exit_code) == (0, 0)
+    assert (status["state"], status["oa_id"], status["command_sequence"]) == ("queued", OA_ID, 3)
+    wait = status["wait"]
+    assert (wait["owner"], wait["reason"], wait["position"], wait["ahead"]) == ("no_worker", "no_worker", 3, 2)
+    assert (wait["in_hand"], wait["asking"]) == (0, 0)
+    lines = dict(line.split(maxsplit=1) for line in text.stdout.splitlines())
+    assert lines["waits"].startswith("no worker takes etelecom commands: start one by `followers worker`")
+    assert lines["since"].endswith("Z")
+
+
+async def test_behind_a_busy_worker_the_request_answers_with_the_place_in_the_queue(place: Stage) -> None:
+    one_at_a_time(place)
+    place.simulator.inject(Fault(kind="hang", seconds=60))
+    async with place.worker():
+        await publish(place, "running")
+        await place.until("running", JobStarted)
+        await publish(place, "next", "last")
+
+        status = await place.ask(status_subject("last"))
+        running = await place.ask(status_subject("running"))
+
+        wait = status["wait"]
+        assert (status["state"], wait["owner"], wait["position"], wait["ahead"]) == ("queued", "queue", 2, 1)
+        assert wait["in_hand"] == 1
+        assert "its command is number 2 in the queue; workers have 1 commands in hand" in wait["text"]
+        assert (running["state"], running["wait"]) == ("running", None)
+
+
+async def test_what_is_asked_to_end_and_has_not_ended_says_so(place: Stage) -> None:
+    one_at_a_time(place)
+    place.simulator.inject(Fault(kind="hang", seconds=60))
+    async with place.worker():
+        await publish(place, "running")
+        await place.until("running", JobStarted)
+        await publish(place, "queued")
+        await place.ask(cancel_subject("queued"))
+
+        status = await place.ask(status_subject("queued"))
+
+    assert (status["state"], status["wait"]["owner"]) == ("queued", "cancelled")
+    assert "with its next delivery" in status["wait"]["text"]
+
+
+async def test_a_job_that_nobody_published_is_unknown_to_the_command_line_and_to_a_worker(place: Stage) -> None:
+    await publish(place, "another")
+
+    result = await place.run("status", "nobody")
+    async with place.worker():
+        asked = await place.ask(status_subject("nobody"))
+
+    assert result.exit_code == 1
+    assert "job nobody isn't known: no worker has seen it yet" in result.stderr
+    assert "its command is not in the queue" in result.stderr
+    assert asked["error"]["code"] == "not_found"
+
+
+async def test_a_command_is_found_by_its_message_id_too_and_what_is_no_command_is_passed_over(place: Stage) -> None:
+    js = place.client.jetstream()
+    body: dict[str, Any] = {"provider": "esms", "oa_id": "7"}
+    await js.publish(command_subject("esms"), b"no command", headers={"Nats-Msg-Id": "garbled"})
+    await js.publish(command_subject("esms"), msgspec.json.encode(body), headers={"Nats-Msg-Id": "by-header"})
+    await js.publish(command_subject("esms"), msgspec.json.encode(body | {"colour": "red", "id": "misspelt"}))
+
+    by_header, misspelt = await found(place, "by-header"), await found(place, "misspelt")
+
+    assert by_header is not None
+    assert (by_header.provider, by_header.oa_id, by_header.ahead, by_header.sequence) == ("esms", "7", 1, 2)
+    assert misspelt is not None
+    assert misspelt.ahead == 2
+    assert await found(place, "garbled") is None
+
+
+async def test_a_delivered_command_has_no_place_any_more(place: Stage) -> None:
+    await publish(place, "taken", "next")
+    js = place.client.jetstream()
+    pull = await js.pull_subscribe_bind(consumer_name("etelecom"), COMMANDS_STREAM)
+    await pull.fetch(1)
+
+    taken, following = await found(place, "taken"), await found(place, "next")
+
+    assert taken is not None
+    assert (taken.ahead, taken.in_hand) == (None, 1)
+    assert following is not None
+    assert (following.ahead, following.in_hand) == (0, 1)
+    text = (await place.run("status", "taken")).stdout
+    assert "its command was delivered, and is with a worker or comes again" in text
+
+
+async def test_in_a_long_queue_the_oldest_and_the_newest_are_found_with_their_places(
+    place: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "SEARCHED", 3)
+    await publish(place, *(f"job-{number}" for number in range(1, 11)))
+
+    places = {}
+    for number in (1, 3, 8, 9, 10):
+        command = await found(place, f"job-{number}")
+        assert command is not None
+        places[number] = command.ahead
+    with pytest.raises(QueueUnavailableError, match="too long to be searched"):
+        await found(place, "job-5")
+
+    assert places == {1: 0, 3: 2, 8: 7, 9: 8, 10: 9}
+    result = await place.run("status", "job-5")
+    assert result.exit_code == 1
+    assert "its command may be queued, but the queue is too long to be searched" in result.stderr
+
+
+async def test_asking_again_at_once_does_not_search_again(place: Stage) -> None:
+    await publish(place, "queued")
+    queue = JetStreamCommandQueue(place.client, timeout=2)
+
+    first = await queue.find("queued")
+    await place.client.jetstream().purge_stream(COMMANDS_STREAM)
+    again = await asyncio.gather(*(queue.find("queued") for _ in range(20)))
+
+    assert first is not None
+    assert set(map(id, again)) == {id(first)}
+    assert await found(place, "queued") is None

@@ -1,0 +1,254 @@
+"""Each way in which a list can be other than it was published is found, and the first page in question is named."""
+
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from schemas import (
+    FetchError,
+    Follower,
+    FollowerPage,
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    Progress,
+    idset,
+)
+from schemas.digest import START, next_digest
+from schemas.idset import IdSet
+from schemas.verify import Checker, Finding
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+COMMON: dict[str, Any] = {"job_id": "j", "provider": "esms", "account": "a", "oa_id": "1"}
+Story = list[Any]
+
+
+def chained(pages: list[FollowerPage]) -> list[FollowerPage]:
+    """`pages` with the counts, totals and digests that a worker gives them."""
+    digest, so_far, done = START, 0, []
+    for page in pages:
+        digest, so_far = next_digest(digest, page.followers), so_far + len(page.followers)
+        progress = replace(page.progress, followers=so_far)
+        done.append(replace(page, count=len(page.followers), digest=digest, progress=progress))
+    return done
+
+
+def page(number: int, ids: str, *, part: int = 1, parts: int = 1, last: bool = False) -> FollowerPage:
+    end = last and part == parts
+    return FollowerPage(
+        **COMMON,
+        page=number,
+        part=part,
+        parts=parts,
+        followers=[Follower(user_id=id) for id in ids],
+        total=None,
+        cursor=None if number == 1 else f"c{number}",
+        next_cursor=None if last else f"c{number + 1}",
+        last=end,
+        fetched_at=NOW,
+        progress=Progress(followers=0, duplicates_dropped=0, total_first=None, requests=1, started_at=NOW),
+    )
+
+
+def completed(pages: list[FollowerPage], **changes: Any) -> JobCompleted:
+    followers = sum(len(page.followers) for page in pages)
+    fields: dict[str, Any] = {
+        "pages": pages[-1].page, "followers": followers, "distinct": followers, "duplicates_dropped": 0,
+        "total_first": None, "total_last": None, "requests": 4, "started_at": NOW, "finished_at": NOW,
+        "verdict": "complete", "digest": pages[-1].digest,
+    }  # fmt: skip
+    return JobCompleted(**COMMON, **(fields | changes))
+
+
+def started(**changes: Any) -> JobStarted:
+    fields: dict[str, Any] = {"resumed_at_page": 1, "started_at": NOW} | changes
+    return JobStarted(**COMMON, **fields)
+
+
+def failed() -> JobFailed:
+    error = FetchError(code="internal", message="a bug", retryable=False)
+    return JobFailed(**COMMON, error=error, finished_at=NOW)
+
+
+def whole() -> Story:
+    """Four pages, the third in two parts."""
+    pages = chained([page(1, "ab"), page(2, "cd"), page(3, "e", parts=2), page(3, "f", part=2, parts=2)])
+    pages = chained([*pages, page(4, "g", last=True)])
+    return [started(), *pages, completed(pages)]
+
+
+def check(story: Story) -> tuple[Finding | None, Checker]:
+    checker = Checker()
+    for event in story:
+        if finding := checker.take(event):
+            return finding, checker
+    return checker.end(), checker
+
+
+def test_a_list_as_it_was_published_is_verified() -> None:
+    finding, checker = check(whole())
+
+    assert finding is None
+    assert (checker.pages, checker.followers, checker.distinct) == (4, 7, 7)
+    assert checker.digest == whole()[-1].digest
+
+
+def altered(index: int, **changes: Any) -> Callable[[Story], Any]:
+    def alter(story: Story) -> None:
+        story[index] = replace(story[index], **changes)
+
+    return alter
+
+
+def chained_anew(index: int, ids: str) -> Callable[[Story], Any]:
+    """Somebody who alters a page and makes its digest fit, too."""
+
+    def alter(story: Story) -> None:
+        followers = [Follower(user_id=id) for id in ids]
+        digest = next_digest(story[index - 1].digest, followers)
+        story[index] = replace(story[index], followers=followers, digest=digest)
+
+    return alter
+
+
+def swap(story: Story) -> None:
+    story[2], story[3] = story[3], story[2]
+
+
+def progress(index: int, followers: int) -> Callable[[Story], Any]:
+    return lambda story: altered(index, progress=replace(story[index].progress, followers=followers))(story)
+
+
+def ids(text: str) -> list[Follower]:
+    return [Follower(user_id=id) for id in text]
+
+
+def somebody_twice(story: Story) -> None:
+    pages = chained([page(1, "ab"), page(2, "cb", last=True)])
+    story[:] = [started(), *pages, completed(pages)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "where", "says"),
+    [
+        (lambda story: story.pop(1), "missing", (1, 1), "page 1 is missing: page 2 comes instead"),
+        (lambda story: story.pop(2), "missing", (2, 1), "page 2 is missing: page 3 comes instead"),
+        (lambda story: story.pop(3), "missing", (3, 1), "page 3 is missing: page 3 part 2 comes instead"),
+        (lambda story: story.pop(4), "missing", (3, 2), "page 3 part 2 is missing: page 4 comes instead"),
+        (lambda story: story.pop(5), "missing", (4, 1), "page 4 is missing: the job completed"),
+        (swap, "missing", (2, 1), "page 2 is missing: page 3 comes instead"),
+        (lambda story: story.insert(3, story[2]), "order", (2, 1), "page 2 stands where page 3 belongs"),
+        (altered(2, followers=ids("xd")), "digest", (2, 1), "page 2 has other user ids"),
+        (altered(2, followers=ids("dc")), "digest", (2, 1), "page 2 has other user ids"),
+        (altered(4, followers=ids("x")), "digest", (3, 2), "page 3 part 2 has other user ids"),
+        (altered(2, followers=ids("c")), "count", (2, 1), "page 2 says 2 followers, but has 1"),
+        (altered(2, followers=ids("c"), count=1), "digest", (2, 1), "page 2 has other user ids"),
+        (altered(2, count=3), "count", (2, 1), "page 2 says 3 followers, but has 2"),
+        (chained_anew(2, "xd"), "digest", (3, 1), "or a page before it has"),
+        (chained_anew(5, "x"), "completed", (None, None), "the event `completed` says digest"),
+        (altered(2, digest=None), "digest", (3, 1), "page 3 has a digest, though the one before it has none"),
+        (altered(2, cursor="c9"), "cursor", (2, 1), "page 2 was not read where the one before it points"),
+        (altered(4, cursor="c9"), "cursor", (3, 2), "was not read where"),
+        (altered(2, last=True), "last", (2, 1), "page 2 says last: true"),
+        (altered(2, last=True, next_cursor=None), "last", (3, 1), "comes after page 2, which says that it is the last"),
+        (altered(5, last=False), "last", (4, 1), "page 4 says last: false"),
+        (altered(2, part=1, parts=1, page=9), "missing", (2, 1), "page 2 is missing: page 9 comes instead"),
+        (progress(2, 3), "progress", (2, 1), "page 2 says 3 followers so far, but 4 are there"),
+        (somebody_twice, "distinct", (2, 1), "page 2 has somebody who came before: its follower 2"),
+        (altered(6, pages=3), "completed", (None, None), "says pages 3, not 4"),
+        (altered(6, followers=8), "completed", (None, None), "says followers 8, not 7"),
+        (altered(6, distinct=6), "completed", (None, None), "says distinct 6, not 7"),
+        (altered(6, digest="0" * 64), "completed", (None, None), "says digest 0000"),
+        (altered(6, digest=None), "no_digest", (4, None), "the event `completed` has no digest"),
+        (lambda story: story.append(story[6]), "order", (None, None), "after the end of generation 1"),
+        (lambda story: story.append(story.pop(5)), "missing", (4, 1), "page 4 is missing"),
+        (lambda story: story.insert(7, story[5]), "order", (4, 1), "comes after the job's terminal event"),
+        (lambda story: story.pop(), "unfinished", (None, None), "has no terminal event: it has 4 whole pages"),
+        (altered(6, generation=2), "order", (None, None), "generation 2, where generation 1 is expected"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    damage: Callable[[Story], Any], kind: str, where: tuple[int | None, int | None], says: str
+) -> None:
+    story = whole()
+
+    damage(story)
+    finding, _ = check(story)
+
+    assert finding is not None
+    assert says in finding.text
+    assert (finding.kind, (finding.page, finding.part)) == (kind, where)
+
+
+def test_nobodys_id_is_in_what_is_said() -> None:
+    pages = chained([page(1, "")])
+    secret = [Follower(user_id="7800378501923859642")] * 2
+    finding, _ = check(chained([replace(pages[0], followers=secret)]))
+
+    assert finding is not None
+    assert "7800378501923859642" not in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [(failed(), "failed after 1 whole pages"), (JobCancelled(**COMMON, finished_at=NOW), "was cancelled")],
+)
+def test_a_job_that_did_not_complete_is_not_whole(end: JobEvent, says: str) -> None:
+    finding, _ = check([started(), *chained([page(1, "a")]), end])
+
+    assert finding is not None
+    assert finding.kind == "unfinished"
+    assert says in finding.text
+
+
+def test_a_retry_after_a_failure_goes_on_and_ends_anew() -> None:
+    pages = chained([page(1, "a"), page(2, "b", last=True)])
+    reopened = started(generation=2, attempt=2)
+
+    finding, _ = check([started(), pages[0], failed(), reopened, pages[1], completed(pages, generation=2)])
+
+    assert finding is None
+
+
+def test_a_seal_without_followers_is_a_link_like_any_other() -> None:
+    seal = replace(page(2, "", part=1, parts=2), next_cursor=None)
+    pages = chained([page(1, "a"), seal, page(2, "b", part=2, parts=2, last=True)])
+
+    finding, _ = check([started(), *pages, completed(pages)])
+
+    assert finding is None
+
+
+@given(st.lists(st.integers(0, 30).map(str) | st.sampled_from(["", "0", "00", "007", "٧", "x", "9" * 19, "9" * 20])))
+def test_a_set_of_ids_tells_new_ones_as_a_set_of_texts_does(texts: list[str]) -> None:
+    ours, known = IdSet(), set[str]()
+
+    for text in texts:
+        assert ours.add(text) == (text not in known)
+        known.add(text)
+
+    assert len(ours) == len(known)
+
+
+def test_a_million_ids_take_less_than_32_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idset, "_BUCKETS", idset._BUCKETS >> 5)
+    count = 1_000_000 >> 5
+    tracemalloc.start()
+    try:
+        ids = IdSet()
+        for number in range(count):
+            ids.add(str(7_800_378_501_923_859_642 + 104_729 * number))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(ids) == count
+    assert peak < 32 * count

@@ -1,0 +1,168 @@
+"""Why a job doesn't move, in a sentence and in numbers: one answer for status, events, command line and page.
+
+Each function returns the description of a wait for somebody who knows since when and until when it lasts. Of a
+provider's failure only its code and HTTP status are told: its own words may hold anything.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from schemas.jobs import JobStatus
+from schemas.wait import Wait
+from schemas.wire import rfc3339
+from worker.core.errors import FetchFailure, RateLimitedError
+from worker.core.gate import Outlook
+from worker.core.ports import QueuedCommand
+
+Describe = Callable[[datetime, datetime | None], Wait]
+"""From since when and until when to the wait."""
+
+
+def in_line(outlook: Outlook) -> Describe:
+    """Describe the wait of a request for its turn at the account's gate."""
+    if outlook.reason == "circuit_open":
+        return lambda since, until: _breaker(outlook, since, until)
+    if outlook.ours:
+        return lambda since, until: _own_limit(outlook, since, until)
+    return lambda since, until: _blocked(since, until, outlook.rate, outlook.ahead)
+
+
+def between_tries(error: FetchFailure, attempt: int) -> Describe:
+    """Describe the wait after `error`, the answer to request number `attempt` for a page, until the next one."""
+    if isinstance(error, RateLimitedError):
+        return lambda since, until: _blocked(since, until, None, None)
+    return lambda since, until: Wait(
+        owner="provider",
+        reason="provider_unavailable",
+        since=since,
+        until=until,
+        text=f"request {attempt} for its next page failed ({_failure(error)}): it is tried again {_at(until)}",
+        code=error.code,
+        http_status=error.http_status,
+        attempt=attempt,
+    )
+
+
+def handed_back(since: datetime) -> Wait:
+    """Describe the wait of a job whose worker stopped, for another one."""
+    text = "its worker stopped and handed it back: another one takes it, where one runs"
+    return Wait(owner="queue", reason="queued", since=since, text=text)
+
+
+def cancelling(since: datetime) -> Wait:
+    """Describe the wait of a job that was asked to end, for its end."""
+    text = (
+        "it was asked to end, and ends when its worker hears of it, or with its next delivery when no worker has it;"
+        " `followers doctor` says whether workers run"
+    )
+    return Wait(owner="cancelled", reason="cancelled", since=since, text=text)
+
+
+def in_queue(command: QueuedCommand) -> Wait:
+    """Describe the wait of a command that is in the work queue, for a worker."""
+    if not command.asking and not command.in_hand:
+        return Wait(
+            owner="no_worker",
+            reason="no_worker",
+            since=command.stored_at,
+            text=f"no worker takes {command.provider} commands: start one by `followers worker`, or see why those that"
+            " run don't by `followers doctor`",
+            ahead=command.ahead,
+            position=None if command.ahead is None else command.ahead + 1,
+            in_hand=0,
+            asking=0,
+        )
+    if command.ahead is None:
+        where = "its command was delivered, and is with a worker or comes again"
+    else:
+        where = f"its command is number {command.ahead + 1:,} in the queue"
+    where += f"; workers have {command.in_hand:,} commands in hand"
+    hint = "a worker asks for the next one" if command.asking else "start more workers or raise worker.max_jobs"
+    return Wait(
+        owner="queue",
+        reason="queued",
+        since=command.stored_at,
+        text=f"{where}: {hint}",
+        ahead=command.ahead,
+        position=None if command.ahead is None else command.ahead + 1,
+        in_hand=command.in_hand,
+        asking=command.asking,
+    )
+
+
+def queued_status(command: QueuedCommand) -> JobStatus:
+    """Return the status of a job that no worker has written yet. For people: nothing else may follow from it."""
+    return JobStatus(
+        job_id=command.job_id,
+        provider=command.provider,
+        account=command.account,
+        oa_id=command.oa_id,
+        state="queued",
+        updated_at=command.stored_at,
+        labels=dict(command.labels),
+        wait=in_queue(command),
+        command_sequence=command.sequence,
+    )
+
+
+def _breaker(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
+    last = outlook.failure
+    text = (
+        f"the provider is away: {outlook.failures:,} requests of this account failed in a row, the last one with"
+        f" {_failure(last)}; {_at(until)} one request finds out whether it is back"
+    )
+    return Wait(
+        owner="breaker",
+        reason="circuit_open",
+        since=since,
+        until=until,
+        text=text,
+        failures=outlook.failures,
+        code=None if last is None else last.code,
+        http_status=None if last is None else last.http_status,
+    )
+
+
+def _own_limit(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
+    limit = "no limit" if outlook.rate is None else f"{outlook.rate:g} requests a second"
+    text = f"{outlook.ahead:,} requests are in line before its own, at the account's limit of {limit} over all workers"
+    if not outlook.shared:
+        text += "; the shared limit can't be reached, so that a fifth of it holds: see `followers doctor`"
+    else:
+        text += ": raise the account's rate_limit if the provider allows more"
+    return Wait(
+        owner="limit",
+        reason="rate_limited",
+        since=since,
+        until=until,
+        text=text,
+        rate=outlook.rate,
+        ahead=outlook.ahead,
+    )
+
+
+def _blocked(since: datetime, until: datetime | None, rate: float | None, ahead: int | None) -> Wait:
+    text = (
+        f"the provider answered that there are too many requests: this account's go on {_at(until)}; lower its"
+        " rate_limit if this comes often"
+    )
+    return Wait(
+        owner="limit",
+        reason="rate_limited",
+        since=since,
+        until=until,
+        text=text,
+        rate=rate,
+        ahead=ahead,
+        blocked_until=until,
+    )
+
+
+def _failure(error: FetchFailure | None) -> str:
+    if error is None:
+        return "no answer"
+    return error.code if error.http_status is None else f"{error.code}, HTTP {error.http_status}"
+
+
+def _at(until: datetime | None) -> str:
+    return "soon" if until is None else f"at {rfc3339(until.replace(microsecond=0))}"
