@@ -449,7 +449,8 @@ class FakeQueue:
 class FakeClient:
     """`ProviderClient` over a list of user ids that may change while it is read.
 
-    `paging="cursor"`: a page starts after the user that its cursor names, so rows don't move. `paging="offset"`: a page starts at a row number, so rows move when the list changes.
+    `paging="cursor"`: a page starts after the user that its cursor names, so rows don't move. `paging="offset"`: a page
+    starts at a row number, so rows move when the list changes.
     """
 
     def __init__(self, users: Iterable[str] | int = (), *, paging: Literal["cursor", "offset"] = "cursor") -> None:
@@ -501,7 +502,8 @@ class FakeClient:
             raise error
         users = self.users if self.cap is None else self.users[: self.cap]
         start = self._start(users, cursor)
-        rows = users[start : start + (command.page_size if self.paging == "cursor" else max(2, command.page_size))]
+        count = command.page_size if self.paging == "cursor" else max(2, command.page_size)
+        rows = users[start : start + count]
         end = start + len(rows)
         more = end < len(users)
         return ProviderPage(

@@ -12,15 +12,14 @@ from schemas.commands import FetchEsmsFollowers
 from schemas.types import Verdict
 from worker.core.commands import Address, Job
 from worker.core.ids import Ids
+from worker.core.joins import ENOUGH
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.progress import Standing, completed
 from worker.core.sweep import Sweep
 from worker.providers.esms import paged
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-JOB = Job(
-    command=FetchEsmsFollowers(oa_id="oa"), address=Address(provider="esms", oa_id="oa", job_id="j"), sequence=1
-)
+JOB = Job(command=FetchEsmsFollowers(oa_id="oa"), address=Address(provider="esms", oa_id="oa", job_id="j"), sequence=1)
 
 
 class LivingList:
@@ -33,6 +32,8 @@ class LivingList:
         self.left: list[int] = []
         self.throughout = set(self.rows)
         self.changes = 0
+        self.near = 0
+        """Where the list was looked at last: half of those who leave stand just before that."""
 
     def change(self) -> None:
         """Let one thing happen, to one person or several."""
@@ -49,13 +50,16 @@ class LivingList:
         else:
             gone = self._leave(many, together=act != "unfollow")
             if act == "leave and follow again":
-                for row in gone:
+                # Many who move together and keep their order can't be told from people who stayed: these don't.
+                for row in gone if many < ENOUGH or self._order == "newest" else reversed(gone):
                     self.left.remove(row)
                     self._enter(row)
 
     def _leave(self, many: int, *, together: bool) -> list[int]:
         many = min(many, len(self.rows))
         start = self._rng.randrange(len(self.rows) - many + 1) if self.rows else 0
+        if self._rng.random() < 0.5:
+            start = min(start, max(0, self.near - self._rng.randrange(1, 4)))
         gone = self.rows[start : start + many] if together else self._rng.sample(self.rows, many)
         self.rows = [row for row in self.rows if row not in gone]
         self.left += gone
@@ -78,7 +82,7 @@ class Story:
     changes: int = 0
     crashes: int = 0
     walks: int = 0
-    """Readings to find the way again."""
+    """How often a stretch was walked again."""
     requests: int = 0
 
     @property
@@ -139,7 +143,15 @@ class Case:
     def _begin(self, standing: Standing) -> Sweep:
         plan = Offsets(count=self.count, last=9950)
         seen = Ids(self.story.published)
-        return self.reader(self._fetch, plan, standing.position(), seen, published=set(), total=standing.total)
+        sweep = self.reader(self._fetch, plan, standing.position(), seen, published=set(), total=standing.total)
+        again = sweep._found_again
+
+        async def counted(ids: list[str], offset: int) -> bool:
+            self.story.walks += 1
+            return await again(ids, offset)
+
+        sweep._found_again = counted  # type: ignore[method-assign]
+        return sweep
 
     def _publish(self, standing: Standing, page: ProviderPage) -> FollowerPage:
         if standing.page == 0:
@@ -162,9 +174,11 @@ class Case:
         for _ in range(self.rng.randrange(1, 6) if self.ahead else 0):
             await asyncio.sleep(0)
         self.story.requests += 1
-        if self.rng.random() < self.restless:
-            self.people.change()
-        offset, rows = int(cursor or 0), self.people.rows
+        offset = self.people.near = int(cursor or 0)
+        if self.rng.random() < self.restless and len(self.people.rows) < 200:
+            for _ in range(self.rng.choice([1, 1, 2, 4])):
+                self.people.change()
+        rows = self.people.rows
         page = paged([str(row) for row in rows[offset : offset + self.count]], self._said(), offset, self.count)
         for _ in range(self.rng.randrange(1, 6) if self.ahead else 0):
             await asyncio.sleep(0)

@@ -19,14 +19,11 @@ ENOUGH = 3
 
 
 def joined(known: Sequence[str], rows: Sequence[str]) -> bool:
-    """Say whether enough of the rows `known` stand in the new reading `rows`, and most of those in the same order.
-
-    Where fewer than ENOUGH are known at all, all of them have to.
-    """
+    """Say whether ENOUGH of the rows `known` stand in the new reading `rows` in the same order, and most of them do."""
     places = {id: place for place, id in enumerate(known)}
     common = [places[id] for id in rows if id in places]
     ordered = _longest_rise(common)
-    return ordered >= min(ENOUGH, len(places)) > 0 and 2 * ordered > len(common)
+    return ordered >= ENOUGH and 2 * ordered > len(common)
 
 
 def _longest_rise(numbers: Sequence[int]) -> int:

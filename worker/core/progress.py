@@ -134,13 +134,8 @@ def _verdict(standing: Standing) -> Verdict:
     if standing.truncated:
         return "truncated"
     first, last = standing.total_first, standing.total
-    moved = (
-        standing.moved
-        or standing.duplicates_dropped
-        or first != last
-        or (last is not None and last != standing.followers)
-    )
-    return "drifted" if moved else "complete"
+    moved = standing.moved or standing.duplicates_dropped or first != last
+    return "drifted" if moved or (last is not None and last != standing.followers) else "complete"
 
 
 def status(

@@ -144,8 +144,8 @@ class Sweep(Ahead):
         if len(ids) > 1 and ids == rows and offset > before and page.total == here.total:
             # The same rows elsewhere: a provider that doesn't look at the row number, and nothing can be proven.
             self._take(page, ids, offset, gap=None)
-        elif joined(self._known, ids) or await self._found_again(ids, offset):
-            if not self._over and joined(self._known, ids):
+        elif self._joins(ids) or await self._found_again(ids, offset):
+            if not self._over and self._joins(ids):
                 self._take(page, ids, offset, gap=self._here.gap)
         else:
             self._take(page, ids, offset, gap=offset)
@@ -165,20 +165,24 @@ class Sweep(Ahead):
                 return False
             page = await self.get(self._cursor(at))
             rows = [follower.user_id for follower in page.followers]
-            if at == 0 or joined(self._known, rows):
+            if at == 0 or self._joins(rows):
                 self._take(page, rows, at, gap=0 if at == 0 else self._here.gap)
                 return True
             behind, beyond = (at, beyond) if self._all_known(rows) else (behind, at)
             step *= 2
         return False
 
+    def _joins(self, ids: list[str]) -> bool:
+        # People who moved to the list's end stand there behind others who were never read.
+        return bool(ids) and ids[0] in self._ids and joined(self._known, ids)
+
     def _all_known(self, ids: list[str]) -> bool:
         return bool(ids) and all(id in self._ids for id in ids)
 
     async def _look_beyond(self, before: Position) -> None:
-        """Where a reading went no further, make sure that nobody comes after it."""
-        here = self._here
-        if self._over or here.span != before.span or here.at != before.at or here.at < 0:
+        """Where a short reading went no further, make sure that nobody comes behind it, whatever the total says."""
+        here, rows = self._here, len(self._last[1])
+        if self._over or here.at < 0 or (here.span, here.at) != (before.span, before.at) or rows >= self._plan.count:
             return
         page = await self.get(self._cursor(min(here.at + 1, self._plan.last)))
         ids = [follower.user_id for follower in page.followers]
@@ -186,7 +190,8 @@ class Sweep(Ahead):
         if not ids or self._walks > WALKS:
             self._here = replace(here, moved=here.moved or bool(ids))
             self._take(page, ids, here.at + 1, gap=here.at + 1 if ids else here.gap)
-            self._over = self._over or not ids
+            if not ids:
+                self._over = True
 
     def _take(self, page: ProviderPage, ids: list[str], offset: int, *, gap: int | None, twice: bool = False) -> None:
         """Take what is new of a reading; `twice`: count what isn't."""
