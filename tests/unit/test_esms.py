@@ -179,6 +179,7 @@ def test_a_message_repeats_no_key() -> None:
         (50, 40, 0, ("50", False)),  # a full page outweighs a total that can't be right
         (30, 20, 0, (None, False)),
         (50, 20_000, 9900, ("9950", False)),
+        (50, 20_000, 9947, ("9950", False)),  # some of the last rows come again
         (50, 20_000, 9950, (None, True)),
         (50, 10_000, 9950, (None, False)),
         (50, None, 9950, (None, True)),

@@ -115,7 +115,10 @@ class Sweep(Ahead):
         if page.total != self._here.total or ids[overlap - len(known) : overlap] != known:
             return False
         if not self._ids.add_new(new):
-            return False
+            if not self._goes_over_known_ground:
+                return False
+            self._take(page, ids, offset, gap=self._here.gap)
+            return True
         self._arrive(page, ids, new, offset, self._here.gap)
         self._pending.put(self._here, self._known, page.followers[overlap:], range(offset + overlap, offset + len(ids)))
         return True
@@ -138,8 +141,8 @@ class Sweep(Ahead):
     async def _walk(self, page: ProviderPage, ids: list[str], offset: int) -> None:
         """Find the way again after a reading that doesn't join calmly."""
         here = self._here
-        twice = max(0, sum(id in self._ids for id in ids) - (here.at + 1 - offset))
-        self._here = replace(here, moved=True, dropped=here.dropped + twice)
+        twice = 0 if self._goes_over_known_ground else sum(id in self._ids for id in ids) - (here.at + 1 - offset)
+        self._here = replace(here, moved=True, dropped=here.dropped + max(0, twice))
         before, rows = self._last
         if len(ids) > 1 and ids == rows and offset > before and page.total == here.total:
             # The same rows elsewhere: a provider that doesn't look at the row number, and nothing can be proven.
@@ -171,6 +174,11 @@ class Sweep(Ahead):
             behind, beyond = (at, beyond) if self._all_known(rows) else (behind, at)
             step *= 2
         return False
+
+    @property
+    def _goes_over_known_ground(self) -> bool:
+        """Rows that come next were read before, from a place further on or in another span."""
+        return self._again or self._here.at < self._highest
 
     def _joins(self, ids: list[str]) -> bool:
         # People who moved to the list's end stand there behind others who were never read.

@@ -192,6 +192,8 @@ def paged(user_ids: list[str], total: int | None, offset: int, page_size: int) -
     ended = not user_ids or (total is not None and (after == total or (after > total and not full)))
     if ended:
         return ProviderPage(followers=followers, next_cursor=None, total=total)
+    if after > LAST_OFFSET and offset < LAST_OFFSET:
+        return ProviderPage(followers=followers, next_cursor=str(LAST_OFFSET), total=total)
     if after > LAST_OFFSET:
         capped = full if total is None else after < total
         return ProviderPage(followers=followers, next_cursor=None, total=total, capped=capped)
