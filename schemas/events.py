@@ -45,6 +45,9 @@ class Progress(Struct, frozen=True, kw_only=True):
     truncated: (
         Annotated[TruncatedReason, Meta(description="Why the list is cut after this page; null when it isn't.")] | None
     ) = None
+    moved: Annotated[bool, Meta(description="Whether the list was seen to move so far.")] = False
+    missed_at_most: Annotated[Count, Meta(description="As `completed` will say it, up to here.")] | None = None
+    window: Annotated[str, Meta(description="As `completed` will say it, up to here.")] | None = None
 
 
 class _Event(Struct, frozen=True, kw_only=True):
@@ -124,6 +127,27 @@ class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):
         Annotated[TruncatedReason, Meta(description="What cut the list; null unless `verdict` is `truncated`.")] | None
     ) = None
     digest: Annotated[Digest, Meta(description="That of the last page: of all user ids, in order.")] | None = None
+    missed_at_most: (
+        Annotated[
+            Count,
+            Meta(
+                description="So many of those who were in the list throughout may be missing: 0 when it is proven that "
+                "nobody is, also where it `drifted`; null when it can't be told, or when the command's ceiling cut it."
+            ),
+        ]
+        | None
+    ) = None
+    window: (
+        Annotated[
+            str,
+            Meta(
+                description="The first day (in Vietnam) on which more people came than the provider gives, so that "
+                "some are missing; null when there is none.",
+                examples=["2026-01-31"],
+            ),
+        ]
+        | None
+    ) = None
 
 
 class JobFailed(_JobEvent, frozen=True, kw_only=True, tag="failed"):

@@ -20,6 +20,7 @@ from worker.core.ports import (
     BoardUnavailableError,
     Entry,
     LogUnavailableError,
+    Offsets,
     PayloadTooLargeError,
     ProviderPage,
     WrongSequenceError,
@@ -448,8 +449,8 @@ class FakeQueue:
 class FakeClient:
     """`ProviderClient` over a list of user ids that may change while it is read.
 
-    `paging="cursor"`: a page starts after the user that its cursor names, so rows don't move (and just one cursor is
-    known ahead). `paging="offset"`: a page starts at a row number, so rows move when the list changes.
+    `paging="cursor"`: a page starts after the user that its cursor names, so rows don't move. `paging="offset"`: a page
+    starts at a row number, so rows move when the list changes.
     """
 
     def __init__(self, users: Iterable[str] | int = (), *, paging: Literal["cursor", "offset"] = "cursor") -> None:
@@ -501,7 +502,8 @@ class FakeClient:
             raise error
         users = self.users if self.cap is None else self.users[: self.cap]
         start = self._start(users, cursor)
-        rows = users[start : start + command.page_size]
+        count = command.page_size if self.paging == "cursor" else max(2, command.page_size)
+        rows = users[start : start + count]
         end = start + len(rows)
         more = end < len(users)
         return ProviderPage(
@@ -511,14 +513,9 @@ class FakeClient:
             capped=not more and len(users) < len(self.users),
         )
 
-    def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
-        """See `ProviderClient.read_ahead`."""
-        if page.next_cursor is None or count < 1:
-            return []
-        if self.paging == "cursor" or page.total is None:
-            return [page.next_cursor]
-        rows = page.total if self.cap is None else min(page.total, self.cap)
-        return [str(row) for row in range(int(page.next_cursor), rows, command.page_size)][:count]
+    def offsets(self, command: FetchFollowers) -> Offsets | None:
+        """See `ProviderClient.offsets`."""
+        return None if self.paging == "cursor" else Offsets(count=max(2, command.page_size), last=1_000_000)
 
     async def close(self) -> None:
         """See `ProviderClient.close`."""

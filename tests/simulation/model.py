@@ -14,6 +14,7 @@ from worker.core.errors import GarbledResponseError, ProviderUnavailableError, R
 from worker.core.ports import (
     Entry,
     LogUnavailableError,
+    Offsets,
     PayloadTooLargeError,
     ProviderPage,
     WrongSequenceError,
@@ -349,13 +350,8 @@ class ModelClient:
             total=len(self._ids) if self._offsets else None,
         )
 
-    def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
-        if page.next_cursor is None:
-            return []
-        if not self._offsets:
-            return [page.next_cursor]
-        first, size = int(page.next_cursor), command.page_size
-        return [str(at) for at in range(first, len(self._ids), size)][:count]
+    def offsets(self, command: FetchFollowers) -> Offsets | None:
+        return Offsets(count=max(2, command.page_size), last=1_000_000) if self._offsets else None
 
     async def close(self) -> None:
         """Nothing to let go."""

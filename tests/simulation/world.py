@@ -271,9 +271,6 @@ class _ByJob(ModelClient):
     async def fetch(self, command, cursor):
         return await self._of(command).fetch(command, cursor)
 
-    def read_ahead(self, command, page, count):
-        return self._of(command).read_ahead(command, page, count)
-
     def _of(self, command) -> ModelClient:
         simulation = self._simulation
         ids = next(job.ids for job in simulation.jobs if job.id == command.id)

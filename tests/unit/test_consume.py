@@ -420,7 +420,7 @@ async def test_rows_that_come_twice_are_published_once_and_called_drift():
     replica = Replica(client, prefetch=1)
 
     async def follow_in_between(cursor: str | None) -> None:
-        if cursor == "5" and "new" not in client.users:
+        if cursor == "4" and "new" not in client.users:
             client.users.insert(0, "new")
 
     client.before_request = follow_in_between
@@ -435,7 +435,7 @@ async def test_rows_that_come_twice_are_published_once_and_called_drift():
 async def test_what_was_published_before_a_crash_is_not_published_again_when_rows_move():
     client = FakeClient(12, paging="offset")
     first = Replica(client, prefetch=1)
-    client.fail_at("5", asyncio.CancelledError())
+    client.fail_at("4", asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
         await first.handle(command())
     client.users.insert(0, "new")

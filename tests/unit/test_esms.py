@@ -1,7 +1,7 @@
 """eSMS's answers become pages or the right error; its dates and offsets are worked out right."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,11 +22,11 @@ from worker.core.errors import (
     UnauthorizedError,
     UnsupportedError,
 )
-from worker.core.ports import ProviderClient, ProviderPage
+from worker.core.ports import ProviderClient
 from worker.providers import open_client
 from worker.providers.esms import paged
 from worker.providers.esms_answers import read_answer
-from worker.providers.esms_filter import days
+from worker.providers.esms_filter import days, written
 from worker.providers.http import Answer
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -179,6 +179,7 @@ def test_a_message_repeats_no_key() -> None:
         (50, 40, 0, ("50", False)),  # a full page outweighs a total that can't be right
         (30, 20, 0, (None, False)),
         (50, 20_000, 9900, ("9950", False)),
+        (50, 20_000, 9947, ("9950", False)),  # some of the last rows come again
         (50, 20_000, 9950, (None, True)),
         (50, 10_000, 9950, (None, False)),
         (50, None, 9950, (None, True)),
@@ -200,27 +201,36 @@ def client(endpoint: Any = "auto") -> ProviderClient:
     return open_client(mine, request_timeout=1, max_response_bytes=1000, now=lambda: NOON)
 
 
+@pytest.mark.parametrize(("page_size", "count"), [(50, 50), (7, 7), (1, 2)])
+def test_a_request_asks_for_a_page_and_two_rows_at_least(page_size: int, count: int) -> None:
+    plan = client().offsets(FetchEsmsFollowers(oa_id="1", page_size=page_size))
+
+    assert plan is not None
+    assert (plan.count, plan.last) == (count, 9950)
+
+
+def test_a_list_can_be_read_by_days_where_query_list_uid_may_be_asked() -> None:
+    january = FetchEsmsFollowers(oa_id="1", filter=EsmsFilter(date_from="2026-01-01", date_to="2026-01-31"))
+    plans = [client("auto").offsets(january), client("QueryListUID").offsets(FetchEsmsFollowers(oa_id="1"))]
+
+    assert [plan.days for plan in plans if plan] == [
+        (date(2026, 1, 1), date(2026, 1, 31)),
+        (date(2012, 1, 1), date(2026, 11, 24)),
+    ]
+    plan = client("GetFollowers").offsets(FetchEsmsFollowers(oa_id="1"))
+    assert plan is not None
+    assert plan.days is None
+
+
+async def test_get_followers_alone_reads_no_days() -> None:
+    with pytest.raises(UnsupportedError, match="by days"):
+        await client("GetFollowers").fetch(FetchEsmsFollowers(oa_id="1"), "2026-01-01/2026-01-31@49")
+
+
 @pytest.mark.parametrize(
-    ("cursor", "total", "count", "expected"),
-    [
-        ("50", 208, 8, ["50", "100", "150", "200"]),
-        ("50", 208, 2, ["50", "100"]),
-        ("50", 200, 8, ["50", "100", "150"]),
-        ("37", 208, 3, ["37", "87", "137"]),
-        ("9900", 20_000, 8, ["9900", "9950"]),
-        ("50", None, 8, ["50"]),
-        ("50", 40, 8, ["50"]),
-        ("50", 208, 0, []),
-        (None, 208, 8, []),
-    ],
+    "cursor",
+    ["abc", "-50", "1.5", "٣", "9" * 30, "2026-01-01@5", "2026-01-01/x@5", "2026-01-01/2026-01-31@"],
 )
-def test_offsets_are_known_ahead(cursor: str | None, total: int | None, count: int, expected: list[str]) -> None:
-    page = ProviderPage(followers=(), next_cursor=cursor, total=total)
-
-    assert client().read_ahead(FetchEsmsFollowers(oa_id="1"), page, count) == expected
-
-
-@pytest.mark.parametrize("cursor", ["", "abc", "-50", "1.5", "٣", "9" * 30])
 async def test_a_cursor_that_is_no_offset_is_refused(cursor: str) -> None:
     with pytest.raises(InternalError):
         await client().fetch(FetchEsmsFollowers(oa_id="1"), cursor)
@@ -256,7 +266,7 @@ def test_an_empty_filter_is_no_filter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "day"),
+    ("given", "day"),
     [
         ("2026-01-31", "31/01/2026"),
         ("31/01/2026", "31/01/2026"),
@@ -268,19 +278,21 @@ def test_an_empty_filter_is_no_filter() -> None:
         ("0999-01-01", "01/01/0999"),
     ],
 )
-def test_a_day_is_vietnams_day(written: str, day: str) -> None:
-    assert days(EsmsFilter(date_from=written, date_to=written), NOON) == (day, day)
+def test_a_day_is_vietnams_day(given: str, day: str) -> None:
+    first, last = days(EsmsFilter(date_from=given, date_to=given), NOON)
+
+    assert written(first) == written(last) == day
 
 
 @pytest.mark.parametrize(
-    "written",
+    "given",
     ["2026-02-30", "31/04/2026", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "9999-12-31T23:59:59Z"],
 )
-def test_a_day_that_does_not_exist_is_refused_before_any_request(written: str) -> None:
+def test_a_day_that_does_not_exist_is_refused_before_any_request(given: str) -> None:
     for name in ("date_from", "date_to"):
         wanted = FetchEsmsFollowers(
             oa_id="1",
-            filter=EsmsFilter(date_from=written) if name == "date_from" else EsmsFilter(date_to=written),
+            filter=EsmsFilter(date_from=given) if name == "date_from" else EsmsFilter(date_to=given),
         )
         with pytest.raises(InvalidCommandError, match=rf"filter\.{name}") as caught:
             client().check(wanted)
@@ -293,5 +305,5 @@ def test_days_in_the_wrong_order_are_refused() -> None:
 
 
 def test_unset_days_reach_from_zalos_first_year_to_tomorrow_in_vietnam() -> None:
-    assert days(None, NOON) == ("01/01/2012", "24/11/2026")
-    assert days(None, NOON + timedelta(hours=5)) == ("01/01/2012", "25/11/2026")
+    assert days(None, NOON) == (date(2012, 1, 1), date(2026, 11, 24))
+    assert days(None, NOON + timedelta(hours=5)) == (date(2012, 1, 1), date(2026, 11, 25))

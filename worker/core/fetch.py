@@ -5,8 +5,7 @@ the tail is still the one that was read: so each page is there exactly once, in 
 """
 
 import asyncio
-import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import msgspec
@@ -26,14 +25,18 @@ from schemas.types import JobState, TruncatedReason, WaitReason
 from worker.core.commands import Job
 from worker.core.errors import FetchFailure
 from worker.core.gate import Gate
+from worker.core.ids import Ids
 from worker.core.joblog import JobLog
-from worker.core.paging import Reader
+from worker.core.paging import Ahead, Reader
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
+from worker.core.sweep import Sweep, Swept
 from worker.core.trace import Span
 from worker.core.waits import Describe, handed_back
 from worker.core.world import CancelledJobError, Signals, World
+
+Read = Callable[[], Awaitable[ProviderPage]]
 
 TELL_WAITS_FROM = 1.0
 """Seconds: shorter waits are not worth an event."""
@@ -200,11 +203,16 @@ class Fetch:
 
     async def _recall(self, tail: FollowerPage | None) -> None:
         if self.standing.done_parts:
-            self._published = await self.log.read_ids(this_page_only=True, between=self.signals.check)
-        if self._client.moves(self.job.command):
-            self.standing.seen = set()
+            async for ids in self.log.read_ids(parts=True, between=self.signals.check):
+                self._published.update(ids)
+        command = self.job.command
+        if self._client.moves(command):
+            self.standing.seen = seen = Ids()
             if tail is not None:
-                self.standing.seen = await self.log.read_ids(this_page_only=False, between=self.signals.check)
+                async for ids in self.log.read_ids(parts=False, between=self.signals.check):
+                    seen.add(ids)
+        else:
+            self.standing.missed_at_most = 0  # each page starts where the one before ended, whatever happens meanwhile
 
     async def _start(self) -> None:
         started = JobStarted(
@@ -218,20 +226,30 @@ class Fetch:
         self.post()
 
     async def _read(self) -> None:
-        reader = Reader(
-            self._requests.fetch, lambda page, count: self._client.read_ahead(self.job.command, page, count)
-        )
+        reader, read = self._reader()
         self.signals.on_cancel = reader.abort
         try:
             while not self.standing.last:
                 self.signals.check()
-                await self._publish(await self._next(reader))
+                await self._publish(await self._next(read))
         finally:
             await reader.close()
 
-    async def _next(self, reader: Reader) -> ProviderPage:
+    def _reader(self) -> tuple[Ahead, Read]:
+        command, standing = self.job.command, self.standing
+        plan = self._client.offsets(command)
+        if plan is None:
+            reader = Reader(self._requests.fetch)
+            return reader, lambda: reader.read(standing.cursor, ahead=self._reads_on())
+        seen = standing.seen if standing.seen is not None else Ids()
+        sweep = Sweep(
+            self._requests.fetch, plan, standing.position(), seen, published=self._published, total=standing.total
+        )
+        return sweep, lambda: sweep.read(command.page_size - len(self._published), self._wanted(), self._ahead())
+
+    async def _next(self, read: Read) -> ProviderPage:
         try:
-            return await reader.read(self.standing.cursor, self._ahead())
+            return await read()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self.signals.cancelled.is_set() and not (task and task.cancelling()):
@@ -249,17 +267,23 @@ class Fetch:
         return failure.generation == self.log.generation and failure.sequence >= self.log.told_for
 
     def _ahead(self) -> int:
-        """Return how many pages after the next one are surely wanted: a ceiling is never read past."""
-        if self.signals.draining.is_set():
-            return 0
+        """Return how many requests to have under way."""
+        return 0 if self.signals.draining.is_set() else self._world.prefetch
+
+    def _reads_on(self) -> bool:
+        """Say whether the page after the next one is surely wanted: a ceiling is never read past."""
+        wanted = self._wanted()
+        return self._ahead() > 0 and (wanted is None or wanted > self.job.command.page_size)
+
+    def _wanted(self) -> int | None:
+        """Return how many followers the ceilings let through from here on, with the next page; None: all."""
         command, standing = self.job.command, self.standing
-        ahead = self._world.prefetch
+        left = []
         if command.max_pages is not None:
-            ahead = min(ahead, command.max_pages - standing.page - 1)
+            left.append((command.max_pages - standing.page) * command.page_size - len(self._published))
         if command.max_followers is not None:
-            left = command.max_followers - standing.followers - command.page_size
-            ahead = min(ahead, math.ceil(left / command.page_size))
-        return max(ahead, 0)
+            left.append(command.max_followers - standing.followers)
+        return max(0, min(left)) if left else None
 
     async def _publish(self, page: ProviderPage) -> None:
         standing = self.standing
@@ -283,7 +307,11 @@ class Fetch:
         if standing.page == 0 and standing.total_first is None:
             standing.total_first = page.total
         standing.total = page.total if page.total is not None else standing.total
-        fresh = standing.unseen(page.followers, self._published)
+        if isinstance(page, Swept):
+            fresh = list(page.followers)
+            standing.arrive(page.position)
+        else:
+            fresh = standing.unseen(page.followers, self._published)
         left = len(fresh) if command.max_followers is None else command.max_followers - standing.followers
         cut = len(fresh) > left
         fresh = fresh[:left]

@@ -52,7 +52,7 @@ class JobLog:
         self._subject = page_subject(*parts)
         self._pages = Chain(world.log, self._subject, sequence, world.token)
         self._events = Chain(world.log, job_subject(*parts), sequence, world.token)
-        self._first_part = 0
+        self._first_part = self._whole = 0
         self.digest: str | None = START
         """That of the newest page; None in a job that a version without digests began."""
         self.generation = 1
@@ -68,6 +68,7 @@ class JobLog:
         page = _page(entry)
         self.digest = page.digest
         self._first_part = int(entry.headers.get(FIRST_PART_HEADER, entry.sequence))
+        self._whole = entry.sequence if page.part == page.parts else self._first_part - 1
         return page
 
     async def last_event(self) -> JobEvent | None:
@@ -84,16 +85,16 @@ class JobLog:
         """Begin another generation of a job that failed, with the next event that is told."""
         self.generation += 1
 
-    async def read_ids(self, *, this_page_only: bool, between: Callable[[], None]) -> set[str]:
-        """Return the user ids that are published: of the page that lacks parts, or of the whole job.
+    async def read_ids(self, *, parts: bool, between: Callable[[], None]) -> AsyncIterator[list[str]]:
+        """Yield the user ids that are published, message by message: of whole pages, or of the `parts` of another one.
 
         Calls `between` after each message, and raises what that raises.
         """
-        ids: set[str] = set()
-        async for entry in self._read(self._first_part if this_page_only else 1, self._pages.sequence):
-            ids.update(follower.user_id for follower in _page(entry).followers)
-            between()
-        return ids
+        first, last = (self._first_part, self._pages.sequence) if parts else (1, self._whole)
+        if last:
+            async for entry in self._read(first, last):
+                yield [follower.user_id for follower in _page(entry).followers]
+                between()
 
     async def tell(self, event: JobEvent, id: str) -> None:
         """Append an event that ends nothing. Raises FencedError when the job is another worker's."""

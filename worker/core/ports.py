@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from schemas.commands import FetchFollowers
@@ -29,6 +29,22 @@ class ProviderPage:
     """Rows don't shift between pages, so the same rows on another page mean that the provider's paging is broken."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offsets:
+    """How to read a list that is asked for by row numbers.
+
+    A cursor is then the number of the first row wanted (None: 0), after `2026-01-01/2026-01-31@` where only people of
+    those days are; `total` counts the same people.
+    """
+
+    count: int
+    """Rows asked for at once, at least 2; the provider may give fewer."""
+    last: int
+    """The highest row number that a request may start at."""
+    days: tuple[date, date] | None = None
+    """The list's first and last day, both included; None where it can't be asked for by days."""
+
+
 class ProviderClient(Protocol):
     """One account at one provider."""
 
@@ -37,21 +53,21 @@ class ProviderClient(Protocol):
         ...
 
     def moves(self, command: FetchFollowers) -> bool:
-        """Say whether rows may shift between pages while the list is read, so that one may come twice."""
+        """Say whether rows may shift between pages while the list is read, so that one may come twice.
+
+        A list that is read by row numbers always does.
+        """
         ...
 
     async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:
-        """Return the page at `cursor` (None: the first). One attempt, no retries.
+        """Return the page at `cursor` (None: the first; see Offsets for lists of that kind). One attempt, no retries.
 
         Raises a RetryableError or a FatalError, and nothing else besides CancelledError. Safe to run many at once.
         """
         ...
 
-    def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
-        """Return up to `count` cursors of the pages after `page`, in order, the first being `page.next_cursor`.
-
-        Empty at the end of the list; just one where the next cursor is known only from the page before.
-        """
+    def offsets(self, command: FetchFollowers) -> Offsets | None:
+        """Return how the list is read by row numbers; None where each page names the next one."""
         ...
 
     async def close(self) -> None:

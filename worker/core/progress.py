@@ -10,6 +10,8 @@ from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, Verdict
 from schemas.wait import Wait
 from worker.core.commands import Job
+from worker.core.ids import Ids
+from worker.core.position import Position
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,8 +36,14 @@ class Standing:
     truncated: TruncatedReason | None = None
     attempt: int = 1
     worker: str = ""
-    seen: set[str] | None = None
+    seen: Ids | None = None
     """User ids published so far, where rows may come twice; else None."""
+    moved: bool = False
+    """The list was seen to move."""
+    missed_at_most: int | None = 0
+    """See `JobCompleted`."""
+    window: str | None = None
+    """See `JobCompleted`."""
 
     def restore(self, tail: FollowerPage) -> None:
         """Stand where `tail`, the newest page event, left off."""
@@ -52,6 +60,7 @@ class Standing:
         self.started_at = progress.started_at
         self.last = tail.last
         self.truncated = progress.truncated
+        self.moved, self.missed_at_most, self.window = progress.moved, progress.missed_at_most, progress.window
 
     def progress(self) -> Progress:
         """Return what travels in a page event."""
@@ -62,14 +71,29 @@ class Standing:
             requests=self.requests,
             started_at=self.started_at,
             truncated=self.truncated,
+            moved=self.moved,
+            missed_at_most=self.missed_at_most,
+            window=self.window,
         )
+
+    def position(self) -> Position:
+        """Return where a list that is read by row numbers goes on. Raises InternalError for a cursor of nobody's."""
+        known = Position(
+            settled=self.missed_at_most, moved=self.moved, dropped=self.duplicates_dropped, day=self.window
+        )
+        return known if self.cursor is None else known.resumed(self.cursor)
+
+    def arrive(self, position: Position) -> None:
+        """Take over what is known at `position`."""
+        self.duplicates_dropped = position.dropped
+        self.moved, self.missed_at_most, self.window = position.moved, position.missed, position.day
 
     def unseen(self, followers: Iterable[Follower], published: set[str]) -> list[Follower]:
         """Return `followers` without those that came before, counting them.
 
         `published` are ids of this very page that its earlier parts hold; leaving those out is no duplicate.
         """
-        known = self.seen if self.seen is not None else set[str]()
+        known = self.seen if self.seen is not None else Ids()
         fresh: list[Follower] = []
         for follower in followers:
             if follower.user_id in published:
@@ -77,7 +101,7 @@ class Standing:
             if follower.user_id in known:
                 self.duplicates_dropped += 1
                 continue
-            known.add(follower.user_id)
+            known.add((follower.user_id,))
             fresh.append(follower)
         return fresh
 
@@ -103,6 +127,8 @@ def completed(job: Job, account: str, standing: Standing, now: datetime, *, dige
         verdict=_verdict(standing),
         reason=standing.truncated,
         digest=digest,
+        missed_at_most=None if standing.truncated in ("max_pages", "max_followers") else standing.missed_at_most,
+        window=standing.window,
     )
 
 
@@ -110,8 +136,8 @@ def _verdict(standing: Standing) -> Verdict:
     if standing.truncated:
         return "truncated"
     first, last = standing.total_first, standing.total
-    moved = standing.duplicates_dropped or first != last or (last is not None and last != standing.followers)
-    return "drifted" if moved else "complete"
+    moved = standing.moved or standing.duplicates_dropped or first != last
+    return "drifted" if moved or (last is not None and last != standing.followers) else "complete"
 
 
 def status(

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
+from typing import NamedTuple
 
 import httpx
 import msgspec
@@ -17,10 +18,10 @@ from worker.core.errors import (
     InvalidCommandError,
     UnsupportedError,
 )
-from worker.core.ports import ProviderPage
+from worker.core.ports import Offsets, ProviderPage
 from worker.providers.credentials import with_current
 from worker.providers.esms_answers import Endpoint, EndpointGoneError, read_answer
-from worker.providers.esms_filter import days
+from worker.providers.esms_filter import days, written
 from worker.providers.http import HttpClient
 
 DEFAULT_BASE_URL = "https://rest.esms.vn"
@@ -29,6 +30,14 @@ LAST_OFFSET = 9950
 
 _PATHS = {"GetFollowers": "ZNS/GetFollowers/", "QueryListUID": "QueryListUID/"}
 _log = get_logger()
+
+
+class _Place(NamedTuple):
+    """What a cursor says."""
+
+    offset: int
+    days: tuple[date, date] | None
+    """First and last day, where the cursor names them; else they are the command's."""
 
 
 class EsmsClient:
@@ -64,40 +73,38 @@ class EsmsClient:
         """Return the page at the offset `cursor`; see ProviderClient.fetch."""
         own = _own(command)
         self.check(own)
-        offset = _offset(cursor)
+        place = _place(cursor)
         secrets = (self._account.api_key, self._account.secret_key)
-        return await with_current(self._account.name, secrets, lambda keys: self._from_either(own, offset, keys))
+        return await with_current(self._account.name, secrets, lambda keys: self._from_either(own, place, keys))
 
-    def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
-        """Return the offsets that follow, a page's size apart, as far as the total and eSMS's ceiling reach.
-
-        Only the next one where the total isn't known. A short page moves the offsets after it: use a page
-        read ahead only if its cursor is the `next_cursor` of the page before it.
-        """
-        if page.next_cursor is None or count <= 0:
-            return []
-        first, size = _offset(page.next_cursor), _own(command).page_size
-        if page.total is None:
-            return [page.next_cursor]
-        end = min(page.total, LAST_OFFSET + 1)
-        return [str(first), *(str(offset) for offset in range(first + size, end, size))][:count]
+    def offsets(self, command: FetchFollowers) -> Offsets:
+        """Return rows and the ceiling, and the command's days where QueryListUID may be asked (PROVIDERS 2.1)."""
+        own = _own(command)
+        by_days = self._account.endpoint != "GetFollowers"
+        return Offsets(count=_count(own), last=LAST_OFFSET, days=days(own.filter, self._now()) if by_days else None)
 
     async def close(self) -> None:
         """Let go of connections."""
         await self._http.close()
 
-    async def _from_either(self, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> ProviderPage:
+    async def _from_either(self, command: FetchEsmsFollowers, place: _Place, keys: Sequence[str]) -> ProviderPage:
         chosen = self._account.endpoint
-        if chosen == "auto" and (self._gone or _given(command)):
+        if place.days and chosen == "GetFollowers":
+            raise UnsupportedError(
+                f"reading by days needs eSMS's QueryListUID, but accounts.{self._account.name}.endpoint is "
+                'GetFollowers: set it to "auto", or start the job anew under another id',
+                requests=0,
+            )
+        if chosen == "auto" and (self._gone or place.days or _given(command)):
             chosen = "QueryListUID"
         if chosen != "auto":
-            return await self._page(chosen, command, offset, keys)
+            return await self._page(chosen, command, place, keys)
         try:
-            return await self._page("GetFollowers", command, offset, keys)
+            return await self._page("GetFollowers", command, place, keys)
         except EndpointGoneError as gone:
             spent, status = gone.requests, gone.http_status
         try:
-            page = await self._page("QueryListUID", command, offset, keys)
+            page = await self._page("QueryListUID", command, place, keys)
         except FetchFailure as error:
             error.requests += spent
             # Only an answer of the API proves that the other endpoint is gone, and not the whole address.
@@ -116,26 +123,27 @@ class EsmsClient:
             )  # fmt: skip
 
     async def _page(
-        self, endpoint: Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]
+        self, endpoint: Endpoint, command: FetchEsmsFollowers, place: _Place, keys: Sequence[str]
     ) -> ProviderPage:
         url = self._urls[endpoint]
         where = f"eSMS {endpoint} at {url.host}"
-        answer = await self._http.post(url, self._body(endpoint, command, offset, keys))
+        answer = await self._http.post(url, self._body(endpoint, command, place, keys))
         user_ids, total = read_answer(answer, endpoint, self._account.name, where, keys)
-        return paged(user_ids, total, offset, command.page_size)
+        return paged(user_ids, total, place.offset, _count(command))
 
-    def _body(self, endpoint: Endpoint, command: FetchEsmsFollowers, offset: int, keys: Sequence[str]) -> bytes:
+    def _body(self, endpoint: Endpoint, command: FetchEsmsFollowers, place: _Place, keys: Sequence[str]) -> bytes:
         # The page size is `Count`, though one table of the docs says Limit (PROVIDERS 2.2).
         body: dict[str, str | int] = {
             "ApiKey": keys[0],
             "SecretKey": keys[1],
             "OAID": command.oa_id,
-            "Offset": offset,
-            "Count": command.page_size,
+            "Offset": place.offset,
+            "Count": _count(command),
         }
         if endpoint == "QueryListUID":
             wanted = command.filter
-            body["FromDate"], body["ToDate"] = days(wanted, self._now())
+            first, last = place.days or days(wanted, self._now())
+            body["FromDate"], body["ToDate"] = written(first), written(last)
             # Without a state it lists all who ever wrote to the OA; the command is for its followers, as
             # GetFollowers gives them, so both endpoints answer the same question.
             body["IsFollower"] = "0" if wanted is not None and wanted.state == "unfollow" else "1"
@@ -150,18 +158,29 @@ def _own(command: FetchFollowers) -> FetchEsmsFollowers:
     return command
 
 
+def _count(command: FetchEsmsFollowers) -> int:
+    return max(2, command.page_size)  # a request's last row has to be another one than its first
+
+
 def _given(command: FetchEsmsFollowers) -> list[str]:
     return list(msgspec.to_builtins(command.filter)) if command.filter is not None else []
 
 
-def _offset(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+def _place(cursor: str | None) -> _Place:
+    span, _, number = (cursor or "0").rpartition("@")
+    try:
+        if not (number.isascii() and number.isdigit() and len(number) <= 9):
+            raise ValueError("no number")
+        if not span:
+            return _Place(int(number), None)
+        first, _, last = span.partition("/")
+        return _Place(int(number), (date.fromisoformat(first), date.fromisoformat(last)))
+    except ValueError as error:
         raise InternalError(
-            "a cursor of eSMS must be an offset in digits; start the job anew under another id", requests=0
-        )
-    return int(cursor)
+            "a cursor of eSMS must be an offset in digits, after days where it has any; start the job anew under "
+            "another id",
+            requests=0,
+        ) from error
 
 
 def paged(user_ids: list[str], total: int | None, offset: int, page_size: int) -> ProviderPage:
@@ -173,6 +192,8 @@ def paged(user_ids: list[str], total: int | None, offset: int, page_size: int) -
     ended = not user_ids or (total is not None and (after == total or (after > total and not full)))
     if ended:
         return ProviderPage(followers=followers, next_cursor=None, total=total)
+    if after > LAST_OFFSET and offset < LAST_OFFSET:
+        return ProviderPage(followers=followers, next_cursor=str(LAST_OFFSET), total=total)
     if after > LAST_OFFSET:
         capped = full if total is None else after < total
         return ProviderPage(followers=followers, next_cursor=None, total=total, capped=capped)

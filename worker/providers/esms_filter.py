@@ -1,6 +1,6 @@
 """The dates that `QueryListUID` wants, from those that a command may name (PROVIDERS 2.1, 5)."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 from schemas.commands import EsmsFilter
 from worker.core.errors import InvalidCommandError
@@ -12,8 +12,8 @@ _FIRST_DAY = datetime(2012, 1, 1, tzinfo=VIETNAM)
 """Zalo's first year: nobody followed an OA before."""
 
 
-def days(wanted: EsmsFilter | None, now: datetime) -> tuple[str, str]:
-    """Return the first and last day as dd/MM/yyyy; unset, they are 01/01/2012 and the day after `now`.
+def days(wanted: EsmsFilter | None, now: datetime) -> tuple[date, date]:
+    """Return the first and last day; unset, they are the first of 2012 and the day after `now`.
 
     Raises InvalidCommandError for a day that doesn't exist, or a first day after the last.
     """
@@ -28,7 +28,12 @@ def days(wanted: EsmsFilter | None, now: datetime) -> tuple[str, str]:
             f"filter.date_from {first.date()} is after date_to {last.date()} (days in Vietnam): correct them",
             requests=0,
         )
-    return f"{first:%d/%m/}{first.year:04}", f"{last:%d/%m/}{last.year:04}"
+    return first.date(), last.date()
+
+
+def written(day: date) -> str:
+    """Return `day` as eSMS wants it, dd/MM/yyyy."""
+    return f"{day:%d/%m/}{day.year:04}"
 
 
 def _day(name: str, value: str) -> datetime:

@@ -10,7 +10,7 @@ import msgspec
 from schemas.commands import FetchEtelecomFollowers, FetchFollowers
 from worker.core.account import EtelecomAccount
 from worker.core.errors import InvalidCommandError, UnauthorizedError
-from worker.core.ports import ProviderPage
+from worker.core.ports import Offsets, ProviderPage
 from worker.providers.credentials import with_current
 from worker.providers.etelecom_errors import failure
 from worker.providers.etelecom_rows import read_page
@@ -49,9 +49,9 @@ class EtelecomClient:
 
         return await with_current(self._account.name, (self._account.api_key,), attempt)
 
-    def read_ahead(self, command: FetchFollowers, page: ProviderPage, count: int) -> list[str]:
-        """Return the next cursor, if any: each is known only from the page before."""
-        return [page.next_cursor] if page.next_cursor is not None and count > 0 else []
+    def offsets(self, command: FetchFollowers) -> Offsets | None:
+        """Return None: each page names the next one."""
+        return None
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -63,6 +63,8 @@ class EsmsConfig(_Config, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """GetFollowers answers 404, as a withdrawn endpoint would (PROVIDERS 2.1)."""
     ceiling: int = 10_000
     """Users beyond this place in a list can't be reached (PROVIDERS 2.2)."""
+    per_day: dict[str, list[int]] = {}
+    """How many of an Official Account's people came on each day from 2023-03-01 on, unfollowed ones included."""
     unknown_oa_code: Literal["799", "204"] = "799"
     code_key: Literal["CodeResult", "CodeResponse"] = "CodeResult"
     user_key: Literal["User_Id", "User_id", "ZaloUid"] = "User_Id"

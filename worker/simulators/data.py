@@ -4,8 +4,11 @@ Index 0 is the oldest follower. Ids and creation times rise with the index, so a
 bisection.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import blake2b
+from itertools import accumulate
 
 from worker.simulators import person
 
@@ -16,6 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VIETNAM = timezone(timedelta(hours=7))
 _SECOND = 1_000_000
 _FIRST_DAY = 1_677_603_600 * _SECOND  # 2023-03-01T00:00:00+07:00
+_DAY = 86_400 * _SECOND
 _TWO_YEARS = 63_072_000
 _BLOCK = 64
 _ID_STEP = 100_000_007
@@ -39,8 +43,12 @@ class People:
         notes_padding: int = 0,
         unknown_state_every: int = 0,
         unfollowed_every: int = 0,
+        per_day: Sequence[int] = (),
     ) -> None:
+        """`per_day`: how many come on each day, from the first one on; who comes later keeps the usual distance."""
         self.oa_id = oa_id
+        self._per_day = per_day
+        self._before = list(accumulate(per_day, initial=0))
         self._key = _hash(f"{seed}/{oa_id}")
         self._spacing = max(30, min(600, _TWO_YEARS // max(count, 1))) * _SECOND
         self._first_id = 1_150_000_000_000_000_000 + self._key % 7000 * 10**15
@@ -74,7 +82,12 @@ class People:
 
     def created(self, index: int) -> int:
         """When the follower was first seen, microseconds since 1970; rises with the index."""
-        moment = _FIRST_DAY + index * self._spacing + self._dice(index, 2) % (self._spacing // 2)
+        if index < self._before[-1]:
+            day = bisect_right(self._before, index) - 1
+            return _FIRST_DAY + day * _DAY + (index - self._before[day]) * _DAY // self._per_day[day]
+        later = index - self._before[-1]
+        start = _FIRST_DAY + len(self._per_day) * _DAY
+        moment = start + later * self._spacing + self._dice(index, 2) % (self._spacing // 2)
         return moment - moment % _SECOND if index % 5 == 1 else moment
 
     def updated(self, index: int) -> int:

@@ -53,7 +53,10 @@ class EsmsSimulator(Server):
         return [{self.config.user_key: user_id} for user_id in self.ids(oa_id, state=state)]
 
     def make_listing(self, oa_id: str, count: int) -> Listing:
-        people = People(self.config.seed, oa_id, count, unfollowed_every=self.config.unfollowed_every)
+        people = People(
+            self.config.seed, oa_id, count,
+            unfollowed_every=self.config.unfollowed_every, per_day=self.config.per_day.get(oa_id, ()),
+        )  # fmt: skip
         return Listing(people, count)
 
     def identify(self, call: Call) -> None:
