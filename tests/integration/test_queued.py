@@ -13,11 +13,14 @@ from nats.js import JetStreamContext
 
 from schemas import JobStarted
 from schemas.subjects import COMMANDS_STREAM, cancel_subject, command_subject, consumer_name, status_subject
+from tests.fakes import make_world
 from tests.integration.control_stage import Stage, stage
 from worker.core.ports import QueuedCommand, QueueUnavailableError
 from worker.embedded import EmbeddedServer
 from worker.jetstream import queue as queues
 from worker.jetstream.queue import JetStreamCommandQueue
+from worker.live import LiveSources
+from worker.page.view import job_row
 from worker.simulators import OA_ID, Fault
 
 
@@ -135,6 +138,20 @@ async def test_a_delivered_command_has_no_place_any_more(place: Stage) -> None:
     assert (following.ahead, following.in_hand) == (0, 1)
     text = (await place.run("status", "taken")).stdout
     assert "its command was delivered, and is with a worker or comes again" in text
+
+
+async def test_the_live_page_shows_a_job_that_no_worker_has_seen(place: Stage) -> None:
+    await publish(place, "first", "queued")
+    world = make_world(queue=JetStreamCommandQueue(place.client, timeout=2))
+    sources = LiveSources(place.client, world, dict, {}, timeout=2)
+
+    status = await sources.status("queued")
+
+    assert status is not None
+    row = job_row(status)
+    assert (row["state"], row["wait"]["owner"], row["wait"]["position"]) == ("queued", "no_worker", 2)
+    assert await sources.status("nobody") is None
+    assert await sources.status("no.id") is None
 
 
 async def test_in_a_long_queue_the_oldest_and_the_newest_are_found_with_their_places(

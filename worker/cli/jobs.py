@@ -21,6 +21,7 @@ JOBS_EXAMPLES = examples(
 STATUS_EXAMPLES = examples(
     ("followers status nightly-2026-11-23", "How one job is doing."),
     ("followers status nightly-2026-11-23 --json | jq .percent", "For programs."),
+    ("followers status JOB --json | jq -r .wait.text", "Why it doesn't move, and what to do."),
 )
 
 
