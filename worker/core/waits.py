@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from schemas.jobs import JobStatus
+from schemas.types import WaitOwner
 from schemas.wait import Wait
 from schemas.wire import rfc3339
 from worker.core.errors import FetchFailure, RateLimitedError
@@ -85,6 +86,27 @@ def in_queue(command: QueuedCommand) -> Wait:
         text=f"{where}: {hint}",
         ahead=command.ahead,
         position=None if command.ahead is None else command.ahead + 1,
+        in_hand=command.in_hand,
+        asking=command.asking,
+    )
+
+
+def silent(known: JobStatus, command: QueuedCommand) -> Wait:
+    """Describe the wait of a job whose worker was last heard of too long ago, for another one."""
+    heard = f"its worker {known.worker or ''} was last heard of {_at(known.updated_at)}".replace("  ", " ")
+    owner: WaitOwner = "queue" if command.asking else "no_worker"
+    if command.asking:
+        text = f"{heard}: another one goes on behind page {known.page:,} as soon as the server gives that one up"
+    else:
+        text = (
+            f"{heard}, and no worker asks for {known.provider} commands: start one by `followers worker`, it goes on"
+            f" behind page {known.page:,}; `followers doctor` says whether some run"
+        )
+    return Wait(
+        owner=owner,
+        reason="queued" if command.asking else "no_worker",
+        since=known.updated_at,
+        text=text,
         in_hand=command.in_hand,
         asking=command.asking,
     )
