@@ -25,6 +25,7 @@ from schemas.subjects import (
 from tests.fakes import make_world
 from tests.integration.control_stage import Stage, stage
 from tests.integration.stage import until
+from worker.cli import watch
 from worker.core.ports import QueuedCommand, QueueUnavailableError
 from worker.embedded import EmbeddedServer
 from worker.jetstream import queue as queues
@@ -70,6 +71,17 @@ async def test_without_a_worker_status_says_so_and_where_the_command_is(place: S
     lines = dict(line.split(maxsplit=1) for line in text.stdout.splitlines())
     assert lines["waits"].startswith("no worker takes etelecom commands: start one by `followers worker`")
     assert lines["since"].endswith("Z")
+
+
+async def test_watching_a_queued_job_begins_with_why_it_does_not_move(place: Stage) -> None:
+    await publish(place, "queued")
+    statuses = watch._statuses(place.client, "queued", None)
+
+    first = await anext(statuses)
+    await statuses.aclose()
+
+    assert (first.state, first.wait and first.wait.owner) == ("queued", "no_worker")
+    assert watch.line(first).endswith("or see why those that run don't by `followers doctor`")
 
 
 async def test_behind_a_busy_worker_the_request_answers_with_the_place_in_the_queue(place: Stage) -> None:

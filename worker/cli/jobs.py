@@ -156,6 +156,20 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
     return found
 
 
+async def queued_job(client: "Client", job: str) -> "JobStatus | None":
+    """Return the status of a job that no worker has seen and whose command is in the queue, else None."""
+    from worker.core.ports import QueueUnavailableError
+    from worker.core.waits import queued_status
+    from worker.jetstream.queue import JetStreamCommandQueue
+
+    try:
+        known = await _status(client, job)
+        command = None if known is not None else await JetStreamCommandQueue(client, timeout=5).find(job)
+    except (QueueUnavailableError, Stop):
+        return None
+    return None if command is None else queued_status(command)
+
+
 async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus":
     """Return the job's status, with why it doesn't move. Raises Stop."""
     from schemas.subjects import is_token
