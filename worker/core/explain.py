@@ -48,7 +48,9 @@ async def _placed(known: JobStatus, queue: CommandQueue | None, now: datetime, s
         command = await queue.find(known.job_id)
     if command is None:
         return known
-    wait = in_queue(command) if known.state == "queued" else silent(known, command)
+    if known.state != "queued":
+        return msgspec.structs.replace(known, wait=silent(known, command))
+    wait = msgspec.structs.replace(in_queue(command), since=known.updated_at)
     return msgspec.structs.replace(known, wait=wait)
 
 

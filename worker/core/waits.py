@@ -78,7 +78,10 @@ def in_queue(command: QueuedCommand) -> Wait:
     else:
         where = f"its command is number {command.ahead + 1:,} in the queue"
     where += f"; workers have {command.in_hand:,} commands in hand"
-    hint = "a worker asks for the next one" if command.asking else "start more workers or raise worker.max_jobs"
+    if command.asking:
+        hint = "a worker asks for the next one"
+    else:
+        hint = "none asks for the next one, so all are busy, or none runs: start more, or raise worker.max_jobs"
     return Wait(
         owner="queue",
         reason="queued",
@@ -146,8 +149,9 @@ def _breaker(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
 
 
 def _own_limit(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
-    limit = "no limit" if outlook.rate is None else f"{outlook.rate:g} requests a second"
-    text = f"{outlook.ahead:,} requests are in line before its own, at the account's limit of {limit} over all workers"
+    text = f"{outlook.ahead:,} requests are in line before its own"
+    if outlook.rate is not None:
+        text += f", at the account's limit of {outlook.rate:g} requests a second over all workers"
     if not outlook.shared:
         text += "; the shared limit can't be reached, so that a fifth of it holds: see `followers doctor`"
     else:
