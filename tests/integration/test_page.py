@@ -116,6 +116,21 @@ async def test_a_provider_that_asks_for_patience_is_seen_at_its_account(
     assert waiting["wait"]["owner"] == told["job"]["wait"]["owner"] == "limit"
 
 
+async def test_a_job_whose_worker_fell_silent_says_so_on_its_own_page(live: Live, http: aiohttp.ClientSession) -> None:
+    heard = datetime.now(UTC) - timedelta(minutes=5)
+    abandoned = JobStatus(
+        job_id="abandoned", provider="esms", account="my-esms", oa_id=OA_ID, state="running", page=7, worker="gone",
+        started_at=heard, updated_at=heard,
+    )  # fmt: skip
+    await live.put(abandoned)
+    await live.client.publish(f"$KV.{JOBS_BUCKET}.cancel.abandoned", b"{}")
+    async with stream(http, "/stream/jobs/abandoned") as events:
+        told = await events.until("job", lambda data: data["job"] and data["job"]["wait"])
+
+    assert told["job"]["wait"]["owner"] == "cancelled"
+    assert told["job"]["page"] == 7
+
+
 async def test_a_jobs_stream_has_its_timeline_and_goes_on_with_it(live: Live, http: aiohttp.ClientSession) -> None:
     await live.publish("big", "etelecom", "my-shop")
     await live.comes_to("big", "running")

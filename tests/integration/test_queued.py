@@ -210,7 +210,6 @@ async def test_the_live_page_shows_a_job_that_no_worker_has_seen(place: Stage) -
     row = job_row(status)
     assert (row["state"], row["wait"]["owner"], row["wait"]["position"]) == ("queued", "no_worker", 2)
     assert await sources.status("nobody") is None
-    assert await sources.status("no.id") is None
 
 
 async def test_in_a_long_queue_the_oldest_and_the_newest_are_found_with_their_places(
