@@ -27,6 +27,7 @@ from schemas.events import (
 )
 from schemas.follower import Follower, SharedInfo
 from schemas.jobs import ControlError, JobStatus
+from schemas.wait import Wait
 from schemas.wire import JSON, MSGPACK, Encoding, UnknownContentTypeError, decode, encode, encoding_of
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Provider",
     "SharedInfo",
     "UnknownContentTypeError",
+    "Wait",
     "decode",
     "encode",
     "encoding_of",

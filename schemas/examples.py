@@ -124,7 +124,8 @@ EXAMPLES: dict[str, list[Any]] = {
                 reason="rate_limited",
                 since=AT,
                 until=AT + timedelta(seconds=30),
-                text="the provider asked for patience: no request of this account starts before 01:30:30 UTC",
+                text="the provider answered that there are too many requests: this account's go on at"
+                " 2026-11-23T01:30:30Z; lower its rate_limit if this comes often",
                 rate=5.0,
                 ahead=2,
                 blocked_until=AT + timedelta(seconds=30),
@@ -196,8 +197,8 @@ EXAMPLES: dict[str, list[Any]] = {
                 reason="circuit_open",
                 since=AT - timedelta(seconds=10),
                 until=AT + timedelta(seconds=30),
-                text="the provider is away: 6 requests failed in a row, the last with HTTP 503; at 01:30:30 UTC one"
-                " request finds out whether it is back",
+                text="the provider is away: 6 requests of this account failed in a row, the last one with"
+                " provider_unavailable, HTTP 503; at 2026-11-23T01:30:30Z one request finds out whether it is back",
                 failures=6,
                 code="provider_unavailable",
                 http_status=503,
@@ -212,8 +213,8 @@ EXAMPLES: dict[str, list[Any]] = {
                 owner="queue",
                 reason="queued",
                 since=AT - timedelta(minutes=2),
-                text="its command is number 4 in the queue: it starts when a worker has room; start more workers or"
-                " raise worker.max_jobs when that takes too long",
+                text="its command is number 4 in the queue; workers have 64 commands in hand: none asks for the next"
+                " one, so all are busy, or none runs: start more, or raise worker.max_jobs",
                 ahead=3,
                 position=4,
                 in_hand=64,

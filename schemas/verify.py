@@ -62,7 +62,7 @@ class Checker:
         self._ids = IdSet()
         self._last: FollowerPage | None = None
         self._end: JobEvent | None = None
-        self._generation = 1
+        self._generation: int | None = None
 
     @property
     def distinct(self) -> int:
@@ -151,7 +151,9 @@ class Checker:
             reopens = isinstance(self._end, JobFailed) and isinstance(event, JobStarted)
             if not reopens:
                 return Finding("order", f"a job event comes after the end of generation {self._generation}", None)
-            self._generation, self._end = self._generation + 1, None
+            self._generation, self._end = self._end.generation + 1, None
+        if self._generation is None:
+            self._generation = event.generation  # the events of those before may have left the stream
         if event.generation != self._generation:
             said = f"generation {event.generation}, where generation {self._generation} is expected"
             return Finding("order", f"a job event is of {said}", None)

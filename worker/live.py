@@ -16,9 +16,9 @@ from schemas.types import Provider
 from schemas.wire import content_type, decode
 from worker.core.consume import OpenAccount
 from worker.core.control import Control
+from worker.core.explain import explained
 from worker.core.letters import Letter
 from worker.core.ports import BoardUnavailableError, LogUnavailableError, QueueUnavailableError
-from worker.core.waits import queued_status
 from worker.core.world import World
 from worker.jetstream.backlog import Backlog, BacklogError
 from worker.jetstream.checkup import lacking
@@ -93,18 +93,23 @@ class LiveSources:
         return number, [_letter(letter) for letter in letters]
 
     async def status(self, job_id: str) -> JobStatus | None:
-        """Read the key; look for the command in the queue when no worker has written it."""
+        """Read the key, and look for the command in the queue when no worker is heard of."""
+        world = self._world
         try:
-            known = await self._world.status.look(job_id)
+            known = await world.status.look(job_id)
         except BoardUnavailableError as error:
             raise SourceUnavailableError("the bucket of job status doesn't answer: try again") from error
-        if known is not None or self._world.queue is None or not is_token(job_id):
-            return known
         try:
-            command = await self._world.queue.find(job_id)
+            return await explained(
+                job_id,
+                known,
+                queue=world.queue,
+                cancellations=world.cancellations,
+                now=world.now(),
+                silent_after=world.ack_wait,
+            )
         except QueueUnavailableError:
             return None  # as for a job that isn't known: the page says what both may mean
-        return None if command is None else queued_status(command)
 
     async def timeline(self, status: JobStatus, after: int) -> AsyncIterator[TimelineEntry]:
         """Read the job's own subject in the event log."""

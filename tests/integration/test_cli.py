@@ -28,8 +28,10 @@ from schemas import (
     encode,
 )
 from schemas.subjects import job_subject, page_subject
+from schemas.wait import Wait
 from schemas.wire import event_headers
 from worker.cli import app
+from worker.cli.watch import line as watched
 from worker.embedded import EmbeddedServer
 from worker.jetstream.topology import TopologyConfig, reconcile
 
@@ -397,6 +399,20 @@ async def test_status_shows_one_job(followers: Run, ready: JetStreamContext) -> 
     assert lines["followers"] == "150 of 600 (25 %)"
     assert (lines["state"], lines["labels"], lines["updated"]) == ("running", "a=b", "2026-11-23 12:00:00Z")
     assert json.loads(document.stdout)["percent"] == 25.0
+
+
+async def test_why_a_job_does_not_move_is_in_its_status_and_in_the_list(
+    followers: Run, ready: JetStreamContext
+) -> None:
+    wait = Wait(owner="provider", reason="provider_unavailable", since=NOW, text="request 2 for its next page failed")
+    await put(ready, "job", state="waiting", reason="provider_unavailable", until=NOW, wait=wait)
+
+    text, listed = await followers("status", "job"), await followers("jobs")
+
+    lines = dict(line.split(maxsplit=1) for line in text.stdout.splitlines())
+    assert (lines["waits"], lines["since"]) == (wait.text, "2026-11-23 12:00:00Z")
+    assert listed.stdout.splitlines()[1].endswith(wait.text)
+    assert watched(JobStatus(**common("job"), state="waiting", updated_at=NOW, wait=wait)).endswith(f", {wait.text}")
 
 
 async def test_a_server_that_is_not_there_ends_in_one_line(followers: Run) -> None:

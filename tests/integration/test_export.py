@@ -21,6 +21,7 @@ from nats.js import JetStreamContext
 from typer.testing import CliRunner, Result
 
 from schemas import Follower, FollowerPage, JobStarted, SharedInfo
+from schemas.digest import START, next_digest
 from schemas.subjects import EVENTS_STREAM
 from tests.integration.test_cli import NOW, OA, common, completed, failed, page, publish
 from worker.cli import app, export_files
@@ -127,6 +128,23 @@ async def test_every_field_arrives_as_it_was_published(
     else:
         assert "03:04:05.678901" in rich["created_at"]
         assert "12:00:00" in rich["fetched_at"]
+
+
+async def test_a_page_that_is_not_as_it_was_published_gives_no_file_unless_that_is_wanted(
+    followers: Run, js: JetStreamContext, tmp_path: Path
+) -> None:
+    first = page("job", 1, 2)
+    digest = next_digest(START, first.followers)
+    first = msgspec.structs.replace(first, count=2, digest=digest)
+    second = msgspec.structs.replace(page("job", 2, 2), count=2, digest=digest)
+    await publish(js, first, second, completed("job", 2))
+
+    whole = await followers("export", "job", str(tmp_path / "list.csv"))
+    partial = await followers("export", "job", str(tmp_path / "partial.csv"), "--partial")
+
+    assert (whole.exit_code, partial.exit_code) == (1, 0)
+    assert "page 2 of job job isn't as it was published" in whole.stderr
+    assert left_in(tmp_path) == ["partial.csv"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -106,7 +106,29 @@ async def test_a_provider_that_asks_for_patience_is_seen_at_its_account(
     busy = next(account for account in data["accounts"] if account["name"] == "busy-esms")
 
     assert busy["blockedUntil"] > datetime.now(UTC).isoformat()
-    assert data["jobs"][0]["reason"] == "rate_limited"
+    job = data["jobs"][0]
+    assert job["reason"] == "rate_limited"
+    assert (job["wait"]["owner"], job["wait"]["until"]) == ("limit", job["until"])
+    assert "the provider answered that there are too many requests" in job["wait"]["text"]
+    async with stream(http, "/stream/jobs/patient") as events:
+        told = await events.until("job", lambda data: any(event["type"] == "waiting" for event in data["events"]))
+    waiting = next(event for event in told["events"] if event["type"] == "waiting")
+    assert waiting["wait"]["owner"] == told["job"]["wait"]["owner"] == "limit"
+
+
+async def test_a_job_whose_worker_fell_silent_says_so_on_its_own_page(live: Live, http: aiohttp.ClientSession) -> None:
+    heard = datetime.now(UTC) - timedelta(minutes=5)
+    abandoned = JobStatus(
+        job_id="abandoned", provider="esms", account="my-esms", oa_id=OA_ID, state="running", page=7, worker="gone",
+        started_at=heard, updated_at=heard,
+    )  # fmt: skip
+    await live.put(abandoned)
+    await live.client.publish(f"$KV.{JOBS_BUCKET}.cancel.abandoned", b"{}")
+    async with stream(http, "/stream/jobs/abandoned") as events:
+        told = await events.until("job", lambda data: data["job"] and data["job"]["wait"])
+
+    assert told["job"]["wait"]["owner"] == "cancelled"
+    assert told["job"]["page"] == 7
 
 
 async def test_a_jobs_stream_has_its_timeline_and_goes_on_with_it(live: Live, http: aiohttp.ClientSession) -> None:

@@ -1,8 +1,10 @@
 """A job that no worker has seen yet: where its command is, and who would have to take it. On a real nats-server."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,25 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from schemas import JobStarted
-from schemas.subjects import COMMANDS_STREAM, cancel_subject, command_subject, consumer_name, status_subject
+from schemas import JobStarted, JobStatus, encode
+from schemas.subjects import (
+    COMMANDS_STREAM,
+    JOBS_BUCKET,
+    cancel_subject,
+    command_subject,
+    consumer_name,
+    status_subject,
+)
+from tests.fakes import make_world
 from tests.integration.control_stage import Stage, stage
+from tests.integration.stage import until
+from worker.cli import watch
 from worker.core.ports import QueuedCommand, QueueUnavailableError
 from worker.embedded import EmbeddedServer
 from worker.jetstream import queue as queues
 from worker.jetstream.queue import JetStreamCommandQueue
+from worker.live import LiveSources
+from worker.page.view import job_row
 from worker.simulators import OA_ID, Fault
 
 
@@ -59,6 +73,17 @@ async def test_without_a_worker_status_says_so_and_where_the_command_is(place: S
     assert lines["since"].endswith("Z")
 
 
+async def test_watching_a_queued_job_begins_with_why_it_does_not_move(place: Stage) -> None:
+    await publish(place, "queued")
+    statuses = watch._statuses(place.client, "queued", None)
+
+    first = await anext(statuses)
+    await statuses.aclose()
+
+    assert (first.state, first.wait and first.wait.owner) == ("queued", "no_worker")
+    assert watch.line(first).endswith("or see why those that run don't by `followers doctor`")
+
+
 async def test_behind_a_busy_worker_the_request_answers_with_the_place_in_the_queue(place: Stage) -> None:
     one_at_a_time(place)
     place.simulator.inject(Fault(kind="hang", seconds=60))
@@ -75,6 +100,43 @@ async def test_behind_a_busy_worker_the_request_answers_with_the_place_in_the_qu
         assert wait["in_hand"] == 1
         assert "its command is number 2 in the queue; workers have 1 commands in hand" in wait["text"]
         assert (running["state"], running["wait"]) == ("running", None)
+
+
+async def test_a_job_whose_worker_died_says_that_nobody_goes_on_with_it(place: Stage) -> None:
+    await publish(place, "abandoned")
+    js = place.client.jetstream()
+    pull = await js.pull_subscribe_bind(consumer_name("etelecom"), COMMANDS_STREAM)
+    await pull.fetch(1)
+    heard = datetime.now(UTC) - timedelta(minutes=5)
+    status = JobStatus(
+        job_id="abandoned", provider="etelecom", account="shop", oa_id=OA_ID, state="running", page=7,
+        worker="worker-0", started_at=heard, updated_at=heard,
+    )  # fmt: skip
+    await (await js.key_value(JOBS_BUCKET)).put("abandoned", encode(status))
+
+    without = json.loads((await place.run("status", "abandoned", "--json")).stdout)
+    async with waiting_pull(place, pull):
+        with_another = json.loads((await place.run("status", "abandoned", "--json")).stdout)
+
+    assert (without["state"], without["page"], without["wait"]["owner"]) == ("running", 7, "no_worker")
+    assert "its worker worker-0 was last heard of at" in without["wait"]["text"]
+    assert "it goes on behind page 7" in without["wait"]["text"]
+    assert (with_another["wait"]["owner"], with_another["wait"]["asking"]) == ("queue", 1)
+
+
+@contextlib.asynccontextmanager
+async def waiting_pull(place: Stage, pull: Any) -> AsyncIterator[None]:
+    """A worker that asks for a command and gets none."""
+    asking = asyncio.create_task(pull.fetch(1, timeout=20))
+    js = place.client.jetstream()
+
+    async def seen() -> bool:
+        return bool((await js.consumer_info(COMMANDS_STREAM, consumer_name("etelecom"))).num_waiting)
+
+    await until(seen, 10)
+    yield
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
 
 
 async def test_what_is_asked_to_end_and_has_not_ended_says_so(place: Stage) -> None:
@@ -135,6 +197,19 @@ async def test_a_delivered_command_has_no_place_any_more(place: Stage) -> None:
     assert (following.ahead, following.in_hand) == (0, 1)
     text = (await place.run("status", "taken")).stdout
     assert "its command was delivered, and is with a worker or comes again" in text
+
+
+async def test_the_live_page_shows_a_job_that_no_worker_has_seen(place: Stage) -> None:
+    await publish(place, "first", "queued")
+    world = make_world(queue=JetStreamCommandQueue(place.client, timeout=2))
+    sources = LiveSources(place.client, world, dict, {}, timeout=2)
+
+    status = await sources.status("queued")
+
+    assert status is not None
+    row = job_row(status)
+    assert (row["state"], row["wait"]["owner"], row["wait"]["position"]) == ("queued", "no_worker", 2)
+    assert await sources.status("nobody") is None
 
 
 async def test_in_a_long_queue_the_oldest_and_the_newest_are_found_with_their_places(

@@ -52,6 +52,7 @@ from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
+from worker.jetstream.queue import JetStreamCommandQueue
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyConfig, missing, reconcile
 from worker.jetstream.watch import JobsWatch
@@ -584,6 +585,20 @@ async def test_the_workers_user_is_enough_for_all_of_a_workers_life(
         assert decode((await bucket.get(f"job-{provider}")).value or b"", JobStatus).state == "completed"
     assert (await admin.jetstream().stream_info(DEAD_STREAM)).state.messages == 1
     assert [line for line in logs.splitlines() if "permission" in line or "nats.error" in line] == []
+
+
+@pytest.mark.usefixtures("clean")
+async def test_a_worker_finds_a_queued_command_with_the_rights_that_it_has(enter: Enter) -> None:
+    admin, worker = (await enter("admin")).client, await enter("worker")
+    command = encode({"provider": "esms", "oa_id": OA_ID, "id": "queued"})
+    await admin.jetstream().publish(command_subject("esms"), command)
+
+    found = await JetStreamCommandQueue(worker.client, timeout=2).find("queued")
+    await hear_all(worker)
+
+    assert found is not None
+    assert (found.job_id, found.ahead) == ("queued", 0)
+    assert worker.refused == []
 
 
 @pytest.fixture

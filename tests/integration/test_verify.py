@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 from msgspec.structs import replace
 from nats.aio.client import Client
@@ -14,20 +15,21 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 from typer.testing import CliRunner, Result
 
-from schemas import Follower, FollowerPage, JobEvent, decode, encode
+from schemas import Follower, FollowerPage, JobEvent, JobStarted, decode, encode
 from schemas.consume import AlteredError, Pages
 from schemas.digest import START, next_digest
 from schemas.events import TERMINAL
 from schemas.order import Place
 from schemas.subjects import EVENTS_STREAM, page_subject
 from schemas.wire import content_type
+from tests.integration import stage as stages
 from tests.integration.control_stage import Stage, stage
 from tests.integration.test_cli import completed, failed, page, publish
 from worker.cli import app
 from worker.embedded import EmbeddedServer
 from worker.jetstream.reader import EventReader
 from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID
+from worker.simulators import OA_ID, Fault
 
 Run = Callable[..., Awaitable[Result]]
 Copy = list[tuple[str, bytes, dict[str, str]]]
@@ -151,6 +153,45 @@ async def test_a_real_workers_list_is_verified_in_every_encoding(place: Stage, m
         if isinstance(event := decoded(message), FollowerPage):
             digest = next_digest(digest, event.followers)
     assert digest == document["digest"]
+
+
+async def test_the_chain_spans_a_takeover_and_a_retry(place: Stage) -> None:
+    section = place.settings.worker.model_copy(update={"drain_timeout": 0.2})
+    place.settings = place.settings.model_copy(update={"worker": section})
+    place.simulator.inject(Fault(kind="hang", seconds=60, skip=2))
+    async with place.worker():
+        await place.publish("job-1", page_size=50)
+        while len(place.simulator.requests) < 3:
+            await asyncio.sleep(0.02)
+    place.simulator.faults.clear()
+    place.simulator.inject(Fault(kind="status", status=403, skip=1))
+    async with place.worker():
+        await events(place.client, "job-1")
+        assert (await place.run("verify", "job-1")).exit_code == 1
+        assert (await place.run("dead", "retry", "--job", "job-1")).exit_code == 0
+        await place.story("job-1", ends=2)
+
+    result = await place.run("verify", "job-1", "--json")
+
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["pages"], document["followers"]) == (0, 6, 230)
+    attempts = [event.attempt for event in await place.story("job-1", ends=2) if isinstance(event, JobStarted)]
+    assert attempts == [1, 2, 3]
+
+
+async def test_the_chain_has_a_link_for_each_part(tmp_path: Path) -> None:
+    async with stages.server("max_payload: 16384") as server:
+        client = await nats.connect(server.url)
+        async with stage(client, server.url, tmp_path, followers=120) as place:
+            await done(place)
+            result = await place.run("verify", "job-1", "--json")
+            pages = [event for event in await place.story("job-1") if isinstance(event, FollowerPage)]
+        await client.close()
+
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["pages"], document["followers"]) == (0, 4, 120)
+    assert max(page.parts for page in pages) > 1
+    assert document["digest"] == pages[-1].digest
 
 
 @pytest.mark.parametrize(

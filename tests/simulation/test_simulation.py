@@ -5,9 +5,12 @@ import logging
 import pytest
 import structlog
 
+from schemas import FollowerPage
+from schemas.digest import START
 from tests.simulation.world import Breakage, Ledger, Simulation
 from worker.core.chain import FencedError
 from worker.core.consume import CommandHandler
+from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
 
 SEEDS = 300
@@ -54,6 +57,19 @@ def test_acknowledging_before_the_work_is_caught():
         await handler.handle(delivery)
 
     assert _caught(Breakage(handle=ack_first), 20)
+
+
+def test_a_successor_that_begins_the_digest_anew_is_caught(monkeypatch: pytest.MonkeyPatch):
+    original = JobLog.last_page
+
+    async def forgetful(log: JobLog) -> FollowerPage | None:
+        page = await original(log)
+        log.digest = START
+        return page
+
+    monkeypatch.setattr(JobLog, "last_page", forgetful)
+
+    assert _caught(Breakage(), 60)
 
 
 def test_settling_a_delivery_that_is_another_workers_is_caught():

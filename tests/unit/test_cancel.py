@@ -305,3 +305,18 @@ async def test_an_event_that_is_under_way_is_waited_for_and_not_taken_for_anothe
 
     assert kinds(replica.events) == ["started", "waiting", "cancelled"]
     assert delivery.acks == 1
+
+
+async def test_until_a_cancelled_job_has_ended_its_status_says_that_it_was_asked_to():
+    replica = Replica()
+    task = await begin(replica, command())
+    fetch = replica.handler.running["j1"]
+
+    fetch.signals.cancelled.set()
+    fetch.post()
+
+    told = replica.board.posted[-1]
+    assert (told.state, told.wait and told.wait.owner) == ("running", "cancelled")
+    replica.client.gate.set()
+    await task
+    assert (replica.board.settled[-1].state, replica.board.settled[-1].wait) == ("cancelled", None)

@@ -218,6 +218,14 @@ def test_a_retry_after_a_failure_goes_on_and_ends_anew() -> None:
     assert finding is None
 
 
+def test_events_of_an_earlier_generation_may_have_left_the_stream() -> None:
+    pages = chained([page(1, "a", last=True)])
+
+    finding, _ = check([started(generation=2, attempt=2), *pages, completed(pages, generation=2)])
+
+    assert finding is None
+
+
 def test_a_seal_without_followers_is_a_link_like_any_other() -> None:
     seal = replace(page(2, "", part=1, parts=2), next_cursor=None)
     pages = chained([page(1, "a"), seal, page(2, "b", part=2, parts=2, last=True)])

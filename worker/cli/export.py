@@ -171,7 +171,7 @@ async def _pages(client: "Client", job: "JobSubject", *, partial: bool) -> "Asyn
     from nats.js.errors import NotFoundError
 
     from schemas.events import FollowerPage
-    from schemas.order import GapError, Order
+    from schemas.order import AlteredError, GapError, Order
     from schemas.subjects import EVENTS_STREAM, page_subject
     from worker.cli.follow import decode_event
     from worker.jetstream.reader import EventReader
@@ -196,6 +196,13 @@ async def _pages(client: "Client", job: "JobSubject", *, partial: bool) -> "Asyn
             except GapError as gap:
                 if not partial:
                     raise _left(job) from gap
+            try:
+                order.check(subject, page)
+            except AlteredError as altered:
+                if not partial:
+                    raise Stop(
+                        f"page {page.page} of job {job.job_id} isn't as it was published: {altered}"
+                    ) from altered
             order.took(subject, page)
             yield page
 

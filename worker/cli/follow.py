@@ -91,7 +91,8 @@ def show(event: FollowerPage | JobEvent | None, view: View) -> None:
     elif isinstance(event, JobStarted) and event.attempt > 1:
         view.say(f"another worker goes on at page {event.resumed_at_page} (attempt {event.attempt})")
     elif isinstance(event, JobWaiting):
-        view.say(f"waiting until {event.until:%H:%M:%S} UTC: {event.reason.replace('_', ' ')}")
+        why = event.wait.text if event.wait else event.reason.replace("_", " ")
+        view.say(f"waiting until {event.until:%H:%M:%S} UTC: {why}")
 
 
 def report_end(event: Terminal, *, json: bool) -> int:

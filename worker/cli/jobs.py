@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table, write_line
+from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table
 from worker.cli.session import connected, jobs_bucket, load_settings
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ JOBS_EXAMPLES = examples(
 STATUS_EXAMPLES = examples(
     ("followers status nightly-2026-11-23", "How one job is doing."),
     ("followers status nightly-2026-11-23 --json | jq .percent", "For programs."),
+    ("followers status JOB --json | jq -r .wait.text", "Why it doesn't move, and what to do."),
 )
 
 
@@ -72,14 +73,11 @@ def status(
     async def work() -> int:
         settings = load_settings(context, config)
         async with connected(settings) as client:
-            value = await _entry(client, job)
+            found = await _explained(client, job, settings.worker.ack_wait)
         if json:
-            write_line(value)
+            emit(found)
             return OK
-        from schemas.jobs import JobStatus
-        from schemas.wire import decode
-
-        for name, text in _lines(decode(value, JobStatus)):
+        for name, text in _lines(found):
             print(f"{name:12} {text}")
         return OK
 
@@ -158,36 +156,61 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
     return found
 
 
-async def _entry(client: "Client", job: str) -> bytes:
-    from nats.js.errors import KeyNotFoundError
-
-    from schemas.subjects import is_token
-
-    if not is_token(job):
-        raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
-    try:
-        entry = await (await jobs_bucket(client)).get(job)
-    except KeyNotFoundError:
-        return await _queued(client, job)
-    return entry.value or b""
-
-
-async def _queued(client: "Client", job: str) -> bytes:
-    """Return the status of a job that no worker has written yet. Raises Stop when it isn't in the queue either."""
-    from schemas.wire import encode
+async def queued_job(client: "Client", job: str) -> "JobStatus | None":
+    """Return the status of a job that no worker has seen and whose command is in the queue, else None."""
     from worker.core.ports import QueueUnavailableError
     from worker.core.waits import queued_status
     from worker.jetstream.queue import JetStreamCommandQueue
 
     try:
-        command = await JetStreamCommandQueue(client, timeout=5).find(job)
-    except QueueUnavailableError as error:
-        raise Stop(
-            f"job {job} isn't known: no worker has seen it yet; its command may be queued, but {error}"
-        ) from error
-    if command is None:
-        raise Stop(
-            f"job {job} isn't known: no worker has seen it yet, or it is older than the bucket keeps;"
-            " its command is not in the queue"
+        known = await _status(client, job)
+        command = None if known is not None else await JetStreamCommandQueue(client, timeout=5).find(job)
+    except (QueueUnavailableError, Stop):
+        return None
+    return None if command is None else queued_status(command)
+
+
+async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus":
+    """Return the job's status, with why it doesn't move. Raises Stop."""
+    from schemas.subjects import is_token
+    from worker.core.explain import explained
+    from worker.core.ports import QueueUnavailableError
+    from worker.jetstream.cancellations import JetStreamCancellations
+    from worker.jetstream.queue import JetStreamCommandQueue
+
+    if not is_token(job):
+        raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
+    unknown = f"job {job} isn't known: no worker has seen it yet"
+    try:
+        found = await explained(
+            job,
+            await _status(client, job),
+            queue=JetStreamCommandQueue(client, timeout=5),
+            cancellations=JetStreamCancellations(client, timeout=5),
+            now=datetime.now(UTC),
+            silent_after=ack_wait,
         )
-    return encode(queued_status(command))
+    except QueueUnavailableError as error:
+        raise Stop(f"{unknown}; its command may be queued, but {error}") from error
+    if found is None:
+        raise Stop(f"{unknown}, or it is older than the bucket keeps; its command is not in the queue")
+    return found
+
+
+async def _status(client: "Client", job: str) -> "JobStatus | None":
+    """Return what the bucket has. Raises Stop when that can't be read."""
+    from nats.js.errors import KeyNotFoundError
+
+    from schemas.jobs import JobStatus
+    from schemas.wire import decode
+
+    try:
+        entry = await (await jobs_bucket(client)).get(job)
+    except KeyNotFoundError:
+        return None
+    try:
+        return decode(entry.value or b"", JobStatus)
+    except ValueError as error:
+        raise Stop(
+            f"the status of job {job} can't be read: {error}; is this `followers` older than the worker?"
+        ) from error

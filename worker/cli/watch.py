@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, examples, perform, write_line
+from worker.cli.jobs import queued_job
 from worker.cli.session import connected, jobs_bucket, load_settings
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncG
     from worker.jetstream.reader import EventReader
 
     # Not nats-py's watch: after a restart of the server that one is deaf for a quarter of a minute.
+    if key != "*" and (queued := await queued_job(client, key)) is not None:
+        yield queued
     async with EventReader(client, f"$KV.{JOBS_BUCKET}.{key}", stream=f"KV_{JOBS_BUCKET}") as reader:
         while True:
             message = await reader.next(60)

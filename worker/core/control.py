@@ -1,8 +1,6 @@
 """Answers to requests about a job: cancel it, say how it is doing."""
 
 import asyncio
-import contextlib
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -10,8 +8,9 @@ from schemas.events import FetchError
 from schemas.jobs import ControlError, JobStatus
 from schemas.subjects import is_token
 from schemas.types import ErrorCode
+from worker.core.explain import OVER, explained
 from worker.core.ports import BoardUnavailableError, QueueUnavailableError
-from worker.core.waits import cancelling, in_queue, queued_status
+from worker.core.waits import cancelling
 from worker.core.world import World
 
 ENDS_WITHIN = 2.0
@@ -56,40 +55,19 @@ class Control:
             return _no_id(job_id)
         try:
             known = await self._world.status.look(job_id)
-            if known is not None and _is_over(known):
-                return known
-            known = await self._place(job_id, known)
+            known = await explained(
+                job_id,
+                known,
+                queue=self._world.queue,
+                cancellations=self._world.cancellations,
+                now=self._world.now(),
+                silent_after=self._world.ack_wait,
+            )
         except BoardUnavailableError:
             return _unavailable(job_id)
         except QueueUnavailableError:
-            meaning = "its command may be queued, but the queue can't be searched now: ask again"
-            return _unknown(job_id, meaning)
-        if known is None:
-            return _unknown(job_id, "its command is not in the queue: it was never published, or is too long ago")
-        since = await self._cancelled_since(job_id, known)
-        return known if since is None else msgspec.structs.replace(known, wait=cancelling(since))
-
-    async def _place(self, job_id: str, known: JobStatus | None) -> JobStatus | None:
-        """Return the status with the command's place in the queue, where no worker has it."""
-        queue = self._world.queue
-        if queue is None or (known is not None and known.state != "queued"):
-            return known
-        if known is None:
-            command = await queue.find(job_id)
-            return None if command is None else queued_status(command)
-        with contextlib.suppress(QueueUnavailableError):
-            command = await queue.find(job_id)
-            if command is not None:
-                return msgspec.structs.replace(known, wait=in_queue(command))
-        return known
-
-    async def _cancelled_since(self, job_id: str, known: JobStatus) -> datetime | None:
-        """Return when the end of a job that goes on was asked for. A mark from before a retry is not meant."""
-        requested_us = await self._world.cancellations.requested_us(job_id)
-        if requested_us is None:
-            return None
-        since = datetime.fromtimestamp(requested_us / 1_000_000, UTC)
-        return since if known.started_at is None or since >= known.started_at else None
+            return _unknown(job_id, "its command may be queued, but the queue can't be searched now: ask again")
+        return known or _unknown(job_id, "its command isn't in the queue: it was never published, or is too long ago")
 
     async def _await_end(self, job_id: str, known: JobStatus | None) -> JobStatus | None:
         waited = 0.0
@@ -101,7 +79,7 @@ class Control:
 
 
 def _is_over(status: JobStatus | None) -> bool:
-    return status is not None and status.state in ("completed", "failed", "cancelled")
+    return status is not None and status.state in OVER
 
 
 def _no_id(job_id: str) -> ControlError:

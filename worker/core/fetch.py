@@ -33,7 +33,7 @@ from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
 from worker.core.sweep import Sweep, Swept
 from worker.core.trace import Span
-from worker.core.waits import Describe, handed_back
+from worker.core.waits import Describe, cancelling, handed_back
 from worker.core.world import CancelledJobError, Signals, World
 
 Read = Callable[[], Awaitable[ProviderPage]]
@@ -78,6 +78,7 @@ class Fetch:
         """Since when it stands still."""
         self._describe: Describe | None = None
         """Why, in detail."""
+        self._cancelled_at: datetime | None = None
         self._told: datetime | None = None
         """Until when the job waits by its last event of that."""
 
@@ -195,7 +196,10 @@ class Fetch:
 
     def _status(self, state: JobState, reason: str | None, until: datetime | None) -> JobStatus:
         now, wait = self._world.now(), None
-        if state == "waiting" and self._describe is not None:
+        if state in ("running", "waiting") and self.signals.cancelled.is_set():
+            self._cancelled_at = self._cancelled_at or now
+            wait = cancelling(self._cancelled_at)
+        elif state == "waiting" and self._describe is not None:
             wait = self._describe(self._since or now, until)
         elif state == "queued":
             wait = handed_back(now)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from schemas.jobs import JobStatus
+from schemas.types import WaitOwner
 from schemas.wait import Wait
 from schemas.wire import rfc3339
 from worker.core.errors import FetchFailure, RateLimitedError
@@ -77,7 +78,10 @@ def in_queue(command: QueuedCommand) -> Wait:
     else:
         where = f"its command is number {command.ahead + 1:,} in the queue"
     where += f"; workers have {command.in_hand:,} commands in hand"
-    hint = "a worker asks for the next one" if command.asking else "start more workers or raise worker.max_jobs"
+    if command.asking:
+        hint = "a worker asks for the next one"
+    else:
+        hint = "none asks for the next one, so all are busy, or none runs: start more, or raise worker.max_jobs"
     return Wait(
         owner="queue",
         reason="queued",
@@ -85,6 +89,27 @@ def in_queue(command: QueuedCommand) -> Wait:
         text=f"{where}: {hint}",
         ahead=command.ahead,
         position=None if command.ahead is None else command.ahead + 1,
+        in_hand=command.in_hand,
+        asking=command.asking,
+    )
+
+
+def silent(known: JobStatus, command: QueuedCommand) -> Wait:
+    """Describe the wait of a job whose worker was last heard of too long ago, for another one."""
+    heard = f"its worker {known.worker or ''} was last heard of {_at(known.updated_at)}".replace("  ", " ")
+    owner: WaitOwner = "queue" if command.asking else "no_worker"
+    if command.asking:
+        text = f"{heard}: another one goes on behind page {known.page:,} as soon as the server gives that one up"
+    else:
+        text = (
+            f"{heard}, and no worker asks for {known.provider} commands: start one by `followers worker`, it goes on"
+            f" behind page {known.page:,}; `followers doctor` says whether some run"
+        )
+    return Wait(
+        owner=owner,
+        reason="queued" if command.asking else "no_worker",
+        since=known.updated_at,
+        text=text,
         in_hand=command.in_hand,
         asking=command.asking,
     )
@@ -124,8 +149,9 @@ def _breaker(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
 
 
 def _own_limit(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
-    limit = "no limit" if outlook.rate is None else f"{outlook.rate:g} requests a second"
-    text = f"{outlook.ahead:,} requests are in line before its own, at the account's limit of {limit} over all workers"
+    text = f"{outlook.ahead:,} requests are in line before its own"
+    if outlook.rate is not None:
+        text += f", at the account's limit of {outlook.rate:g} requests a second over all workers"
     if not outlook.shared:
         text += "; the shared limit can't be reached, so that a fifth of it holds: see `followers doctor`"
     else:

@@ -127,7 +127,10 @@ class Sources(Protocol):
         ...
 
     async def status(self, job_id: str) -> JobStatus | None:
-        """Return a job's status, None when it isn't known. Raises SourceUnavailableError."""
+        """Return a job's status, with why it doesn't move where that can be known; None when the job isn't known.
+
+        Raises SourceUnavailableError.
+        """
         ...
 
     def timeline(self, status: JobStatus, after: int) -> AsyncIterator[TimelineEntry]:

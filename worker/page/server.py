@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +22,8 @@ from worker.page.reference import asyncapi_html, asyncapi_json
 
 HEARTBEAT = 10.0
 """Seconds after which a comment is sent when there is nothing else: proxies close what is silent."""
+SILENT_AFTER = timedelta(seconds=15)
+OVER = ("completed", "failed", "cancelled")
 TIMELINE = 200
 """Job events that a page shows at most; a job that waits often has more."""
 ASSETS = {
@@ -110,7 +112,9 @@ class Page:
             shown, events, after, more = None, list[dict[str, Any]](), 0, False
             while True:
                 with contextlib.suppress(SourceUnavailableError):
-                    status = hub.job(job_id) or await sources.status(job_id)
+                    status = hub.job(job_id)
+                    if status is None or _is_silent(status):
+                        status = await sources.status(job_id) or status
                     if status is not None and status != shown:
                         async for entry in sources.timeline(status, after):
                             more = len(events) >= TIMELINE
@@ -212,6 +216,11 @@ class Page:
         sequence = await steering.retry(int(number))
         _log.info("page.retried", letter=int(number), sequence=sequence)
         return web.json_response({"sequence": sequence}, headers=guard.HEADERS)
+
+
+def _is_silent(status: JobStatus) -> bool:
+    """Say whether a worker should have been heard of: then more may be known than its status says."""
+    return status.state not in OVER and datetime.now(UTC) - status.updated_at > SILENT_AFTER
 
 
 def _answer(answer: JobStatus | ControlError) -> web.Response:

@@ -73,10 +73,11 @@ function counted(job) {
 
 function note(job) {
   if (job.error) return [el("b", {}, job.error.code), ` ${job.error.message}`];
-  if (job.wait) return [job.wait.text];
   if (job.state === "waiting") {
-    return [words(job.reason), job.until ? [", goes on ", when(job.until, "in")] : ""].flat();
+    const until = job.until ? [", goes on ", when(job.until, "in")] : [];
+    return [words(job.reason), ...until, job.wait ? `: ${job.wait.text}` : ""];
   }
+  if (job.wait) return [job.wait.text];
   if (job.state === "running") {
     const parts = [];
     if (job.rate) parts.push(`${number(job.rate)} followers/s`);

@@ -1,0 +1,115 @@
+"""What somebody is told who asks about a job, beside what its worker wrote."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schemas import JobStatus
+from tests.fakes import FakeCancellations
+from worker.core.explain import explained
+from worker.core.ports import QueuedCommand, QueueUnavailableError
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+STORED = NOW - timedelta(minutes=10)
+
+
+class Queue:
+    """`CommandQueue` with one answer."""
+
+    def __init__(self, answer: QueuedCommand | QueueUnavailableError | None = None) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    async def find(self, job_id: str) -> QueuedCommand | None:
+        self.asked += 1
+        if isinstance(self.answer, QueueUnavailableError):
+            raise self.answer
+        return self.answer
+
+
+def queued(**changes: Any) -> QueuedCommand:
+    fields: dict[str, Any] = {
+        "job_id": "j", "provider": "esms", "account": "main", "oa_id": "1", "labels": {"a": "b"}, "sequence": 9,
+        "stored_at": STORED, "ahead": 3, "in_hand": 64, "asking": 0,
+    } | changes  # fmt: skip
+    return QueuedCommand(**fields)
+
+
+def status(state: Any, age: float = 1, **fields: Any) -> JobStatus:
+    common: dict[str, Any] = {"provider": "esms", "account": "main", "oa_id": "1", "worker": "w1", "page": 7}
+    heard = NOW - timedelta(seconds=age)
+    return JobStatus(job_id="j", state=state, updated_at=heard, started_at=STORED, **common, **fields)
+
+
+async def explain(known: JobStatus | None, queue: Queue, marks: FakeCancellations | None = None) -> JobStatus | None:
+    return await explained(
+        "j", known, queue=queue, cancellations=marks or FakeCancellations(), now=NOW, silent_after=30
+    )
+
+
+@pytest.mark.parametrize("known", [status("running"), status("waiting"), status("failed", age=9_999)])
+async def test_a_job_that_moves_or_is_over_is_not_looked_for(known: JobStatus) -> None:
+    queue = Queue(queued())
+
+    assert await explain(known, queue) == known
+    assert queue.asked == 0
+
+
+async def test_a_job_that_is_nowhere_is_not_known() -> None:
+    assert await explain(None, Queue()) is None
+
+
+async def test_a_job_that_cannot_be_looked_for_is_not_said_to_be_unknown() -> None:
+    with pytest.raises(QueueUnavailableError):
+        await explain(None, Queue(QueueUnavailableError()))
+
+
+async def test_a_queued_command_becomes_a_status_with_its_place() -> None:
+    told = await explain(None, Queue(queued()))
+
+    assert told is not None
+    assert told.wait is not None
+    assert (told.state, told.labels, told.command_sequence, told.updated_at) == ("queued", {"a": "b"}, 9, STORED)
+    assert (told.wait.owner, told.wait.position, told.wait.ahead, told.wait.since) == ("queue", 4, 3, STORED)
+    assert "its command is number 4 in the queue; workers have 64 commands in hand: none asks" in told.wait.text
+
+
+async def test_a_job_that_was_handed_back_waits_since_then() -> None:
+    told = await explain(status("queued"), Queue(queued(ahead=None, asking=2)))
+
+    assert told is not None
+    assert told.wait is not None
+    assert (told.page, told.wait.owner, told.wait.position) == (7, "queue", None)
+    assert told.wait.since == NOW - timedelta(seconds=1)
+    assert told.wait.text.endswith("a worker asks for the next one")
+
+
+@pytest.mark.parametrize(("asking", "owner"), [(0, "no_worker"), (3, "queue")])
+async def test_a_job_whose_worker_fell_silent_waits_for_another(asking: int, owner: str) -> None:
+    told = await explain(status("running", age=31), Queue(queued(ahead=None, asking=asking)))
+
+    assert told is not None
+    assert told.wait is not None
+    assert (told.state, told.wait.owner, told.wait.since) == ("running", owner, NOW - timedelta(seconds=31))
+    assert "its worker w1 was last heard of at 2026-11-23T11:59:29Z" in told.wait.text
+
+
+@pytest.mark.parametrize("answer", [None, QueueUnavailableError()])
+async def test_without_word_from_the_queue_a_status_stays_as_it_is(answer: QueueUnavailableError | None) -> None:
+    known = status("running", age=31)
+
+    assert await explain(known, Queue(answer)) == known
+
+
+async def test_what_was_asked_to_end_says_so_unless_that_was_before_a_retry() -> None:
+    asked, before = FakeCancellations(), FakeCancellations()
+    asked.marks["j"] = int(NOW.timestamp() * 1_000_000)
+    before.marks["j"] = int((STORED - timedelta(hours=1)).timestamp() * 1_000_000)
+
+    told, retried = await explain(status("running"), Queue(), asked), await explain(status("running"), Queue(), before)
+
+    assert told is not None
+    assert told.wait is not None
+    assert (told.state, told.wait.owner, told.wait.since) == ("running", "cancelled", NOW)
+    assert retried == status("running")

@@ -1,0 +1,63 @@
+"""What somebody is told who asks about a job: its status, and beside it what only the queue and the marks know."""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from schemas.jobs import JobStatus
+from worker.core.ports import Cancellations, CommandQueue, QueuedCommand, QueueUnavailableError
+from worker.core.waits import cancelling, in_queue, queued_status, silent
+
+OVER = ("completed", "failed", "cancelled")
+
+
+async def explained(
+    job_id: str,
+    known: JobStatus | None,
+    *,
+    queue: CommandQueue | None,
+    cancellations: Cancellations,
+    now: datetime,
+    silent_after: float,
+) -> JobStatus | None:
+    """Return `known`, the status in the bucket, with why the job doesn't move; None when it is known nowhere.
+
+    A job without a status is looked for in `queue`, and so is one whose worker handed it back, or was last heard of
+    more than `silent_after` seconds ago. Raises QueueUnavailableError when a job without a status can't be looked for.
+    """
+    if known is not None and known.state in OVER:
+        return known
+    if known is None:
+        command = None if queue is None else await queue.find(job_id)
+        told = None if command is None else queued_status(command)
+    else:
+        told = await _placed(known, queue, now, silent_after)
+    if told is None:
+        return None
+    since = await _cancelled_since(told, cancellations)
+    return told if since is None else msgspec.structs.replace(told, wait=cancelling(since))
+
+
+async def _placed(known: JobStatus, queue: CommandQueue | None, now: datetime, silent_after: float) -> JobStatus:
+    is_silent = now - known.updated_at > timedelta(seconds=silent_after)
+    if queue is None or not (known.state == "queued" or is_silent):
+        return known
+    command: QueuedCommand | None = None
+    with contextlib.suppress(QueueUnavailableError):
+        command = await queue.find(known.job_id)
+    if command is None:
+        return known
+    if known.state != "queued":
+        return msgspec.structs.replace(known, wait=silent(known, command))
+    wait = msgspec.structs.replace(in_queue(command), since=known.updated_at)
+    return msgspec.structs.replace(known, wait=wait)
+
+
+async def _cancelled_since(known: JobStatus, cancellations: Cancellations) -> datetime | None:
+    """Return when the end of a job that goes on was asked for. A mark from before a retry is not meant."""
+    requested_us = await cancellations.requested_us(known.job_id)
+    if requested_us is None:
+        return None
+    since = datetime.fromtimestamp(requested_us / 1_000_000, UTC)
+    return since if known.started_at is None or since >= known.started_at else None
