@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import msgspec
+import structlog
 
 from schemas.events import (
     TERMINAL,
@@ -35,6 +36,7 @@ from worker.core.sweep import Sweep, Swept
 from worker.core.trace import Span
 from worker.core.world import CancelledJobError, Signals, World
 
+_log = structlog.get_logger(__name__)
 Read = Callable[[], Awaitable[ProviderPage]]
 
 TELL_WAITS_FROM = 1.0
@@ -197,13 +199,14 @@ class Fetch:
             async for ids in self.log.read_ids(parts=True, between=self.signals.check):
                 self._published.update(ids)
         command = self.job.command
+        if self._client.offsets(command) is None:
+            # Each page starts where the one before ended; only who moves to the list's head can be missed.
+            self.standing.missed_at_most = 0 if self._client.order(command) in ("still", "rises") else None
         if self._client.moves(command):
             self.standing.seen = seen = Ids()
             if tail is not None:
                 async for ids in self.log.read_ids(parts=False, between=self.signals.check):
                     seen.add(ids)
-        else:
-            self.standing.missed_at_most = 0  # each page starts where the one before ended, whatever happens meanwhile
 
     async def _start(self) -> None:
         started = JobStarted(
@@ -222,7 +225,10 @@ class Fetch:
         try:
             while not self.standing.last:
                 self.signals.check()
-                await self._publish(await self._next(read))
+                page = await self._next(read)
+                if page.next_cursor is None and not isinstance(page, Swept):
+                    await self._look_back()
+                await self._publish(page)
         finally:
             await reader.close()
 
@@ -246,6 +252,25 @@ class Fetch:
             if self.signals.cancelled.is_set() and not (task and task.cancelling()):
                 raise CancelledJobError from None  # the request was ended, not this worker's task
             raise
+
+    async def _look_back(self) -> None:
+        """At the end of a list whose rows may have moved to where it was read before, see if its head is as it was."""
+        order, standing = self._client.order(self.job.command), self.standing
+        if order in ("still", "rises"):
+            return
+        if standing.page == 0:
+            standing.missed_at_most = 0  # one answer holds it all
+            return
+        try:
+            head = await self._requests.fetch(None)
+        except FetchFailure as error:
+            # The list is read, and nobody gains from a failure: it only can't be told what was missed.
+            _log.warning("fetch.head_unread", job_id=self.job.address.job_id, account=self.account, code=error.code)
+            standing.missed_at_most = None
+            return
+        same = [follower.user_id for follower in head.followers] == await self.log.first_page()
+        standing.moved = standing.moved or not same
+        standing.missed_at_most = 0 if same and order == "falls" else None
 
     def _supersedes_failure(self) -> bool:
         """Say whether this command retries the failure of the job's present generation, and not its own one.
