@@ -2,7 +2,9 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from schemas.follower import Follower
 from worker.core.position import ANCHORS, Position

@@ -11,7 +11,9 @@ A list longer than the provider gives is read by days (`core/spans.py`), each sp
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from worker.core.errors import NotFoundError, UnsupportedError
 from worker.core.ids import Ids
