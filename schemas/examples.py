@@ -86,7 +86,9 @@ EXAMPLES: dict[str, list[Any]] = {
             next_cursor="b2Zmc2V0PTEwMA",
             last=False,
             fetched_at=AT,
-            progress=Progress(followers=1, duplicates_dropped=0, total_first=230, requests=1, started_at=AT),
+            progress=Progress(
+                followers=1, duplicates_dropped=0, total_first=230, requests=1, started_at=AT, missed_at_most=0
+            ),
         ),
         FollowerPage(
             **_ESMS,
@@ -106,6 +108,9 @@ EXAMPLES: dict[str, list[Any]] = {
                 requests=201,
                 started_at=AT - timedelta(minutes=1),
                 truncated="provider_cap",
+                moved=True,
+                missed_at_most=2_345,
+                window="2026-01-31",
             ),
         ),
     ],
@@ -124,6 +129,7 @@ EXAMPLES: dict[str, list[Any]] = {
             started_at=AT,
             finished_at=AT + timedelta(seconds=3),
             verdict="complete",
+            missed_at_most=0,
         ),
         JobCompleted(
             **_ESMS,
@@ -138,6 +144,8 @@ EXAMPLES: dict[str, list[Any]] = {
             finished_at=AT + timedelta(minutes=1),
             verdict="truncated",
             reason="provider_cap",
+            missed_at_most=2_345,
+            window="2026-01-31",
         ),
         JobFailed(**_SHOP, generation=2, error=_ERROR, finished_at=AT),
         JobCancelled(**_ESMS, finished_at=AT),

@@ -9,9 +9,10 @@ from schemas import Follower
 from worker.core.errors import InternalError, NotFoundError
 from worker.core.ids import Ids
 from worker.core.joins import joined
+from worker.core.pending import Swept
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.position import Position
-from worker.core.sweep import WALKS, Sweep, Swept
+from worker.core.sweep import WALKS, Sweep
 
 DAYS = (date(2026, 1, 1), date(2026, 1, 8))
 

@@ -29,10 +29,11 @@ from worker.core.gate import Gate
 from worker.core.ids import Ids
 from worker.core.joblog import JobLog
 from worker.core.paging import Ahead, Reader
+from worker.core.pending import Swept
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
-from worker.core.sweep import Sweep, Swept
+from worker.core.sweep import Sweep
 from worker.core.trace import Span
 from worker.core.world import CancelledJobError, Signals, World
 
