@@ -7,9 +7,9 @@ the tail is still the one that was read: so each page is there exactly once, in 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
-import structlog
 
 from schemas.events import (
     TERMINAL,
@@ -28,6 +28,7 @@ from worker.core.errors import FetchFailure
 from worker.core.gate import Gate
 from worker.core.ids import Ids
 from worker.core.joblog import JobLog
+from worker.core.lookback import look_back
 from worker.core.paging import Ahead, Reader
 from worker.core.pending import Swept
 from worker.core.ports import ProviderClient, ProviderPage
@@ -37,7 +38,6 @@ from worker.core.sweep import Sweep
 from worker.core.trace import Span
 from worker.core.world import CancelledJobError, Signals, World
 
-_log = structlog.get_logger(__name__)
 Read = Callable[[], Awaitable[ProviderPage]]
 
 TELL_WAITS_FROM = 1.0
@@ -222,13 +222,16 @@ class Fetch:
 
     async def _read(self) -> None:
         reader, read = self._reader()
+        order = self._client.order(self.job.command)
         self.signals.on_cancel = reader.abort
         try:
             while not self.standing.last:
                 self.signals.check()
                 page = await self._next(read)
                 if page.next_cursor is None and not isinstance(page, Swept):
-                    await self._look_back()
+                    # Through the reader, whose requests end when the job is cancelled.
+                    head = partial(self._next, partial(reader.get, None))
+                    await look_back(order, self.standing, self.job.address.job_id, head, self.log.first_page)
                 await self._publish(page)
         finally:
             await reader.close()
@@ -253,25 +256,6 @@ class Fetch:
             if self.signals.cancelled.is_set() and not (task and task.cancelling()):
                 raise CancelledJobError from None  # the request was ended, not this worker's task
             raise
-
-    async def _look_back(self) -> None:
-        """At the end of a list whose rows may have moved to where it was read before, see if its head is as it was."""
-        order, standing = self._client.order(self.job.command), self.standing
-        if order in ("still", "rises"):
-            return
-        if standing.page == 0:
-            standing.missed_at_most = 0  # one answer holds it all
-            return
-        try:
-            head = await self._requests.fetch(None)
-        except FetchFailure as error:
-            # The list is read, and nobody gains from a failure: it only can't be told what was missed.
-            _log.warning("fetch.head_unread", job_id=self.job.address.job_id, account=self.account, code=error.code)
-            standing.missed_at_most = None
-            return
-        same = [follower.user_id for follower in head.followers] == await self.log.first_page()
-        standing.moved = standing.moved or not same
-        standing.missed_at_most = 0 if same and order == "falls" else None
 
     def _supersedes_failure(self) -> bool:
         """Say whether this command retries the failure of the job's present generation, and not its own one.

@@ -58,7 +58,7 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
         if _OLD.fullmatch(cursor):
             # What was read so far is joined to nothing: whoever stood before this row may have been missed.
             row = int(cursor)
-            return replace(self, at=row - 1, gap=row, settled=None if self.missed is None else 0, moved=row > 0)
+            return replace(self, at=row - 1, gap=row, settled=0, moved=row > 0)
         found = _CURSOR.fullmatch(cursor)
         try:
             if found is None:
