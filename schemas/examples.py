@@ -88,7 +88,9 @@ EXAMPLES: dict[str, list[Any]] = {
             next_cursor="b2Zmc2V0PTEwMA",
             last=False,
             fetched_at=AT,
-            progress=Progress(followers=1, duplicates_dropped=0, total_first=230, requests=1, started_at=AT),
+            progress=Progress(
+                followers=1, duplicates_dropped=0, total_first=230, requests=1, started_at=AT, missed_at_most=0
+            ),
             count=1,
             digest=next_digest(START, [_FOLLOWER]),
         ),
@@ -110,6 +112,9 @@ EXAMPLES: dict[str, list[Any]] = {
                 requests=201,
                 started_at=AT - timedelta(minutes=1),
                 truncated="provider_cap",
+                moved=True,
+                missed_at_most=2_345,
+                window="2026-01-31",
             ),
         ),
     ],
@@ -144,6 +149,7 @@ EXAMPLES: dict[str, list[Any]] = {
             finished_at=AT + timedelta(seconds=3),
             verdict="complete",
             digest=next_digest(START, [_FOLLOWER]),
+            missed_at_most=0,
         ),
         JobCompleted(
             **_ESMS,
@@ -158,6 +164,8 @@ EXAMPLES: dict[str, list[Any]] = {
             finished_at=AT + timedelta(minutes=1),
             verdict="truncated",
             reason="provider_cap",
+            missed_at_most=2_345,
+            window="2026-01-31",
         ),
         JobFailed(**_SHOP, generation=2, error=_ERROR, finished_at=AT),
         JobCancelled(**_ESMS, finished_at=AT),

@@ -21,6 +21,7 @@ from worker.core.ports import (
     Entry,
     LogUnavailableError,
     Offsets,
+    Order,
     PayloadTooLargeError,
     ProviderPage,
     WrongSequenceError,
@@ -512,6 +513,10 @@ class FakeClient:
             total=len(self.users) if self.gives_total else None,
             capped=not more and len(users) < len(self.users),
         )
+
+    def order(self, command: FetchFollowers) -> Order:
+        """See `ProviderClient.order`."""
+        return "still" if self.paging == "cursor" else "unknown"
 
     def offsets(self, command: FetchFollowers) -> Offsets | None:
         """See `ProviderClient.offsets`."""

@@ -40,7 +40,9 @@ class Lists:
         """Make them; the same `seed` gives the same bytes."""
         dice = random.Random(seed)
         self._etelecom = {size: [_etelecom_page(dice, size) for _ in range(PAGES)] for size in (50, 100)}
-        self._esms = _esms_page()
+        rows = [f'{{"User_Id":"7{NUMBER.decode()}{number:08d}"}}'.encode() for number in range(ESMS_PAGE)]
+        self._heads = [b",".join(rows[:number]) for number in range(ESMS_PAGE)]
+        self._tails = [b",".join(rows[number:]) for number in range(ESMS_PAGE)]
         self.counts: dict[str, Counter[bytes]] = {}
 
     def answer(self, body: bytes) -> tuple[bytes, float]:
@@ -50,8 +52,8 @@ class Lists:
             return b"{}", 0.0
         pages, latency = int(oa[1]), int(oa[2]) / 1000
         if offset := _OFFSET.search(body):
-            page, cursor = int(offset[1]) // ESMS_PAGE, offset[1]
-            text = self._esms.replace(b"$TOTAL", b"%d" % (pages * ESMS_PAGE)).replace(NUMBER, b"%010d" % page)
+            cursor = offset[1]
+            text = self._esms_answer(int(cursor), pages)
         else:
             after, limit = _AFTER.search(body), _LIMIT.search(body)
             page, cursor = int(after[1]) if after else 0, after[1] if after else b"0"
@@ -62,6 +64,16 @@ class Lists:
         if oa[3]:
             self.counts.setdefault(body[oa.start() : oa.end()].decode(), Counter())[cursor] += 1
         return text, latency
+
+    def _esms_answer(self, offset: int, pages: int) -> bytes:
+        """The rows from any offset on: the tail of one page and the head of the next."""
+        page, row = divmod(offset, ESMS_PAGE)
+        parts = []
+        if page < pages:
+            parts.append(self._tails[row].replace(NUMBER, b"%010d" % page))
+        if row and page + 1 < pages:
+            parts.append(self._heads[row].replace(NUMBER, b"%010d" % (page + 1)))
+        return b'{"CodeResult":"100","Followers":[%b],"Total":%d}' % (b",".join(parts), pages * ESMS_PAGE)
 
 
 class Connection(asyncio.Protocol):
@@ -144,11 +156,6 @@ def _row(dice: random.Random, number: int) -> dict[str, object]:
         "created_at": f"2026-0{dice.randrange(9) + 1}-11T0{dice.randrange(10)}:11:12.123456Z",
         "updated_at": f"2026-0{dice.randrange(9) + 1}-12T0{dice.randrange(10)}:11:12Z",
     }
-
-
-def _esms_page() -> bytes:
-    rows = ",".join(f'{{"User_Id":"7{NUMBER.decode()}{number:08d}"}}' for number in range(ESMS_PAGE))
-    return f'{{"CodeResult":"100","Followers":[{rows}],"Total":$TOTAL}}'.encode()
 
 
 _FAMILY = ("Nguyễn", "Trần", "Lê", "Phạm", "Hoàng", "Võ", "Đặng")

@@ -234,7 +234,7 @@ def _with(answer: dict[str, Any], key: str, value: bytes) -> bytes:
 
 def _first_id(x: Exchange, value: bytes) -> bytes:
     """The answer with other bytes for the first id on the page."""
-    id = str(FIRST_ID + (x.page - 1) * SIZE)
+    id = str(FIRST_ID + x.rows()[0])
     data = json.dumps(x.good()).encode()
     assert f'"{id}"'.encode() in data
     return data.replace(f'"{id}"'.encode(), value)
@@ -319,8 +319,8 @@ def total(said: int) -> Act:
 
     async def act(x: Exchange) -> None:
         x.keep()
-        gone = said % SIZE == 0 and x.page > said // SIZE
-        await x.reply(x.good(total=said, rows=[]) if gone else x.good(total=said))
+        rows = x.rows(said) if said % SIZE == 0 else x.rows()
+        await x.reply(x.good(total=said, rows=[{"User_Id": str(FIRST_ID + n)} for n in rows]))
 
     return act
 
@@ -328,7 +328,7 @@ def total(said: int) -> Act:
 async def growing(x: Exchange) -> None:
     x.keep()
     more = (PAGES + 1) * SIZE
-    rows = [{"User_Id": str(FIRST_ID + n)} for n in range((x.page - 1) * SIZE, min(x.page * SIZE, more))]
+    rows = [{"User_Id": str(FIRST_ID + n)} for n in x.rows(more)]
     await x.reply(x.good(rows=rows, total=more))
 
 

@@ -101,7 +101,14 @@ class Exchange:
 
         `rows` and `total` are the list's; `next` is eTelecom's next cursor.
         """
+        if self.provider == "esms" and page is None:
+            changes = {"rows": [{"User_Id": str(FIRST_ID + n)} for n in self.rows()]} | changes
         return good(self.provider, self.page if page is None else page, **changes)
+
+    def rows(self, length: int = PAGES * SIZE) -> range:
+        """The numbers of the rows that are asked for in a list so long."""
+        start = self.asked["Offset"] if self.provider == "esms" else (self.page - 1) * SIZE
+        return range(min(start, length), min(start + SIZE, length))
 
     async def write(self, data: bytes) -> None:
         """Send bytes as they are. Raises Gone."""
@@ -244,7 +251,7 @@ def good(provider: Provider, page: int, **changes: Any) -> Json:
 def _page(provider: Provider, body: Json) -> int:
     if provider == "etelecom":
         return int(body["paging"].get("after", "c0")[1:]) + 1
-    return int(body["Offset"] // body["Count"]) + 1
+    return int(body["Offset"] // (body["Count"] - 1)) + 1  # each request starts at the last row of the one before
 
 
 def _key(provider: Provider, body: Json, head: bytes) -> str:

@@ -81,8 +81,8 @@ def check_bounds(plan: Plan, result: Result) -> None:
     asked = result.trial.asked(2)
     if outcome.after:
         assert asked[1].started - asked[0].started >= outcome.after
-    # No other page is asked for more than once for the trouble with one.
-    if plan.row.pages == {2}:
+    # No other page is asked for more than once for the trouble with one, unless the list seems to have moved.
+    if plan.row.pages == {2} and outcome.end != "drifted":
         assert all(len(result.trial.asked(page)) <= 2 + (plan.row.key == "rotated-key") for page in (1, 3, 4))
     hostile_table.MEASURED.add(plan.row, plan.lasting, result.asked, run.seconds)
 

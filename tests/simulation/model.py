@@ -15,6 +15,7 @@ from worker.core.ports import (
     Entry,
     LogUnavailableError,
     Offsets,
+    Order,
     PayloadTooLargeError,
     ProviderPage,
     WrongSequenceError,
@@ -349,6 +350,9 @@ class ModelClient:
             next_cursor=f"{end}{nonce}" if more else None,
             total=len(self._ids) if self._offsets else None,
         )
+
+    def order(self, command: FetchFollowers) -> Order:
+        return "unknown" if self._offsets else "still"
 
     def offsets(self, command: FetchFollowers) -> Offsets | None:
         return Offsets(count=max(2, command.page_size), last=1_000_000) if self._offsets else None

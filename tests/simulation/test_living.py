@@ -34,8 +34,9 @@ def test_what_the_verdict_promises_holds_whatever_moves_and_whoever_crashes():
 class WithoutOverlap(Sweep):
     """Each request starts behind the last row of the one before, as it used to."""
 
-    def _offset(self, at: int, total: int | None, left: int | None) -> int:
-        return at + 1
+    async def _read_on(self, wanted: int | None, ahead: int) -> None:
+        self._known = []
+        await super()._read_on(wanted, ahead)
 
     def _go_on_bare(self, page: ProviderPage, ids: list[str], offset: int) -> None:
         self._take(page, ids, offset, gap=0, twice=True)

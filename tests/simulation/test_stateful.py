@@ -30,7 +30,7 @@ from tests.simulation.model import (
     Stream,
 )
 from worker.core.consume import CommandHandler, OpenAccount
-from worker.core.ports import Offsets, ProviderPage
+from worker.core.ports import Offsets, Order, ProviderPage
 from worker.core.world import World
 
 PAGE_SIZE = 3
@@ -88,6 +88,9 @@ class LivingClient:
         await self._process.step()
         total = len(rows) if self._offsets else None
         return ProviderPage(followers=[Follower(user_id=str(row)) for row in page], next_cursor=following, total=total)
+
+    def order(self, command: FetchFollowers) -> Order:
+        return "unknown" if self._offsets else "still"
 
     def offsets(self, command: FetchFollowers) -> Offsets | None:
         return Offsets(count=PAGE_SIZE, last=1_000_000) if self._offsets else None

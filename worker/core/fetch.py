@@ -7,6 +7,7 @@ the tail is still the one that was read: so each page is there exactly once, in 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -27,11 +28,13 @@ from worker.core.errors import FetchFailure
 from worker.core.gate import Gate
 from worker.core.ids import Ids
 from worker.core.joblog import JobLog
+from worker.core.lookback import look_back
 from worker.core.paging import Ahead, Reader
+from worker.core.pending import Swept
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
-from worker.core.sweep import Sweep, Swept
+from worker.core.sweep import Sweep
 from worker.core.trace import Span
 from worker.core.waits import Describe, cancelling, handed_back
 from worker.core.world import CancelledJobError, Signals, World
@@ -210,13 +213,14 @@ class Fetch:
             async for ids in self.log.read_ids(parts=True, between=self.signals.check):
                 self._published.update(ids)
         command = self.job.command
+        if self._client.offsets(command) is None:
+            # Each page starts where the one before ended; only who moves to the list's head can be missed.
+            self.standing.missed_at_most = 0 if self._client.order(command) in ("still", "rises") else None
         if self._client.moves(command):
             self.standing.seen = seen = Ids()
             if tail is not None:
                 async for ids in self.log.read_ids(parts=False, between=self.signals.check):
                     seen.add(ids)
-        else:
-            self.standing.missed_at_most = 0  # each page starts where the one before ended, whatever happens meanwhile
 
     async def _start(self) -> None:
         started = JobStarted(
@@ -231,11 +235,17 @@ class Fetch:
 
     async def _read(self) -> None:
         reader, read = self._reader()
+        order = self._client.order(self.job.command)
         self.signals.on_cancel = reader.abort
         try:
             while not self.standing.last:
                 self.signals.check()
-                await self._publish(await self._next(read))
+                page = await self._next(read)
+                if page.next_cursor is None and not isinstance(page, Swept):
+                    # Through the reader, whose requests end when the job is cancelled.
+                    head = partial(self._next, partial(reader.get, None))
+                    await look_back(order, self.standing, self.job.address.job_id, head, self.log.first_page)
+                await self._publish(page)
         finally:
             await reader.close()
 

@@ -1,15 +1,15 @@
 """The user ids that a job has met: exact up to a million and more, in about ten bytes each.
 
-Zalo's ids are decimal numbers below 2^64. Few of them are kept in a set; more of them in many short sorted arrays,
-each of which takes a new number in microseconds, so that no step holds up the event loop.
+Zalo's ids are decimal numbers below 2^64. A few are kept in a plain set; more of them in many short sorted arrays, each
+of which takes a new number in microseconds, so that no step holds up the event loop.
 """
 
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-SMALL = 10_000
-"""Up to so many numbers are a plain set: one list as far as eSMS gives it."""
+SMALL = 4_096
+"""Up to so many are a plain set."""
 _SHARDS = 1021
 """A prime, so that ids that end alike don't meet in one shard."""
 _LIMIT = 2**64
@@ -20,88 +20,75 @@ class Ids:
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         """Begin with `ids`."""
-        self._few: set[int] = set()
-        self._many: list[array[int]] = []
         self._texts: set[str] = set()
-        self._count = 0
+        self._shards: list[array[int]] = []
+        self._numbers = 0
         self.add(list(ids))
 
     def __len__(self) -> int:
         """Return how many ids there are."""
-        return self._count + len(self._few) + len(self._texts)
+        return self._numbers + len(self._texts)
 
     def __contains__(self, id: str) -> bool:
         """Say whether `id` was added."""
-        number = _number(id)
-        return id in self._texts if number is None else self._has(number)
+        return id in self._texts or any(map(self._has, _split((id,))[0]))
 
     def add_new(self, ids: Sequence[str]) -> bool:
         """Add `ids` if all are different from each other and unknown so far; say whether that is so."""
-        if len(set(ids)) != len(ids):
+        if len(set(ids)) != len(ids) or not self._texts.isdisjoint(ids):
             return False
-        numbers = _numbers(ids)
-        if numbers is None:
-            if any(id in self for id in ids):
-                return False
+        if not self._shards:
             self.add(ids)
             return True
-        if not (self._few.isdisjoint(numbers) if not self._many else not any(map(self._has, numbers))):
+        numbers, texts = _split(ids)
+        if any(map(self._has, numbers)):
             return False
-        self._add(numbers)
+        self._insert(numbers)
+        self._texts.update(texts)
         return True
 
     def add(self, ids: Sequence[str]) -> None:
         """Add `ids`, known or not."""
-        numbers = _numbers(ids)
-        if numbers is None:
-            found = [(id, _number(id)) for id in ids]
-            self._texts.update(id for id, number in found if number is None)
-            numbers = [number for _, number in found if number is not None]
-        self._add(numbers)
-
-    def _add(self, numbers: Sequence[int]) -> None:
-        if self._many:
-            for number in numbers:
-                self._insert(number)
-            return
-        self._few.update(numbers)
-        if len(self._few) > SMALL:
+        if self._shards:
+            numbers, ids = _split(ids)
+            self._insert(numbers)
+        self._texts.update(ids)
+        if not self._shards and len(self._texts) > SMALL:
             self._spread()
 
     def _has(self, number: int) -> bool:
-        if not self._many:
-            return number in self._few
-        shard = self._many[number % _SHARDS]
+        if not self._shards:
+            return False
+        shard = self._shards[number % _SHARDS]
         at = bisect_left(shard, number)
         return at < len(shard) and shard[at] == number
 
-    def _insert(self, number: int) -> None:
-        shard = self._many[number % _SHARDS]
-        at = bisect_left(shard, number)
-        if at == len(shard) or shard[at] != number:
-            shard.insert(at, number)
-            self._count += 1
+    def _insert(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            shard = self._shards[number % _SHARDS]
+            at = bisect_left(shard, number)
+            if at == len(shard) or shard[at] != number:
+                shard.insert(at, number)
+                self._numbers += 1
 
     def _spread(self) -> None:
+        numbers, texts = _split(list(self._texts))
         shards: list[list[int]] = [[] for _ in range(_SHARDS)]
-        for number in self._few:
+        for number in numbers:
             shards[number % _SHARDS].append(number)
-        self._many = [array("Q", sorted(shard)) for shard in shards]
-        self._count = len(self._few)
-        self._few = set()
+        self._shards = [array("Q", sorted(shard)) for shard in shards]
+        self._numbers, self._texts = len(numbers), set(texts)
 
 
-def _numbers(ids: Sequence[str]) -> list[int] | None:
-    """Return all of `ids` as numbers, None when one of them is no plain number below 2^64."""
+def _split(ids: Sequence[str]) -> tuple[Sequence[int], Sequence[str]]:
+    """Return the ids that are plain numbers below 2^64, and the others: `07` is another id than `7`."""
     try:
         numbers = list(map(int, ids))
+        if not ids or (list(map(str, numbers)) == list(ids) and min(numbers) >= 0 and max(numbers) < _LIMIT):
+            return numbers, ()
     except ValueError:
-        return None
-    if numbers and (list(map(str, numbers)) != list(ids) or min(numbers) < 0 or max(numbers) >= _LIMIT):
-        return None
-    return numbers
-
-
-def _number(id: str) -> int | None:
-    numbers = _numbers((id,))
-    return numbers[0] if numbers else None
+        pass
+    if len(ids) == 1:
+        return (), ids
+    split = [_split((id,)) for id in ids]
+    return [number for numbers, _ in split for number in numbers], [text for _, texts in split for text in texts]

@@ -96,6 +96,16 @@ class JobLog:
                 yield [follower.user_id for follower in _page(entry).followers]
                 between()
 
+    async def first_page(self) -> list[str]:
+        """Return the user ids of page 1 in order; none when it isn't in the log."""
+        ids: list[str] = []
+        async for entry in self._read(1, self._pages.sequence):
+            page = _page(entry)
+            if page.page > 1:
+                break
+            ids += [follower.user_id for follower in page.followers]
+        return ids
+
     async def tell(self, event: JobEvent, id: str) -> None:
         """Append an event that ends nothing. Raises FencedError when the job is another worker's."""
         append = asyncio.ensure_future(self._events.append(*self._encoded(self._stamped(event), id)))

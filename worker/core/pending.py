@@ -2,10 +2,21 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from schemas.follower import Follower
+from worker.core.ports import ProviderPage
 from worker.core.position import ANCHORS, Position
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swept(ProviderPage):
+    """A page of followers that were not published before, made of one reading or several."""
+
+    position: Position
+    """Where the next page starts, with what is known about the way there."""
 
 
 @dataclass(slots=True)

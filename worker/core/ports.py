@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from schemas.commands import FetchFollowers
 from schemas.follower import Follower
@@ -27,6 +27,11 @@ class ProviderPage:
     """HTTP requests that this page took."""
     steady: bool = False
     """Rows don't shift between pages, so the same rows on another page mean that the provider's paging is broken."""
+
+
+Order = Literal["still", "rises", "falls", "unknown"]
+"""`still`: rows keep their places. `rises`: one that changes can only move on, to where it is read later. `falls`: it
+can only move to the list's head, and be missed. `unknown`: it may move anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +69,10 @@ class ProviderClient(Protocol):
 
         Raises a RetryableError or a FatalError, and nothing else besides CancelledError. Safe to run many at once.
         """
+        ...
+
+    def order(self, command: FetchFollowers) -> Order:
+        """Return where rows of a list that names its next page may move; see Order."""
         ...
 
     def offsets(self, command: FetchFollowers) -> Offsets | None:

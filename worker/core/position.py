@@ -1,8 +1,10 @@
 """Where the reading of a list by row numbers stands: in a cursor, all that a successor needs to go on there."""
 
 import re
-from dataclasses import dataclass, replace
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from worker.core.errors import InternalError
 from worker.core.spans import Span
@@ -11,11 +13,10 @@ ANCHORS = 8
 """So many of the rows read last stand in a cursor, to find the place again when the list has moved."""
 _OLD = re.compile(r"[0-9]{1,9}", re.ASCII)
 _CURSOR = re.compile(r"([0-9/-]*)@(-1|[0-9]{1,9}):([0-9]*):([0-9]*):([\w,-]*)", re.ASCII)
-_PLAIN = re.compile(r"[\w-]{1,64}", re.ASCII)
+_PLAIN = re.compile(r"[\w,-]{1,500}", re.ASCII)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Position:
+class Position(Struct, frozen=True, kw_only=True, gc=False):
     """After a row of the list, with what is known about the way there."""
 
     span: Span | None = None
@@ -44,7 +45,9 @@ class Position:
 
     def write(self) -> str:
         """Return the cursor, which holds all but what stands in a page's progress."""
-        anchors = ",".join(id for id in self.anchors[-ANCHORS:] if _PLAIN.fullmatch(id))
+        anchors = ",".join(self.anchors[-ANCHORS:])
+        if not _PLAIN.fullmatch(anchors):
+            anchors = ",".join(id for id in self.anchors[-ANCHORS:] if _PLAIN.fullmatch(id) and "," not in id)
         return f"{self.span or ''}@{self.at}:{_text(self.total)}:{_text(self.gap)}:{anchors}"
 
     def resumed(self, cursor: str) -> Self:
@@ -55,7 +58,7 @@ class Position:
         if _OLD.fullmatch(cursor):
             # What was read so far is joined to nothing: whoever stood before this row may have been missed.
             row = int(cursor)
-            return replace(self, at=row - 1, gap=row, settled=None if self.missed is None else 0, moved=row > 0)
+            return replace(self, at=row - 1, gap=row, settled=0, moved=row > 0)
         found = _CURSOR.fullmatch(cursor)
         try:
             if found is None:

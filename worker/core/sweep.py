@@ -9,29 +9,20 @@ at which it goes on: so many people at most, and none of them where it starts at
 A list longer than the provider gives is read by days (`core/spans.py`), each span a list of its own.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from msgspec.structs import replace
 
 from worker.core.errors import NotFoundError, UnsupportedError
 from worker.core.ids import Ids
 from worker.core.joins import joined
 from worker.core.paging import Ahead, FetchPage
-from worker.core.pending import Pending
+from worker.core.pending import Pending, Swept
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.position import Position
+from worker.core.route import Route
 from worker.core.spans import Span
 
 WALKS = 8
 """So many requests at most to find the way again, before the reading has come further than ever."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Swept(ProviderPage):
-    """A page of followers that were not published before, made of one reading or several."""
-
-    position: Position
-    """Where the next page starts, with what is known about the way there."""
 
 
 class Sweep(Ahead):
@@ -48,7 +39,7 @@ class Sweep(Ahead):
         super().__init__(fetch)
         self._plan = plan
         self._days = Span(*plan.days) if plan.days is not None else None
-        self._count = plan.count
+        self._route = Route(plan.count, plan.last)
         self._here = start
         self._known = list(start.anchors)
         self._ids = ids
@@ -87,7 +78,7 @@ class Sweep(Ahead):
 
     async def _read_on(self, wanted: int | None, ahead: int) -> None:
         here, left = self._here, None if wanted is None else wanted - len(self._pending)
-        offset = self._offset(here.at, here.total, left)
+        offset = self._route.offset(here.at, here.total, left, anchored=bool(self._known))
         try:
             page = await self.get(self._cursor(offset))
         except (NotFoundError, UnsupportedError):
@@ -106,7 +97,7 @@ class Sweep(Ahead):
             await self._walk(page, ids, offset)
         await self._look_beyond(here)
         await self._end_span()
-        self.want(self._following(ahead, None if wanted is None else wanted - len(self._pending)))
+        self._read_ahead(ahead, None if wanted is None else wanted - len(self._pending))
 
     def _join_calmly(self, page: ProviderPage, ids: list[str], offset: int) -> bool:
         """Take a reading where nothing moved as far as can be seen; say whether that is so."""
@@ -145,8 +136,9 @@ class Sweep(Ahead):
         self._here = replace(here, moved=True, dropped=here.dropped + max(0, twice))
         before, rows = self._last
         if len(ids) > 1 and ids == rows and offset > before and page.total == here.total:
-            # The same rows elsewhere: a provider that doesn't look at the row number, and nothing can be proven.
-            self._take(page, ids, offset, gap=None)
+            # The same rows elsewhere: a provider that doesn't look at the row number, and nothing can ever be proven.
+            self._here = replace(self._here, settled=None)
+            self._take(page, ids, offset, gap=here.gap)
         elif self._joins(ids) or await self._found_again(ids, offset):
             if not self._over and self._joins(ids):
                 self._take(page, ids, offset, gap=self._here.gap)
@@ -156,7 +148,7 @@ class Sweep(Ahead):
     async def _found_again(self, ids: list[str], offset: int) -> bool:
         """Read further back, or further on where all was seen before, until a reading joins; take that one."""
         behind, beyond = (offset, None) if self._all_known(ids) else (None, offset)
-        step = max(1, self._count // 2)
+        step = max(1, self._route.count // 2)
         while self._walks < WALKS:
             self._walks += 1
             if behind is None:
@@ -223,8 +215,8 @@ class Sweep(Ahead):
             self._highest, self._walks = at, 0
         self._here = replace(self._here, at=at, total=page.total, gap=gap)
         if page.next_cursor is not None:
-            if 1 < len(ids) < self._count:
-                self._count = len(ids)  # it gives no more at once
+            if 1 < len(ids) < self._route.count:
+                self._route.count = len(ids)  # it gives no more at once
         elif not (page.capped and self._split(page)):
             self._over = True
             if page.capped:
@@ -267,31 +259,13 @@ class Sweep(Ahead):
         self._here = replace(here, span=following, at=-1, total=None, gap=0, settled=here.missed)
         self._known, self._highest, self._walks = [], -1, 0
 
-    def _offset(self, at: int, total: int | None, left: int | None) -> int:
-        """Return where the request after row `at` starts."""
-        count = self._count
-        if at < 0:
-            return 0
-        cut = left is not None and total is not None and total - at - 1 >= left
-        if not self._known or (cut and left and math.ceil(left / (count - 1)) > math.ceil(left / count)):
-            return min(at + 1, self._plan.last)
-        if total is not None and at + 1 < total < at + count:
-            # The last request asks for one row more than there is, and for the rest of what it can: a longer overlap.
-            at = max(0, total - count + 1)
-        return min(at, self._plan.last)
-
-    def _following(self, ahead: int, left: int | None) -> Sequence[str | None]:
-        """Return the cursors of the requests to come, as far as they are known."""
-        at, total, found = self._here.at, self._here.total, list[str | None]()
-        while not self._over and at >= 0 and len(found) < ahead and (left is None or left > 0):
-            offset = self._offset(at, total, left)
-            found.append(self._cursor(offset))
-            end = offset + self._count - 1
-            if total is None or end + 1 >= total or end <= at or offset >= self._plan.last:
-                break
-            left = None if left is None else left - (end - at)
-            at = end
-        return found
+    def _read_ahead(self, ahead: int, left: int | None) -> None:
+        here = self._here
+        if self._over or here.at < 0:
+            self.want([])
+        else:
+            offsets = self._route.following(here.at, here.total, left, ahead, anchored=bool(self._known))
+            self.want([self._cursor(offset) for offset in offsets])
 
     def _cursor(self, offset: int) -> str | None:
         span = self._here.span

@@ -18,7 +18,7 @@ from worker.core.errors import (
     InvalidCommandError,
     UnsupportedError,
 )
-from worker.core.ports import Offsets, ProviderPage
+from worker.core.ports import Offsets, Order, ProviderPage
 from worker.providers.credentials import with_current
 from worker.providers.esms_answers import Endpoint, EndpointGoneError, read_answer
 from worker.providers.esms_filter import days, written
@@ -76,6 +76,10 @@ class EsmsClient:
         place = _place(cursor)
         secrets = (self._account.api_key, self._account.secret_key)
         return await with_current(self._account.name, secrets, lambda keys: self._from_either(own, place, keys))
+
+    def order(self, command: FetchFollowers) -> Order:
+        """Unknown: eSMS doesn't say (PROVIDERS 2.6)."""
+        return "unknown"
 
     def offsets(self, command: FetchFollowers) -> Offsets:
         """Return rows and the ceiling, and the command's days where QueryListUID may be asked (PROVIDERS 2.1)."""

@@ -10,7 +10,7 @@ import msgspec
 from schemas.commands import FetchEtelecomFollowers, FetchFollowers
 from worker.core.account import EtelecomAccount
 from worker.core.errors import InvalidCommandError, UnauthorizedError
-from worker.core.ports import Offsets, ProviderPage
+from worker.core.ports import Offsets, Order, ProviderPage
 from worker.providers.credentials import with_current
 from worker.providers.etelecom_errors import failure
 from worker.providers.etelecom_rows import read_page
@@ -19,6 +19,7 @@ from worker.providers.http import HttpClient
 DEFAULT_BASE_URL = "https://api.etelecom.vn/v1/shop"
 
 _UNMOVING_SORTS = (None, "created_at", "-created_at")
+_GROWING_SORTS = ("updated_at", "last_message_at")
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -48,6 +49,15 @@ class EtelecomClient:
             return await self._attempt(_own(command), cursor, body, keys[0])
 
         return await with_current(self._account.name, (self._account.api_key,), attempt)
+
+    def order(self, command: FetchFollowers) -> Order:
+        """Tell by the sort: times of creation stay, those of changes only grow (PROVIDERS 1.4)."""
+        sort = _own(command).sort
+        if sort in _UNMOVING_SORTS:
+            return "still"
+        if sort.removeprefix("-") not in _GROWING_SORTS:
+            return "unknown"
+        return "falls" if sort.startswith("-") else "rises"
 
     def offsets(self, command: FetchFollowers) -> Offsets | None:
         """Return None: each page names the next one."""

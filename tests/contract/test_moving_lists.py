@@ -1,4 +1,4 @@
-"""The core reads eSMS's lists over real sockets: lists that move meanwhile, and lists beyond eSMS's ceiling."""
+"""The core reads lists over real sockets: lists that move meanwhile, and lists beyond eSMS's ceiling."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,32 +8,34 @@ import msgspec
 import pytest
 
 from schemas import FollowerPage, JobCompleted, JobEvent, decode
-from schemas.subjects import job_subject, page_subject
-from tests.contract.providers_kit import account
+from schemas.subjects import command_subject, job_subject, page_subject
+from schemas.types import Provider
+from tests.contract.providers_kit import KEYS, AnySimulator, account
 from tests.fakes import FakeDelivery, FakeLog, make_world
 from worker.core.consume import CommandHandler, OpenAccount
 from worker.providers import open_client
-from worker.simulators import OA_ID, EsmsConfig, EsmsSimulator, ListChange, Simulator
+from worker.simulators import OA_ID, EsmsConfig, EtelecomConfig, Fault, ListChange, Simulator
 
 NOON = datetime(2023, 12, 1, 12, tzinfo=UTC)
 BOUNDS = {"request_timeout": 10.0, "max_response_bytes": 1 << 20}
 
 
 async def fetched(
-    simulator: EsmsSimulator, endpoint: str = "QueryListUID", prefetch: int = 8, **fields: Any
+    simulator: AnySimulator, variant: str = "QueryListUID", prefetch: int = 8, **fields: Any
 ) -> tuple[list[FollowerPage], JobCompleted]:
     """Return the pages and the end of a job that fetches the simulator's list."""
     log = FakeLog()
     world = make_world(log=log, prefetch=prefetch)
-    client = open_client(account(endpoint, simulator.url), now=lambda: NOON, **BOUNDS)  # type: ignore[arg-type]
-    handler = CommandHandler({"mine": OpenAccount("mine", "esms", client)}, world, asyncio.Event())
-    body = msgspec.json.encode({"provider": "esms", "oa_id": OA_ID, "id": "j"} | fields)
+    client = open_client(account(variant, simulator.url), now=lambda: NOON, **BOUNDS)  # type: ignore[arg-type]
+    provider: Provider = "etelecom" if variant in KEYS else "esms"
+    handler = CommandHandler({"mine": OpenAccount("mine", provider, client)}, world, asyncio.Event())
+    body = msgspec.json.encode({"provider": provider, "oa_id": OA_ID, "id": "j"} | fields)
     try:
-        await handler.handle(FakeDelivery(subject="followers.fetch.esms", data=body))
+        await handler.handle(FakeDelivery(subject=command_subject(provider), data=body))
     finally:
         await client.close()
-    pages = [decode(entry.data, FollowerPage) for entry in log.on(page_subject("esms", OA_ID, "j"))]
-    end: JobEvent = decode(log.on(job_subject("esms", OA_ID, "j"))[-1].data, JobEvent)
+    pages = [decode(entry.data, FollowerPage) for entry in log.on(page_subject(provider, OA_ID, "j"))]
+    end: JobEvent = decode(log.on(job_subject(provider, OA_ID, "j"))[-1].data, JobEvent)
     assert isinstance(end, JobCompleted), end
     return pages, end
 
@@ -127,3 +129,48 @@ async def test_a_list_that_grows_beyond_the_ceiling_while_it_is_read_is_finished
     assert set(served) <= set(ids(pages))
     assert len(set(ids(pages))) == len(ids(pages))
     assert (end.verdict, end.missed_at_most) == ("drifted", 0)
+
+
+# eTelecom: each page starts where the one before ended.
+
+
+@pytest.mark.parametrize("sort", [None, "created_at", "-created_at", "updated_at"])
+async def test_nobody_is_missed_under_a_sort_by_which_people_only_move_on(sort: str | None) -> None:
+    async with Simulator(EtelecomConfig(followers={OA_ID: 300})) as simulator:
+        served = simulator.ids(OA_ID)
+        simulator.change(ListChange(oa_id=OA_ID, before_request=3, update=served[20:290:9], follow=5))
+
+        pages, end = await fetched(simulator, "shop", sort=sort)
+
+    assert set(served) <= set(ids(pages))
+    assert end.missed_at_most == 0
+    assert len(pages) == end.requests, "the head is read again only where that tells something"
+
+
+async def test_a_descending_sort_is_proven_when_the_head_is_as_it_was() -> None:
+    async with Simulator(EtelecomConfig(followers={OA_ID: 300})) as simulator:
+        pages, end = await fetched(simulator, "shop", sort="-updated_at")
+
+        assert set(ids(pages)) == set(simulator.ids(OA_ID))
+    assert (end.verdict, end.missed_at_most, end.requests) == ("complete", 0, len(pages) + 1)
+
+
+async def test_somebody_who_was_updated_before_being_reached_is_missed_and_the_verdict_says_so() -> None:
+    async with Simulator(EtelecomConfig(followers={OA_ID: 300})) as simulator:
+        oldest_change = simulator.ids(OA_ID)[-1]
+        simulator.change(ListChange(oa_id=OA_ID, before_request=2, update=[oldest_change]))
+
+        pages, end = await fetched(simulator, "shop", sort="-updated_at")
+
+    assert oldest_change not in ids(pages)
+    assert (end.verdict, end.missed_at_most) == ("drifted", None)
+
+
+async def test_a_head_that_cannot_be_read_again_leaves_open_who_was_missed() -> None:
+    async with Simulator(EtelecomConfig(followers={OA_ID: 150})) as simulator:
+        simulator.inject(Fault(kind="status", status=403, skip=3, times=0))
+
+        pages, end = await fetched(simulator, "shop", sort="-updated_at")
+
+        assert set(ids(pages)) == set(simulator.ids(OA_ID))
+    assert (end.verdict, end.missed_at_most) == ("complete", None)

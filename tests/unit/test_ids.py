@@ -1,0 +1,58 @@
+"""The ids that a job has met: exact, and small."""
+
+import random
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core import ids as module
+from worker.core.ids import Ids
+
+odd_ids = st.sampled_from(["0", "00", "01", "-1", "+1", "1_0", " 1", "٣", "", "a", str(2**64), str(2**64 - 1), "1.0"])
+any_id = st.one_of(st.integers(0, 60).map(str), odd_ids, st.text(max_size=3))
+
+
+@given(batches=st.lists(st.lists(any_id, max_size=12), max_size=12), small=st.sampled_from([0, 3, 1000]))
+def test_it_holds_what_a_plain_set_holds(batches: list[list[str]], small: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SMALL", small)
+        ids, expected = Ids(), set[str]()
+
+        for number, batch in enumerate(batches):
+            if number % 2:
+                ids.add(batch)
+                expected.update(batch)
+            else:
+                new = len(set(batch)) == len(batch) and expected.isdisjoint(batch)
+                assert ids.add_new(batch) is new
+                expected.update(batch if new else [])
+
+            assert len(ids) == len(expected)
+            assert all((id in ids) is (id in expected) for id in {*expected, *batch, "0", "00", "7"})
+
+
+def test_many_ids_take_less_than_16_bytes_each_and_none_is_confused_with_another() -> None:
+    rng = random.Random(1)
+    numbers = array_of_ids(rng, 200_000)
+    tracemalloc.start()
+    try:
+        ids = Ids()
+        for start in range(0, len(numbers), 50):
+            ids.add([str(number) for number in numbers[start : start + 50]])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(ids) == 200_000
+    assert held / 200_000 < 16
+    assert all(str(number) in ids for number in numbers[::1_000])
+    assert not any(str(number + 1) in ids for number in numbers[::1_000])
+
+
+def array_of_ids(rng: random.Random, count: int) -> list[int]:
+    """Different ids of 19 digits, even ones, in no order."""
+    numbers = list(range(10**18, 10**18 + 2 * count, 2))
+    rng.shuffle(numbers)
+    return numbers

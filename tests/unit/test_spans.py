@@ -1,0 +1,35 @@
+"""Spans of days cover a range without a gap, whatever their length."""
+
+from datetime import date, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.spans import Span
+
+FIRST = date(2026, 1, 1)
+
+
+@given(days=st.integers(1, 400), halvings=st.integers(0, 9), twice=st.lists(st.booleans(), min_size=400, max_size=400))
+def test_a_range_is_covered_from_its_first_day_to_its_last_once(days: int, halvings: int, twice: list[bool]) -> None:
+    end = FIRST + timedelta(days=days - 1)
+    span: Span | None = Span(FIRST, end)
+    for _ in range(halvings):
+        if span is not None and span.days > 1:
+            span = span.half()
+
+    covered = []
+    for double in twice:
+        if span is None:
+            break
+        covered += [span.first + timedelta(days=day) for day in range(span.days)]
+        span = span.next(end, twice=double)
+
+    assert covered == [FIRST + timedelta(days=day) for day in range(days)]
+
+
+def test_a_span_is_found_again_from_its_text() -> None:
+    span = Span(date(2025, 12, 31), date(2026, 2, 1))
+
+    assert Span.read(str(span)) == span
+    assert str(span.half()) == "2025-12-31/2026-01-15"
