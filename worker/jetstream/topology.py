@@ -5,6 +5,7 @@ nats-py doesn't know, survives an update.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -101,21 +102,24 @@ def check_server(version: str) -> None:
 async def missing(client: Client) -> str | None:
     """Return one line that names what isn't on the server and what to run, or None when all of it is there.
 
-    Raises TopologyError when JetStream can't be asked, UnansweredError when asking again may help.
+    What is optional isn't asked for. Raises TopologyError when JetStream can't be asked, UnansweredError when asking
+    again may help.
     """
-    absent = [str(asset) for asset in expected(TopologyConfig()) if await _find(client, asset) is None]
+    needed = [asset for asset in expected(TopologyConfig()) if not asset.optional]
+    absent = [str(asset) for asset in needed if await _find(client, asset) is None]
     if not absent:
         return None
     verb = "is" if len(absent) == 1 else "are"
     return f"{', '.join(absent)} {verb} missing: run `followers setup`"
 
 
-async def check(client: Client, config: TopologyConfig) -> list[Difference]:
+async def check(client: Client, config: TopologyConfig, without: Collection[str] = ()) -> list[Difference]:
     """Return what `reconcile` would do or refuse; empty when all is as it should be. Changes nothing.
 
-    Raises TopologyError when JetStream can't be asked.
+    `without`: streams that aren't looked at. Raises TopologyError when JetStream can't be asked.
     """
-    found = [(asset, await _find(client, asset)) for asset in expected(config)]
+    looked_at = [asset for asset in expected(config) if asset.stream not in without]
+    found = [(asset, await _find(client, asset)) for asset in looked_at]
     differences = [difference for asset, live in found for difference in _differences(asset, live)]
     conflict = _conflict(found)
     if conflict is not None:
