@@ -77,7 +77,7 @@ def _row(schedule: "Schedule", state: "ScheduleState | None", now: datetime, los
 
     act = decide(schedule, state, now, since=None, me="", lost_after=lost_after)
     coming = schedule.timing.next_after(now) if schedule.timing else None
-    word = "new" if state is None else state.outcome or "waiting"
+    word: str = "new" if state is None else state.outcome or "waiting"
     if schedule.timing is None:
         word = "disabled"
     elif isinstance(act, Take):

@@ -68,8 +68,8 @@ class ScheduleState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     by: str = ""
     """The replica that decided."""
     run: Run | None = None
-    command: msgspec.Raw | None = None
-    """While `taken`: what is to be published, byte for byte. A successor may be configured otherwise."""
+    command: str = ""
+    """While `taken`: what is to be published, as JSON. A successor may be configured otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def taken(schedule: Schedule, due: datetime, now: datetime, *, since: datetime, 
         at=now,
         by=me,
         run=Run(job_id=command.id or "", provider=command.provider, oa_id=command.oa_id),
-        command=msgspec.Raw(msgspec.json.encode(command)),
+        command=msgspec.json.encode(command).decode(),
     )
 
 
@@ -158,7 +158,7 @@ def skipped(schedule: Schedule, run: Run, due: datetime, now: datetime, *, since
 def published(state: ScheduleState, sequence: int, now: datetime) -> ScheduleState:
     """Return the state once the command that was taken is in the command stream."""
     run = state.run and msgspec.structs.replace(state.run, sequence=sequence)
-    return msgspec.structs.replace(state, outcome="published", at=now, run=run, command=None)
+    return msgspec.structs.replace(state, outcome="published", at=now, run=run, command="")
 
 
 def job_id_at(name: str, due: datetime) -> str:

@@ -202,8 +202,7 @@ class Scheduler:
             # Stopped or held up since: by now another replica may have published it, and the job may be over.
             return None
         assert state.run is not None
-        assert state.command is not None
-        sequence = await self._desk.publish(state.run.provider, bytes(state.command), state.run.job_id)
+        sequence = await self._desk.publish(state.run.provider, state.command.encode(), state.run.job_id)
         return published(state, sequence, now)
 
     async def _is_going(self, run: Run, now: datetime) -> bool:
