@@ -30,7 +30,7 @@ from tests.schedule_kit import (
 from worker.core import scheduler
 from worker.core.due import Every
 from worker.core.schedule import GRACE, LONGEST_NAME, Schedule, job_id_at
-from worker.core.scheduler import LONGEST_SLEEP, RETRY, RETRY_FAULT
+from worker.core.scheduler import RETRY, RETRY_FAULT
 
 EVENING = vietnam("2026-11-27T22:00")
 THREE = vietnam("2026-11-28T03:00")
@@ -42,6 +42,12 @@ OTHERS = schedule(oa_id="2")
 @pytest.fixture
 def server() -> FakeServer:
     return FakeServer(Clock(EVENING))
+
+
+@pytest.fixture(autouse=True)
+def _fewer_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day of looking at the clock every five minutes shows nothing more than one of every four hours."""
+    monkeypatch.setattr(scheduler, "LONGEST_SLEEP", 4 * 3600.0)
 
 
 def replica(server: FakeServer, *schedules: Schedule, name: str = "a", skew: float = 0.0, **world: Any) -> Replica:
@@ -87,7 +93,7 @@ async def test_a_new_schedule_begins_with_its_next_due_time(server: FakeServer) 
     pause = await one.round()
     await live(THREE, one)
 
-    assert pause == LONGEST_SLEEP
+    assert pause == scheduler.LONGEST_SLEEP
     assert server.ids == []
     assert server.state().since == EVENING
     await live(THREE + timedelta(seconds=1), one)
@@ -394,7 +400,7 @@ async def test_without_the_bucket_schedules_are_off_with_one_line_until_it_is_th
     one = replica(server)
 
     with heard() as lines:
-        assert [await one.round(), await one.round()] == [LONGEST_SLEEP] * 2
+        assert [await one.round(), await one.round()] == [scheduler.LONGEST_SLEEP] * 2
         server.is_there = True
         await one.round()
 

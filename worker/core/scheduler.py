@@ -127,7 +127,11 @@ class Scheduler:
         """Publish what is due until `draining` is set; return early when nothing will ever be due."""
         pause: float | None = 0.0
         while pause is not None and not draining.is_set():
-            pause = await self.round()
+            try:
+                pause = await self.round()
+            except Exception:
+                _log.exception("schedules.fault")
+                pause = RETRY_FAULT
             if pause:
                 await _sleep(pause, draining)
 
