@@ -24,7 +24,7 @@ from worker.app import Worker
 from worker.cli import app
 from worker.core import scheduler
 from worker.core.due import Every
-from worker.core.schedule import ScheduleState, job_id_at
+from worker.core.schedule import Run, ScheduleState, job_id_at
 from worker.embedded import EmbeddedServer
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import SCHEDULING, User, accounts_block, inbox_prefix
@@ -111,7 +111,7 @@ async def test_workers_publish_their_schedules_and_the_jobs_complete(tmp_path: P
             events = await job_events(client)
 
     begun = [event for event in events if isinstance(event, JobStarted)]
-    assert codes == [0, 0]
+    assert list(codes) == [0, 0]
     assert len({event.job_id for event in begun}) == len(begun), "no job was begun twice"
     for event in begun:
         due = datetime.strptime(event.job_id, "tick-%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -245,7 +245,7 @@ async def test_the_command_line_says_when_each_schedule_is_due_and_what_became_o
         last -= timedelta(days=1)
     last = last.astimezone(UTC)
     job_id = job_id_at("nightly", last)
-    run = scheduler.Run(job_id=job_id, provider="etelecom", oa_id=OA_ID)
+    run = Run(job_id=job_id, provider="etelecom", oa_id=OA_ID)
     state = ScheduleState(definition="older", since=MONDAY, due=last, outcome="published", at=last, run=run)
     await js.publish(f"$KV.{SCHEDULES_BUCKET}.nightly", encode(state))
     status = JobStatus(

@@ -234,9 +234,9 @@ async def test_whoever_lost_the_answer_to_its_write_goes_on_without_waiting(serv
 async def test_whoever_was_held_up_looks_again_before_it_publishes(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = await begun(server)
+    one, other = await begun(server), await begun(server, name="b")
     server.clock.time = THREE
-    write, other = one.desk.write, await begun(server, name="b")
+    write = one.desk.write
     ages = [0.0]
 
     async def slow(name: str, state: Any, revision: int) -> int | None:
@@ -253,7 +253,8 @@ async def test_whoever_was_held_up_looks_again_before_it_publishes(
 
     await one.round()
 
-    assert (server.ids, server.attempts) == ([FIRST], 1), "only the other one published"
+    assert (server.ids, server.attempts) == ([FIRST], 1)
+    assert (one.meter.decided, other.meter.decided) == ([], [("nightly", "published")])
 
 
 async def test_a_missed_week_becomes_one_command_for_its_newest_time(server: FakeServer) -> None:
