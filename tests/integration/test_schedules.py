@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import uuid
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -187,13 +188,50 @@ async def keys(js: JetStreamContext) -> set[str]:
 @pytest.fixture(scope="module")
 async def guarded() -> Any:
     """A server with two users of workers, one of which may publish what its schedules say."""
+    lame = [(f"lame{number}", line) for number, line in enumerate(SCHEDULING)]
     users = [
+        *(User(role="worker", login={"user": name, "password": "invented"}, schedules=True) for name, _ in lame),
         User(role="worker", login={"user": "scheduling", "password": "invented"}, schedules=True),
         User(role="worker", login={"user": "plain", "password": "invented"}),
         User(role="admin", login={"user": "admin", "password": "invented"}),
     ]
-    async with stage.server(accounts_block(users)) as server:
+    block = json.loads(accounts_block(users).removeprefix("accounts: "))
+    for listed, (_, line) in zip(block["FOLLOWERS"]["users"], lame, strict=False):
+        listed["permissions"]["publish"]["allow"].remove(line)
+    async with stage.server(f"accounts: {json.dumps(block)}\n") as server:
         yield server
+
+
+@pytest.mark.parametrize("number", range(len(SCHEDULING)))
+async def test_each_right_that_schedules_take_is_needed(guarded: EmbeddedServer, number: int) -> None:
+    admin = await nats.connect(guarded.url, user="admin", password="invented")
+    await reconcile(admin, TopologyConfig(ack_wait=2))
+    line = SCHEDULING[number]
+    refused = []
+    for name in ("scheduling", f"lame{number}"):
+        client = await nats.connect(
+            guarded.url, user=name, password="invented", inbox_prefix=inbox_prefix("worker"), allow_reconnect=False
+        )
+        try:
+            await _needing(line, JetStreamScheduleDesk(client, timeout=0.5 if name != "scheduling" else 5))
+        except scheduler.ScheduleUnavailableError:
+            refused.append(name)
+        await client.close()
+    await admin.close()
+
+    assert refused == [f"lame{number}"]
+
+
+async def _needing(line: str, desk: JetStreamScheduleDesk) -> object:
+    """Do what takes the right `line`."""
+    provider = line.rpartition(".")[2]
+    if line.startswith("followers.fetch."):
+        return await desk.publish("esms" if provider == "esms" else "etelecom", b"{}", "once")
+    if ".STREAM.INFO." in line:
+        return await desk.now()
+    if ".MSG.GET." in line:
+        return await desk.read("nobody")
+    return await desk.write(f"n{uuid.uuid4().hex[:8]}", ScheduleState(definition="d", since=MONDAY), 0)
 
 
 @pytest.mark.parametrize("name", ["scheduling", "plain"])
