@@ -83,12 +83,12 @@ class PrometheusMeter:
         )
         self._next = Gauge(
             "followers_schedule_next_timestamp_seconds",
-            "When this worker next has something to do for a schedule, in seconds since 1970.",
+            "When this worker next has something to do for a schedule, in seconds since 1970; 0 until it has looked.",
             ["schedule"],
             registry=registry,
         )
         for name in schedules:
-            self.schedule_next(name, UNKNOWN)
+            self.schedule_next(name, 0)
             for outcome in get_args(ScheduleOutcome):
                 self._schedules.labels(name, outcome)
         # Looked up once: finding a label's counter takes longer than counting.
@@ -160,7 +160,7 @@ class PrometheusMeter:
         self._schedules.labels(schedule, outcome).inc()
 
     def schedule_next(self, schedule: str, due: float) -> None:
-        """Show when something is to be done next; no number: never, or not known."""
+        """Show when something is to be done next; no number: never."""
         self._next.labels(schedule).set(due)
 
     def watch(self, *, ready: Callable[[], bool], waiting: Callable[[Provider], int]) -> None:

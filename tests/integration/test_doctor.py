@@ -195,7 +195,7 @@ async def test_the_workers_user_is_seen_to_have_its_rights_and_no_more(providers
 async def test_a_worker_with_schedules_is_seen_to_lack_the_bucket_and_the_rights_for_them() -> None:
     users = [User(role=role, login={"user": role, "password": "x"}) for role in ("admin", "worker")]
     users.append(User(role="worker", login={"user": "scheduling", "password": "x"}, schedules=True))
-    sections = {
+    sections: dict[str, Any] = {
         "FOLLOWERS_NATS__PASSWORD": "x",
         "FOLLOWERS_NATS__INBOX_PREFIX": inbox_prefix("worker"),
         "FOLLOWERS_ACCOUNTS__SHOP__PROVIDER": "etelecom",
