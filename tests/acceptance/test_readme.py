@@ -5,12 +5,14 @@ import re
 import shlex
 import sys
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance import product
 from tests.acceptance.world import World
+from worker.core.schedule import job_id_at
 from worker.settings import load
 
 README = Path(__file__).parents[2] / "README.md"
@@ -100,6 +102,21 @@ def test_the_configuration_is_one_that_a_worker_takes(tmp_path: Path) -> None:
     settings = load(path, {})
 
     assert sorted(settings.accounts) == sorted(tomllib.loads(text)["accounts"])
+
+
+def test_the_schedule_is_one_that_a_worker_takes(tmp_path: Path) -> None:
+    text = block("toml") + block("toml", "<!-- test: schedules -->")
+    for name in set(re.findall(r"/run/secrets/([a-z-]+)", text)):
+        (tmp_path / name).write_text("1:secret", encoding="utf-8")
+    path = tmp_path / "followers.toml"
+    path.write_text(text.replace("/run/secrets", str(tmp_path)), encoding="utf-8")
+
+    [schedule] = load(path, {}).schedule_list()
+
+    assert schedule.timing is not None
+    due = schedule.timing.next_after(datetime(2026, 11, 27, tzinfo=UTC))
+    assert due is not None
+    assert f"`{job_id_at(schedule.name, due)}`" in TEXT
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", TEXT))))
