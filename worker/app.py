@@ -581,7 +581,7 @@ async def run_worker(settings: Settings) -> int:
         worker.app.after_startup(_spare_collections)
         await worker.app.run()
     except StartError as error:
-        _log.error("worker.not_started", reason=str(error))
+        _log.error("worker.not_started", reason=str(error), docs="README.md#when-something-is-wrong")
         return 2
     except (nats.errors.ConnectionReconnectingError, nats.errors.ConnectionClosedError):
         # Told to stop while NATS is away: nothing can be handed back, and ack_wait brings the commands to others.

@@ -203,5 +203,5 @@ def test_every_program_of_the_readme_is_run() -> None:
     marks = re.findall(r"<!-- test: (\w+) -->", TEXT)
     programs = re.findall(r"```(?:python|js)\n", TEXT)
 
-    assert {"publish", "read", "consume", "faststream", "postgres", "node"} <= set(marks)
-    assert len(programs) == 6
+    assert {"publish", "read", "consume", "faststream", "postgres", "node", "provider"} <= set(marks)
+    assert len(programs) == 7

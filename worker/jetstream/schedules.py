@@ -41,13 +41,13 @@ class JetStreamScheduleDesk:
         """Take the time that the server puts on its answer about the bucket: when it is here, it has passed."""
         try:
             reply = await self._client.request(f"$JS.API.STREAM.INFO.{_STREAM}", b"", timeout=self._timeout)
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+        except (nats.errors.Error, OSError) as error:
             raise _unavailable("look at the bucket", error) from error
         answer: dict[str, Any] = msgspec.json.decode(reply.data)
-        if (answer.get("error") or {}).get("err_code") == _NO_STREAM:
-            raise NoScheduleBucketError(f"bucket {SCHEDULES_BUCKET} is missing: run `followers setup`")
-        if "ts" not in answer:
-            raise ScheduleUnavailableError("NATS does not say what time it is: is JetStream electing a leader?")
+        if refusal := answer.get("error"):
+            if refusal.get("err_code") == _NO_STREAM:
+                raise NoScheduleBucketError(f"bucket {SCHEDULES_BUCKET} is missing: run `followers setup`")
+            raise ScheduleUnavailableError(f"NATS did not look at the bucket ({refusal.get('description')})")
         return datetime.fromisoformat(answer["ts"]).astimezone(UTC)
 
     async def read(self, name: str) -> Stored:
