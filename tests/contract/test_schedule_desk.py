@@ -11,8 +11,8 @@ from nats.js import JetStreamContext
 from schemas.subjects import COMMANDS_STREAM, SCHEDULES_BUCKET
 from tests.fakes import Clock
 from tests.schedule_kit import FakeScheduleDesk, FakeServer
+from worker.core.desk import NoScheduleBucketError, ScheduleDesk, ScheduleUnavailableError, Stored
 from worker.core.schedule import Run, ScheduleState
-from worker.core.scheduler import NoScheduleBucketError, ScheduleDesk, ScheduleUnavailableError, Stored
 from worker.embedded import EmbeddedServer
 from worker.jetstream.schedules import JetStreamScheduleDesk
 from worker.jetstream.topology import TopologyConfig, reconcile

@@ -24,6 +24,7 @@ from tests.schedule_kit import VIETNAM, Replica, live, schedule, vietnam
 from worker.app import Worker
 from worker.cli import app
 from worker.core import scheduler
+from worker.core.desk import ScheduleUnavailableError
 from worker.core.due import Every
 from worker.core.schedule import Run, ScheduleState, job_id_at
 from worker.embedded import EmbeddedServer
@@ -214,7 +215,7 @@ async def test_each_right_that_schedules_take_is_needed(guarded: EmbeddedServer,
         )
         try:
             await _needing(line, JetStreamScheduleDesk(client, timeout=0.5 if name != "scheduling" else 5))
-        except scheduler.ScheduleUnavailableError:
+        except ScheduleUnavailableError:
             refused.append(name)
         await client.close()
     await admin.close()

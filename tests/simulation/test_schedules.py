@@ -18,9 +18,9 @@ from tests.schedule_kit import (
     schedule,
 )
 from tests.simulation.loop import run
+from worker.core.desk import ScheduleUnavailableError
 from worker.core.due import Every
 from worker.core.schedule import job_id_at
-from worker.core.scheduler import ScheduleUnavailableError
 
 LENGTH = timedelta(hours=30)
 LONGEST_JOB = 120.0

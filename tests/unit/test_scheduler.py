@@ -28,6 +28,7 @@ from tests.schedule_kit import (
     vietnam,
 )
 from worker.core import scheduler
+from worker.core.desk import ScheduleUnavailableError
 from worker.core.due import Every
 from worker.core.schedule import GRACE, LONGEST_NAME, Schedule, job_id_at
 from worker.core.scheduler import RETRY, RETRY_FAULT
@@ -220,7 +221,7 @@ async def test_whoever_lost_the_answer_to_its_write_goes_on_without_waiting(serv
     async def unheard(name: str, state: Any, revision: int) -> int | None:
         await write(name, state, revision)
         one.desk.write = write
-        raise scheduler.ScheduleUnavailableError("no answer")
+        raise ScheduleUnavailableError("no answer")
 
     one.desk.write = unheard
 

@@ -45,8 +45,8 @@ def schedules(context: typer.Context, json: AsJson = False, config: ConfigFile =
 
 
 async def _rows(client: "Client", settings: "Settings") -> list[dict[str, Any]]:
+    from worker.core.desk import NoScheduleBucketError, ScheduleUnavailableError
     from worker.core.ports import BoardUnavailableError
-    from worker.core.scheduler import NoScheduleBucketError, ScheduleUnavailableError
     from worker.jetstream.schedules import JetStreamScheduleDesk
     from worker.jetstream.status import JetStreamStatusBoard
 

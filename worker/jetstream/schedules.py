@@ -19,8 +19,8 @@ from nats.js.api import RawStreamMsg
 from schemas.subjects import COMMANDS_STREAM, SCHEDULES_BUCKET, command_subject
 from schemas.types import Provider
 from worker.core.commands import MSG_ID_HEADER
+from worker.core.desk import NoScheduleBucketError, ScheduleUnavailableError, Stored
 from worker.core.schedule import Run, ScheduleState
-from worker.core.scheduler import NoScheduleBucketError, ScheduleUnavailableError, Stored
 from worker.jetstream.headers import parse_headers
 from worker.jetstream.pages import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE_CODES
 
