@@ -28,6 +28,7 @@ from worker.core.desk import ScheduleUnavailableError
 from worker.core.due import Every
 from worker.core.schedule import Run, ScheduleState, job_id_at
 from worker.embedded import EmbeddedServer
+from worker.jetstream import topology
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import SCHEDULING, User, accounts_block, inbox_prefix
 from worker.jetstream.schedules import JetStreamScheduleDesk
@@ -262,6 +263,27 @@ async def test_a_worker_keeps_schedules_with_the_rights_for_it_and_else_says_wha
     if name == "plain":
         [line] = [line for line in lines if line["event"] == "schedules.off"]
         assert all(f"publish {right}" in line["reason"] for right in SCHEDULING)
+
+
+async def test_setup_with_the_rights_of_the_version_before_does_all_but_the_bucket() -> None:
+    users = [User(role="setup", login={"user": "setup", "password": "invented"})]
+    block = json.loads(accounts_block(users).removeprefix("accounts: "))
+    rights = block["FOLLOWERS"]["users"][0]["permissions"]["publish"]
+    rights["allow"] = [line for line in rights["allow"] if SCHEDULES_BUCKET not in line]
+    async with stage.server(f"accounts: {json.dumps(block)}\n") as server:
+        client = await nats.connect(
+            server.url, user="setup", password="invented", inbox_prefix=inbox_prefix("setup"), allow_reconnect=False
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(topology, "_API_TIMEOUT", 0.5)
+            changes = await reconcile(client, TopologyConfig())
+            differences = await check(client, TopologyConfig())
+        await client.close()
+
+    assert Counter(change.outcome for change in changes) == {"created": len(changes) - 1, "failed": 1}
+    [failed], [difference] = [change for change in changes if change.outcome == "failed"], differences
+    assert (failed.name, difference.name, difference.state) == (SCHEDULES_BUCKET, SCHEDULES_BUCKET, "refused")
+    assert "may this user use" in failed.detail
 
 
 def followers(server: EmbeddedServer, *arguments: str, config: Path) -> Any:
