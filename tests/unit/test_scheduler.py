@@ -30,7 +30,7 @@ from tests.schedule_kit import (
 from worker.core import scheduler
 from worker.core.desk import ScheduleUnavailableError
 from worker.core.due import Every
-from worker.core.schedule import GRACE, LONGEST_NAME, Schedule, job_id_at
+from worker.core.schedule import GRACE, LONGEST_NAME, Schedule, job_id_at, published
 from worker.core.scheduler import RETRY, RETRY_FAULT
 
 EVENING = vietnam("2026-11-27T22:00")
@@ -211,6 +211,24 @@ async def test_another_replica_publishes_in_time_what_a_dead_one_took(server: Fa
     await live(THREE + timedelta(seconds=GRACE + 1), other)
 
     assert server.ids == [FIRST]
+
+
+async def test_another_replica_does_not_sleep_through_the_due_times_behind_one_that_is_just_taken(
+    server: FakeServer,
+) -> None:
+    often = schedule("often", Every(1, VIETNAM))
+    dying, other = await begun(server, often), await begun(server, often, name="b")
+    server.clock.advance(1)
+    dying.desk.dies_at = dying.desk.steps + 9  # published, and not noted yet
+    with pytest.raises(KilledError):
+        await dying.round()
+    await other.round()
+    server.put("often", msgspec.json.encode(published(server.state("often"), 1, server.clock.time)))
+    server.queue.clear()
+
+    await live(server.clock.time + timedelta(seconds=1.1), other)
+
+    assert len(server.ids) == 2
 
 
 async def test_whoever_lost_the_answer_to_its_write_goes_on_without_waiting(server: FakeServer) -> None:

@@ -118,7 +118,11 @@ def decide(
         return Begin()
     if state.outcome == "taken" and state.at is not None and now - state.at < lost_after:
         patience = state.at + timedelta(seconds=GRACE)
-        return Publish() if state.by == me or now >= patience else Wait(patience)
+        if state.by == me or now >= patience:
+            return Publish()
+        # Mostly it is published a moment later, and then the next due time may be ours.
+        coming = schedule.timing.next_after(now) if schedule.timing is not None else None
+        return Wait(min(patience, coming or patience))
     after = max(filter(None, (since or state.since, state.due)))
     if schedule.timing is None:
         return Wait(None)
