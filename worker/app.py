@@ -47,11 +47,13 @@ from worker.core.control import Answer, Control
 from worker.core.gate import open_gate
 from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
+from worker.core.scheduler import Scheduler
 from worker.core.share import Share
 from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
+from worker.jetstream.checkup import lacking
 from worker.jetstream.complaints import Complaints, because
 from worker.jetstream.connection import ConnectError, NatsOptions, check_files, options, public_url, tls_context
 from worker.jetstream.deadletters import JetStreamDeadLetters
@@ -62,7 +64,9 @@ from worker.jetstream.lag import queued
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
+from worker.jetstream.permissions import SCHEDULING
 from worker.jetstream.queue import JetStreamCommandQueue
+from worker.jetstream.schedules import JetStreamScheduleDesk
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
@@ -123,7 +127,7 @@ class Worker:
         self._drained = asyncio.Event()
         self._started = asyncio.Event()
         self._registry = CollectorRegistry()
-        self._meter = PrometheusMeter(self._registry)
+        self._meter = PrometheusMeter(self._registry, tuple(settings.schedules))
         self._meter.watch(ready=lambda: self.readiness.ready, waiting=self._waiting)
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
         self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
@@ -134,6 +138,7 @@ class Worker:
         self._open = contextlib.AsyncExitStack()
         self._complaints = Complaints()
         self._client: Client | None = None
+        self._world: World | None = None
         self.broker = self._make_broker()
         for provider in PROVIDERS:
             self._subscribe(provider)
@@ -265,6 +270,21 @@ class Worker:
                     self._tasks[provider].add(task)
                     task.add_done_callback(self._tasks[provider].discard)
 
+    async def _keep_schedules(self, client: Client) -> None:
+        """Publish the commands that are due, with all other replicas; off where the NATS user may not."""
+        assert self._world is not None
+        if denied := await lacking(client, SCHEDULING):
+            _log.error("schedules.off", reason=f"the NATS user lacks {'; '.join(denied)}: grant it (schedules=True)")
+            return
+        scheduler = Scheduler(
+            self.settings.schedule_list(),
+            JetStreamScheduleDesk(client, timeout=5.0),
+            self._world,
+            self._meter,
+            lost_after=self.settings.streams.commands_max_age,
+        )
+        await scheduler.run(self.draining)
+
     async def _take(self, provider: Provider, message: NatsMessage) -> None:
         """Start a job for `message`; return when there is a slot for another one. Raises nothing."""
         assert self._handler is not None
@@ -346,7 +366,7 @@ class Worker:
         timeout = max(1.0, min(5.0, worker.ack_wait / 4))
         status = JetStreamStatusBoard(client, timeout=timeout)
         self._background.append(asyncio.create_task(status.run()))
-        world = World(
+        world = self._world = World(
             log=JetStreamLog(client, timeout=timeout),
             status=status,
             cancellations=JetStreamCancellations(client, timeout=timeout),
@@ -445,6 +465,8 @@ class Worker:
         if self.settings.worker.http_port:
             self._background.append(asyncio.create_task(self._count_commands(self._client)))
         self._background.append(asyncio.create_task(self._rescue_stranded(self._client)))
+        if self.settings.schedules:
+            self._background.append(asyncio.create_task(self._keep_schedules(self._client)))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
     async def _watch(self) -> None:
@@ -561,7 +583,7 @@ async def run_worker(settings: Settings) -> int:
         worker.app.after_startup(_spare_collections)
         await worker.app.run()
     except StartError as error:
-        _log.error("worker.not_started", reason=str(error))
+        _log.error("worker.not_started", reason=str(error), docs="README.md#when-something-is-wrong")
         return 2
     except (nats.errors.ConnectionReconnectingError, nats.errors.ConnectionClosedError):
         # Told to stop while NATS is away: nothing can be handed back, and ack_wait brings the commands to others.

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from schemas.subjects import PROVIDERS
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
+from worker.core.schedule import Outcome as ScheduleOutcome
 from worker.core.world import Outcome
 
 LATENCIES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
@@ -33,8 +34,8 @@ _NOT_CLOSED: tuple[Circuit, ...] = ("open", "half_open")
 class PrometheusMeter:
     """The core's `Meter`, and the gauges of the replica itself."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Register the metrics in `registry`."""
+    def __init__(self, registry: CollectorRegistry, schedules: Sequence[str] = ()) -> None:
+        """Register the metrics in `registry`, with series for the schedules of these names."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
         ProcessCollector(registry=registry)
         counter, gauge = _maker(Counter, registry), _maker(Gauge, registry)
@@ -74,6 +75,22 @@ class PrometheusMeter:
         tasks.set_function(_tasks)
         build = Gauge("followers_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
         build.labels(product_version()).set(1)
+        self._schedules = Counter(
+            "followers_schedules",
+            "Due times of schedules, by what this worker made of them.",
+            ["schedule", "outcome"],
+            registry=registry,
+        )
+        self._next = Gauge(
+            "followers_schedule_next_timestamp_seconds",
+            "When this worker next has something to do for a schedule, in seconds since 1970; 0 until it has looked.",
+            ["schedule"],
+            registry=registry,
+        )
+        for name in schedules:
+            self.schedule_next(name, 0)
+            for outcome in get_args(ScheduleOutcome):
+                self._schedules.labels(name, outcome)
         # Looked up once: finding a label's counter takes longer than counting.
         self._of_a_page = {
             provider: (
@@ -137,6 +154,14 @@ class PrometheusMeter:
         pending, unsettled = counts if counts is not None else (UNKNOWN, UNKNOWN)
         self._pending.labels(provider).set(pending)
         self._unsettled.labels(provider).set(unsettled)
+
+    def schedule_decided(self, schedule: str, outcome: ScheduleOutcome) -> None:
+        """Count a due time of a schedule by what this replica made of it."""
+        self._schedules.labels(schedule, outcome).inc()
+
+    def schedule_next(self, schedule: str, due: float) -> None:
+        """Show when something is to be done next; no number: never."""
+        self._next.labels(schedule).set(due)
 
     def watch(self, *, ready: Callable[[], bool], waiting: Callable[[Provider], int]) -> None:
         """Ask these two each time somebody reads: whether the replica is ready, how many jobs stand still."""

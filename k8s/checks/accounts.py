@@ -10,6 +10,8 @@ ACCOUNT = "FOLLOWERS"
 ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "setup", "admin")
 READERS = ("crm",)
 """The durable pull consumers that `setup` may make (`followers setup --consumer NAME`) and `consumer` may read."""
+SCHEDULES = False
+"""True where worker.toml has schedules: then the worker may publish commands."""
 _HEAD = """\
 # Who may do what on the NATS servers. By `python -m k8s.checks.accounts`, from worker/jetstream/permissions.py.
 # A login is a public nkey in a variable of the server's environment (values.yaml); there is no secret in here.
@@ -28,6 +30,7 @@ def users() -> list[User]:
             role=role,
             login={"nkey": f"${variable(role)}"},
             durables=READERS if role in ("consumer", "setup") else (),
+            schedules=SCHEDULES and role == "worker",
         )
         for role in ROLES
     ]

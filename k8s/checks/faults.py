@@ -335,6 +335,13 @@ def _one_trigger(shipped: Shipped) -> None:
 
 # The worker's own names and settings.
 _replace("a misspelt setting", "settings", "worker.toml", "max_jobs", "max_job")
+_replace(
+    "schedules of a worker that may not publish commands",
+    "schedules",
+    "worker.toml",
+    "[log]\n",
+    '[schedules.nightly]\ncron = "30 2 * * *"\nprovider = "etelecom"\noa_id = "579745863508352884"\n[log]\n',
+)
 _replace("a secret that isn't mounted", "settings", "worker.toml", "accounts/my-shop", "accounts/my-shops")
 _replace("a worker that makes streams itself", "settings", "worker.toml", "auto_setup = false", "auto_setup = true")
 _replace("production without TLS", "settings", "worker.toml", 'tls_ca = "/run/secrets/nats/ca.crt"\n', "")

@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).parents[1] / "examples" / "node"
 
 
 def words(mark: str) -> list[list[str]]:
-    """The `followers …` lines of the shell block after a mark, without their first word."""
+    """The `followers …` lines of the first shell block after a mark, without their first word."""
     lines = block("sh", f"<!-- test: {mark} -->").splitlines()
     return [shlex.split(line, comments=True)[1:] for line in lines if line]
 
@@ -191,11 +191,11 @@ async def test_the_commands_beside_them_work_as_they_stand(town: World, monkeypa
     accounts = {name: town.config["accounts"][name] for name in ("shop", "esms-get")}
     monkeypatch.setitem(town.config, "accounts", accounts)
     # Plain `watch` never ends; tests/integration/test_watch.py interrupts it.
-    lines = [line for line in (*words("export"), *words("doctor")) if line != ["watch"]]
+    lines = [line for mark in ("export", "doctor", "schedules") for line in words(mark) if line != ["watch"]]
 
     results = [await town.run(*[job.id if word == "JOB" else word for word in line]) for line in lines]
 
-    assert [result.code for result in results] == [0] * 4, results
+    assert [result.code for result in results] == [0] * 5, results
     assert {"followers.parquet", "so-far.csv"} <= {path.name for path in town.folder.glob("command-*/*")}
 
 
@@ -203,5 +203,5 @@ def test_every_program_of_the_readme_is_run() -> None:
     marks = re.findall(r"<!-- test: (\w+) -->", TEXT)
     programs = re.findall(r"```(?:python|js)\n", TEXT)
 
-    assert {"publish", "read", "consume", "faststream", "postgres", "node"} <= set(marks)
-    assert len(programs) == 6
+    assert {"publish", "read", "consume", "faststream", "postgres", "node", "provider"} <= set(marks)
+    assert len(programs) == 7

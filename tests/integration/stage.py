@@ -94,6 +94,7 @@ def sections_for(server_url: str, accounts: Mapping[str, Any], **sections: Mappi
         "worker": {"http_port": 0, "ack_wait": 2.0, "drain_timeout": 5.0, **sections.get("worker", {})},
         "log": {"level": "debug", "format": "json", **sections.get("log", {})},
         "accounts": dict(accounts),
+        "schedules": dict(sections.get("schedules", {})),
     }
 
 

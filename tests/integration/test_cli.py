@@ -33,6 +33,7 @@ from schemas.wire import event_headers
 from worker.cli import app
 from worker.cli.watch import line as watched
 from worker.embedded import EmbeddedServer
+from worker.jetstream.assets import expected
 from worker.jetstream.topology import TopologyConfig, reconcile
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -125,7 +126,7 @@ async def next_command(js: JetStreamContext) -> Any:
 async def test_setup_makes_all_and_says_so(followers: Run) -> None:
     first, second = await followers("setup"), await followers("setup", "--json")
 
-    assert (first.exit_code, first.stdout.count("created")) == (0, 7)
+    assert (first.exit_code, first.stdout.count("created")) == (0, len(expected(TopologyConfig())))
     assert {item["outcome"] for item in json.loads(second.stdout)} == {"unchanged"}
 
 
@@ -135,7 +136,7 @@ async def test_setup_check_fails_until_setup_ran(followers: Run) -> None:
     after = await followers("setup", "--check", "--json")
 
     assert before.exit_code == 1
-    assert before.stdout.count("missing") == 14
+    assert before.stdout.count("missing") == 2 * len(expected(TopologyConfig()))
     assert "run `followers setup`" in before.stderr
     assert (after.exit_code, json.loads(after.stdout)) == (0, [])
 

@@ -1,6 +1,7 @@
 """The command line without a server: help, usage, validation, schemas."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ from typer.testing import CliRunner, Result
 from worker import __version__
 from worker.cli import app
 
-COMMANDS = ("demo", "worker", "setup", "fetch", "jobs", "status", "cancel", "pages", "verify", "schema", "simulate")
+COMMANDS = (
+    *("demo", "worker", "setup", "fetch", "jobs", "status", "cancel", "pages", "verify", "schedules", "schema"),
+    "simulate",
+)
 
 
 def followers(*arguments: str, env: dict[str, str] | None = None) -> Result:
@@ -52,6 +56,21 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
 
     heavy = {"nats", "pydantic", "faststream", "msgspec", "aiohttp", "httpx", "structlog", "asyncio"}
     assert heavy & set(loaded) == set()
+
+
+def test_people_are_told_where_to_read_on_and_programs_get_their_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "worker", "--config", "gone.toml", "schedules"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    terminal, end = os.openpty()
+    piped = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=end, check=False)
+    os.close(end)
+    said = os.read(terminal, 10_000).decode().splitlines()
+    os.close(terminal)
+
+    line = "gone.toml: this settings file does not exist; correct --config or FOLLOWERS_CONFIG"
+    assert (piped.returncode, piped.stderr.splitlines()) == (2, [line])
+    assert (shown.returncode, said) == (2, [line, "see README.md#when-something-is-wrong"])
 
 
 @pytest.mark.parametrize("arguments", [("fetch",), ("fetch", "zalo", "1"), ("jobs", "--state", "gone"), ("dance",)])

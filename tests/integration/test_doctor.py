@@ -15,11 +15,13 @@ from tests.integration import stage
 from worker.cli import app
 from worker.embedded import EmbeddedServer
 from worker.jetstream import checkup
+from worker.jetstream.assets import expected
 from worker.jetstream.connection import NatsOptions, connect
 from worker.jetstream.permissions import USER_INFO, User, accounts_block, inbox_prefix, permissions
 from worker.jetstream.topology import TopologyConfig, reconcile
 from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, Fault
 
+ALL = len(expected(TopologyConfig()))
 Run = Callable[..., Awaitable[Result]]
 Found = dict[tuple[str, str], dict[str, str]]
 
@@ -68,7 +70,7 @@ async def test_a_server_and_accounts_that_are_well(
     assert found["account.key", "shop"]["detail"] == f"the key is good and may read 1 OAs: {OA_ID} (OA 0001)"
     assert found["account.key", "esms"]["detail"] == f"the key is good and may read 1 OAs: {OA_ID} (OA 0001)"
     assert found["nats.sync_interval", "server"]["detail"].startswith("every message is on disk")
-    assert found["nats.assets", "7 of 7"]["state"] == "ok"
+    assert found["nats.assets", f"{ALL} of {ALL}"]["state"] == "ok"
     assert states(found) | {"nats.version": {"ok"}} == {
         "nats.version": {"ok"},
         "nats.transport": {"ok"},
@@ -188,6 +190,41 @@ async def test_the_workers_user_is_seen_to_have_its_rights_and_no_more(providers
     assert found["nats.permissions", "user worker"]["detail"] == "all that a worker needs"
     assert found["clock", "server"]["state"] == "ok"
     assert {item["state"] for (check, _), item in found.items() if check == "nats.assets"} == {"ok"}
+
+
+async def test_a_worker_with_schedules_is_seen_to_lack_the_bucket_and_the_rights_for_them() -> None:
+    users = [User(role=role, login={"user": role, "password": "x"}) for role in ("admin", "worker")]
+    users.append(User(role="worker", login={"user": "scheduling", "password": "x"}, schedules=True))
+    sections: dict[str, Any] = {
+        "FOLLOWERS_NATS__PASSWORD": "x",
+        "FOLLOWERS_NATS__INBOX_PREFIX": inbox_prefix("worker"),
+        "FOLLOWERS_ACCOUNTS__SHOP__PROVIDER": "etelecom",
+        "FOLLOWERS_ACCOUNTS__SHOP__API_KEY": "1:invented",
+        "FOLLOWERS_SCHEDULES__NIGHTLY__CRON": "0 3 * * *",
+        "FOLLOWERS_SCHEDULES__NIGHTLY__PROVIDER": "etelecom",
+        "FOLLOWERS_SCHEDULES__NIGHTLY__OA_ID": OA_ID,
+    }
+    async with stage.server(accounts_block(users)) as server:
+        admin = await connect(NatsOptions(servers=(server.url,), user="admin", password="x"))
+        await reconcile(admin, TopologyConfig())
+        await admin.jetstream().delete_stream("KV_FOLLOWERS_SCHEDULES")
+        await admin.close()
+        results = {
+            name: await doctor("--json", "--no-accounts", url=server.url, **sections, FOLLOWERS_NATS__USER=name)
+            for name in ("worker", "scheduling")
+        }
+
+    found = {name: found_by(result) for name, result in results.items()}
+    assert [result.exit_code for result in results.values()] == [1, 1]
+    assert "publish followers.fetch.esms" in found["worker"]["nats.permissions", "user worker"]["detail"]
+    assert found["scheduling"]["nats.permissions", "user scheduling"]["state"] == "ok"
+    assert found["scheduling"]["nats.assets", "bucket FOLLOWERS_SCHEDULES"] == {
+        "check": "nats.assets",
+        "subject": "bucket FOLLOWERS_SCHEDULES",
+        "state": "fail",
+        "detail": "is missing",
+        "advice": "run `followers setup`",
+    }
 
 
 def test_rights_that_a_worker_lacks_are_named() -> None:

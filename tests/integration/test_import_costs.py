@@ -41,3 +41,26 @@ def test_tracing_is_loaded_only_where_traces_are_sent() -> None:
 
     assert not {name for name in loaded if name.startswith(("opentelemetry.sdk", "opentelemetry.trace", "google."))}
     assert not {"requests", "urllib3"} & set(loaded)
+
+
+def test_cron_expressions_are_understood_only_where_a_schedule_has_one(tmp_path: Path) -> None:
+    script = "import sys, worker.app, worker.settings; worker.settings.load(None); print('cronsim' in sys.modules)"
+    (tmp_path / "followers.toml").write_text(
+        '[accounts.shop]\nprovider = "etelecom"\napi_key = "1:x"\n'
+        '[schedules.nightly]\ncron = "0 3 * * *"\nprovider = "etelecom"\noa_id = "1"\n'
+    )
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+
+    loaded = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for folder in (tmp_path.parent, tmp_path)
+    ]
+
+    assert loaded == ["False", "True"]

@@ -51,7 +51,7 @@ from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.permissions import STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
+from worker.jetstream.permissions import MADE, STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
 from worker.jetstream.queue import JetStreamCommandQueue
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyConfig, missing, reconcile
@@ -356,7 +356,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         "_INBOX_consumer.>": read_events,
     },
     "setup": {
-        **{f"$JS.API.STREAM.{act}.{stream}": set_up for stream in STREAMS for act in ("INFO", "CREATE", "UPDATE")},
+        **{f"$JS.API.STREAM.{act}.{stream}": set_up for stream in MADE for act in ("INFO", "CREATE", "UPDATE")},
         **{line: set_up for act in ("INFO", "CREATE") for line in consumers_of(f"$JS.API.CONSUMER.{act}")},
         "_INBOX_setup.>": set_up,
     },
@@ -421,13 +421,13 @@ def _covers(line: str, refusal: str) -> bool:
 # What each role must not do.
 
 MANAGE = [
-    f"$JS.API.STREAM.{act}.{stream}" for act in ("DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT") for stream in STREAMS
+    f"$JS.API.STREAM.{act}.{stream}" for act in ("DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT") for stream in MADE
 ] + ["$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.CREATE.OTHER", "$SYS.REQ.SERVER.PING"]
-CHANGE = [f"$JS.API.STREAM.{act}.{stream}" for act in ("CREATE", "UPDATE") for stream in STREAMS]
+CHANGE = [f"$JS.API.STREAM.{act}.{stream}" for act in ("CREATE", "UPDATE") for stream in MADE]
 COMMANDS = [command_subject(provider) for provider in PROVIDERS]
 EVENTS = ["followers.page.esms.oa.job", "followers.job.esms.oa.job", "followers.change.esms.oa"]
 DEAD = ["followers.dead.esms", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}", f"$JS.API.DIRECT.GET.{DEAD_STREAM}.x"]
-BUCKETS = [f"$KV.{JOBS_BUCKET}.job", "$KV.FOLLOWERS_LIMITS.shop", "$KV.OTHER.key"]
+BUCKETS = [f"$KV.{JOBS_BUCKET}.job", "$KV.FOLLOWERS_LIMITS.shop", "$KV.FOLLOWERS_SCHEDULES.nightly", "$KV.OTHER.key"]
 CONSUMERS = [
     f"$JS.API.CONSUMER.{act}"
     for act in (

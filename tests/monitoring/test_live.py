@@ -61,7 +61,10 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
             simulator.inject(Fault(kind="latency", seconds=0.1, times=0), Fault(kind="status", every=5, times=3))
         accounts = providers.accounts
         accounts["esms"]["rate_limit"] = 3.0
-        sections = stage.sections_for(server.url, accounts, nats={"auto_setup": True}, worker={"max_jobs": 2})
+        yearly = {"cron": "0 3 1 1 *", "provider": "esms", "oa_id": OA_ID}
+        sections = stage.sections_for(
+            server.url, accounts, nats={"auto_setup": True}, worker={"max_jobs": 2}, schedules={"yearly": yearly}
+        )
         async with stage.replica(sections, folder) as replica, prometheus(folder, replica.port) as url:
             made = Live(replica=replica, prometheus=url)
             # Counters must have been seen at zero: what is there at the first scrape is no increase.

@@ -5,7 +5,22 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import cancel, dead, demo, doctor, export, fetch, jobs, pages, schema, setup, simulate, verify, watch
+from worker.cli import (
+    cancel,
+    dead,
+    demo,
+    doctor,
+    export,
+    fetch,
+    jobs,
+    pages,
+    schedules,
+    schema,
+    setup,
+    simulate,
+    verify,
+    watch,
+)
 from worker.cli import worker as worker_command
 from worker.cli.console import ConfigFile, examples
 
@@ -64,6 +79,7 @@ app.command("pages", epilog=pages.EXAMPLES)(pages.pages)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
 app.add_typer(dead.app, name="dead")
+app.command("schedules", epilog=schedules.EXAMPLES)(schedules.schedules)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)

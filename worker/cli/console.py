@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+GUIDE = "README.md#when-something-is-wrong"
+"""Where people read on; said on a terminal only, since programs count on one line for each problem."""
 
 ConfigFile = Annotated[
     Path | None,
@@ -71,6 +73,8 @@ def guarded(work: Callable[[], int]) -> None:
         if not _is_configuration(error):
             raise
         complain(*_lines(error))
+        if sys.stderr.isatty():
+            complain(f"see {GUIDE}")
         code = USAGE
     raise typer.Exit(code)
 

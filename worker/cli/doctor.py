@@ -85,7 +85,7 @@ async def _nats(settings: "Settings", monitor: str | None) -> "list[Finding]":
     except ConnectError as error:
         return [_finding("nats.connect", "server", "fail", str(error), "nothing else of NATS can be checked")]
     try:
-        found = await examine(client, topology_config(settings))
+        found = await examine(client, topology_config(settings), schedules=bool(settings.schedules))
         url = client.connected_url
         host = url.hostname if url else None
         server_id = str(client._server_info.get("server_id"))

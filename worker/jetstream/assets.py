@@ -14,6 +14,7 @@ from schemas.subjects import (
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    SCHEDULES_BUCKET,
     command_subject,
     consumer_name,
 )
@@ -66,6 +67,8 @@ class Asset:
     stream: str
     wanted: dict[str, Any]
     """The managed fields of the server's configuration. None: must not be set."""
+    optional: bool = False
+    """Without it one feature is off; all else works."""
 
     def __str__(self) -> str:
         """`stream FOLLOWERS_EVENTS`."""
@@ -150,10 +153,14 @@ def _stream(
 
 
 def _buckets(config: TopologyConfig) -> list[Asset]:
-    return [_bucket(JOBS_BUCKET, config, config.jobs_ttl), _bucket(LIMITS_BUCKET, config, 0)]
+    return [
+        _bucket(JOBS_BUCKET, config, config.jobs_ttl),
+        _bucket(LIMITS_BUCKET, config, 0),
+        _bucket(SCHEDULES_BUCKET, config, 0, optional=True),
+    ]
 
 
-def _bucket(name: str, config: TopologyConfig, ttl: float) -> Asset:
+def _bucket(name: str, config: TopologyConfig, ttl: float, *, optional: bool = False) -> Asset:
     # The stream behind a key-value bucket, as every NATS client makes it.
     stream = f"KV_{name}"
     wanted = {
@@ -169,7 +176,7 @@ def _bucket(name: str, config: TopologyConfig, ttl: float) -> Asset:
         "allow_rollup_hdrs": True,
         "deny_delete": True,
     }
-    return Asset(kind="bucket", name=name, stream=stream, wanted=wanted)
+    return Asset(kind="bucket", name=name, stream=stream, wanted=wanted, optional=optional)
 
 
 def _reader(name: str, subjects: tuple[str, ...]) -> Asset:

@@ -27,12 +27,19 @@ FULL = 0.8
 _TIMEOUT = 3.0
 
 
-async def examine(client: Client, config: TopologyConfig) -> list[Finding]:
-    """Look at the server, this user's rights, streams and consumers, and clocks. Raises nothing of NATS."""
+async def examine(client: Client, config: TopologyConfig, *, schedules: bool = False) -> list[Finding]:
+    """Look at the server, this user's rights, streams and consumers, and clocks. Raises nothing of NATS.
+
+    `schedules`: the settings have some, so the worker's user needs the rights for them.
+    """
     user = await _ask(client, USER_INFO)
-    found = [*server(client), *rights(user, str(client._inbox_prefix, "ascii"))]
+    found = [*server(client), *rights(user, str(client._inbox_prefix, "ascii"), schedules=schedules)]
+    # A worker's user may not look at what belongs to a feature that it has no part in.
+    optional = {asset.stream: f"$JS.API.STREAM.INFO.{asset.stream}" for asset in expected(config) if asset.optional}
+    limits = ((user or {}).get("data") or {}).get("permissions") or {}
+    without = {stream for stream, line in optional.items() if not _allowed(limits.get("publish"), line)}
     try:
-        differences = await check(client, config)
+        differences = await check(client, config, without)
     except TopologyError as error:
         return [*found, _finding("nats.assets", "JetStream", "fail", str(error), "see the line above")]
     wrong = {(item.kind, item.name) for item in differences}
@@ -40,9 +47,10 @@ async def examine(client: Client, config: TopologyConfig) -> list[Finding]:
         refused = item.state == "refused"
         advice = "change it by hand, or the settings to match" if refused else "run `followers setup`"
         found.append(_finding("nats.assets", f"{item.kind} {item.name}", "fail", item.detail, advice))
-    right = [str(asset) for asset in expected(config) if (asset.kind, asset.name) not in wrong]
+    looked_at = [asset for asset in expected(config) if asset.stream not in without]
+    right = [str(asset) for asset in looked_at if (asset.kind, asset.name) not in wrong]
     if right:
-        found.append(_finding("nats.assets", f"{len(right)} of {len(expected(config))}", "ok", "as they should be"))
+        found.append(_finding("nats.assets", f"{len(right)} of {len(looked_at)}", "ok", "as they should be"))
     missing = {item.name for item in differences if item.state == "missing"}
     for stream in STREAMS:
         if stream.removeprefix("KV_") not in missing:
@@ -81,7 +89,7 @@ def server(client: Client) -> list[Finding]:
     return found
 
 
-def rights(answer: Mapping[str, Any] | None, inbox: str) -> list[Finding]:
+def rights(answer: Mapping[str, Any] | None, inbox: str, *, schedules: bool = False) -> list[Finding]:
     """What this user may do, against what a worker needs. `answer`: to USER_INFO, None when there was none."""
     user = (answer or {}).get("data")
     if not user:
@@ -99,7 +107,7 @@ def rights(answer: Mapping[str, Any] | None, inbox: str) -> list[Finding]:
         text = f"may do everything in account {user.get('account', '?')}"
         advice = "give a worker a user of its own that may only do what it must"
         return [*found, _finding("nats.permissions", name, "warn", text, advice)]
-    needed = permissions(User(role="worker", login={}, inbox=inbox))
+    needed = permissions(User(role="worker", login={}, inbox=inbox, schedules=schedules))
     assert needed is not None
     lacking = [
         *(f"publish {line}" for line in needed.publish if not _allowed(limits.get("publish"), line)),

@@ -19,6 +19,7 @@ from schemas.subjects import (
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    SCHEDULES_BUCKET,
     STATUS_SUBJECTS,
     consumer_name,
     exhausted_subject,
@@ -31,6 +32,9 @@ LIMITS_STREAM = f"KV_{LIMITS_BUCKET}"
 USER_INFO = "$SYS.REQ.USER.INFO"
 """Who am I and what may I do: the server answers each user about itself."""
 STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STREAM)
+"""What a worker can't do without, by the names of the streams behind it."""
+SCHEDULES_STREAM = f"KV_{SCHEDULES_BUCKET}"
+MADE = (*STREAMS, SCHEDULES_STREAM)
 """Everything that `followers setup` makes, by the names of the streams behind it."""
 
 
@@ -45,6 +49,14 @@ STEERING = (
     f"$JS.API.STREAM.MSG.DELETE.{DEAD_STREAM}",
 )
 """What cancelling and retrying on the live page need beside that."""
+SCHEDULING = (
+    # The bucket's own time, its keys; the leader says which write was first.
+    f"$JS.API.STREAM.INFO.{SCHEDULES_STREAM}",
+    f"$JS.API.STREAM.MSG.GET.{SCHEDULES_STREAM}",
+    f"$KV.{SCHEDULES_BUCKET}.*",
+    *COMMAND_SUBJECTS,
+)
+"""What a worker with schedules needs beside all else: it publishes commands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +79,8 @@ class User:
     """Of a consumer: the pull consumers on the event stream that it reads. Of setup: those that it may make."""
     steers: bool = False
     """Of a worker: `worker.page_token` is set, so that people may cancel and retry on its live page."""
+    schedules: bool = False
+    """Of a worker: its settings have schedules."""
     inbox: str = ""
     """What this user's `inbox_prefix` is; empty: `inbox_prefix` of its role."""
 
@@ -156,6 +170,7 @@ def _worker(user: User) -> tuple[str, ...]:
         f"$KV.{LIMITS_BUCKET}.*",
         *PAGE,
         *(STEERING if user.steers else ()),
+        *(SCHEDULING if user.schedules else ()),
         # `followers doctor` compares its rights with these.
         USER_INFO,
     )
@@ -184,6 +199,6 @@ def _setup(user: User) -> tuple[str, ...]:
     consumers = [f"{COMMANDS_STREAM}.{consumer_name(provider)}" for provider in PROVIDERS]
     consumers += [f"{EVENTS_STREAM}.{durable}" for durable in user.durables]
     return (
-        *(f"$JS.API.STREAM.{act}.{stream}" for stream in STREAMS for act in ("INFO", "CREATE", "UPDATE")),
+        *(f"$JS.API.STREAM.{act}.{stream}" for stream in MADE for act in ("INFO", "CREATE", "UPDATE")),
         *(f"$JS.API.CONSUMER.{act}.{consumer}" for consumer in consumers for act in ("INFO", "CREATE")),
     )

@@ -5,6 +5,7 @@ nats-py doesn't know, survives an update.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -101,22 +102,34 @@ def check_server(version: str) -> None:
 async def missing(client: Client) -> str | None:
     """Return one line that names what isn't on the server and what to run, or None when all of it is there.
 
-    Raises TopologyError when JetStream can't be asked, UnansweredError when asking again may help.
+    What is optional isn't asked for. Raises TopologyError when JetStream can't be asked, UnansweredError when asking
+    again may help.
     """
-    absent = [str(asset) for asset in expected(TopologyConfig()) if await _find(client, asset) is None]
+    needed = [asset for asset in expected(TopologyConfig()) if not asset.optional]
+    absent = [str(asset) for asset in needed if await _find(client, asset) is None]
     if not absent:
         return None
     verb = "is" if len(absent) == 1 else "are"
     return f"{', '.join(absent)} {verb} missing: run `followers setup`"
 
 
-async def check(client: Client, config: TopologyConfig) -> list[Difference]:
+async def check(client: Client, config: TopologyConfig, without: Collection[str] = ()) -> list[Difference]:
     """Return what `reconcile` would do or refuse; empty when all is as it should be. Changes nothing.
 
-    Raises TopologyError when JetStream can't be asked.
+    `without`: streams that aren't looked at. Raises TopologyError when JetStream can't be asked.
     """
-    found = [(asset, await _find(client, asset)) for asset in expected(config)]
-    differences = [difference for asset, live in found for difference in _differences(asset, live)]
+    looked_at = [asset for asset in expected(config) if asset.stream not in without]
+    found, differences = [], []
+    for asset in looked_at:
+        try:
+            live = await _find(client, asset)
+        except UnansweredError as error:
+            if not asset.optional:
+                raise
+            differences.append(Difference(kind=asset.kind, name=asset.name, state="refused", detail=str(error)))
+        else:
+            found.append((asset, live))
+            differences += _differences(asset, live)
     conflict = _conflict(found)
     if conflict is not None:
         differences.append(Difference(kind="stream", name=EVENTS_STREAM, state="refused", detail=conflict.detail))
@@ -126,11 +139,12 @@ async def check(client: Client, config: TopologyConfig) -> list[Difference]:
 async def reconcile(client: Client, config: TopologyConfig) -> list[Change]:
     """Create what is missing, update what differs and may be changed; return at least one Change a thing.
 
-    Never shrinks or deletes: that is `refused`, with the reason. Safe to run twice and by two at once.
-    Raises TopologyError when JetStream can't be asked.
+    Never shrinks or deletes: that is `refused`, with the reason. Safe to run twice and by two at once. What is optional
+    and not answered for is `failed`. Raises TopologyError when JetStream can't be asked.
     """
     changes = [change for asset in expected(config) for change in await _settle(client, asset)]
-    conflict = _conflict([(asset, await _find(client, asset)) for asset in expected(config)])
+    streams = [asset for asset in expected(config) if asset.kind == "stream"]
+    conflict = _conflict([(asset, await _find(client, asset)) for asset in streams])
     if conflict is not None:
         changes.append(Change(kind="stream", name=EVENTS_STREAM, outcome="refused", detail=conflict.detail))
     return changes
@@ -153,6 +167,11 @@ async def _settle(client: Client, asset: Asset) -> list[Change]:
     except _ApiError as error:
         hint = _HINTS.get(error.code)
         return [replace(said, outcome="failed", detail=f"{error}: {hint}" if hint else str(error))]
+    except UnansweredError as error:
+        # A user with the rights of the version before may not touch what is new; all else must not wait for that.
+        if not asset.optional:
+            raise
+        return [replace(said, outcome="failed", detail=str(error))]
     return [
         replace(said, outcome="updated", detail="; ".join(drift.detail for drift in changeable)),
         *refused,

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from worker.settings.errors import Origin, SettingsError, explain
+from worker.settings.schedules import ScheduleSettings, schedule_problems
 from worker.settings.secret import FileSecret, TextSecret
 from worker.settings.sources import DEFAULT_FILE, environment_values, file_values, telemetry_values
 from worker.settings.tree import (
@@ -29,6 +30,7 @@ __all__ = [
     "FileSecret",
     "LogSettings",
     "NatsSettings",
+    "ScheduleSettings",
     "Settings",
     "SettingsError",
     "StreamSettings",
@@ -54,6 +56,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         settings = _merge(from_environment, from_file, telemetry_values(environ, origin))
     except ValidationError as error:
         raise SettingsError(*problems, *explain(error, origin)) from None  # its cause may hold a secret
+    problems += schedule_problems(settings, origin)
     if problems:
         raise SettingsError(*problems)
     return settings

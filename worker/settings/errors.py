@@ -7,14 +7,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from worker.core.schedule import LONGEST_NAME
+from worker.settings.schedules import ScheduleSettings
 from worker.settings.tree import EsmsSettings, EtelecomSettings, Settings
 
 Loc = tuple[str, ...]
 PREFIX = "FOLLOWERS_"
 
-SECTIONS: dict[str, Any] = {name: info.annotation for name, info in Settings.model_fields.items() if name != "accounts"}
+NAMED = ("accounts", "schedules")
+"""Sections that are tables of tables, each under a name that the operator gives."""
+SECTIONS: dict[str, Any] = {name: info.annotation for name, info in Settings.model_fields.items() if name not in NAMED}
 ACCOUNT_KINDS: dict[str, type[Any]] = {"etelecom": EtelecomSettings, "esms": EsmsSettings}
-ACCOUNT_FIELDS = {name: info for kind in ACCOUNT_KINDS.values() for name, info in kind.model_fields.items()}
+NAMED_FIELDS: dict[str, dict[str, Any]] = {
+    "accounts": {name: info for kind in ACCOUNT_KINDS.values() for name, info in kind.model_fields.items()},
+    "schedules": dict(ScheduleSettings.model_fields),
+}
+_SCHEDULE = "schedule"
+_KINDS: dict[str, type[Any]] = {**ACCOUNT_KINDS, _SCHEDULE: ScheduleSettings}
 
 
 class SettingsError(Exception):
@@ -62,10 +71,11 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {spelt[near[0]]}?" if near else ""
 
 
-def variable_names(account: str = "<NAME>") -> list[str]:
-    """Return every environment variable that is a setting, with one account's."""
-    plain = [f"{PREFIX}{name}__{key}" for name, model in SECTIONS.items() for key in model.model_fields]
-    return [name.upper() for name in (*plain, *(f"{PREFIX}accounts__{account}__{key}" for key in ACCOUNT_FIELDS))]
+def variable_names(name: str = "<NAME>") -> list[str]:
+    """Return every environment variable that is a setting, with those of one account and one schedule."""
+    plain = [f"{PREFIX}{section}__{key}" for section, model in SECTIONS.items() for key in model.model_fields]
+    named = [f"{PREFIX}{section}__{name}__{key}" for section, keys in NAMED_FIELDS.items() for key in keys]
+    return [variable.upper() for variable in (*plain, *named)]
 
 
 def explain(error: ValidationError, origin: Origin) -> list[str]:
@@ -88,6 +98,13 @@ def _line(detail: Any, origin: Origin) -> str:
             )
         kind = raw[2]
         loc = raw[:2] + raw[3:]
+    elif raw[0] == "schedules" and len(raw) > 2:
+        if raw[2] == "[key]":
+            return (
+                f'schedules."{raw[1]}"{origin.place(raw[:2])}: a schedule\'s name must be'
+                f" 1 to {LONGEST_NAME} letters, digits, - or _; rename it"
+            )
+        kind, loc = _SCHEDULE, raw[:3]
     else:
         # Positions in a list and branches of a union are no part of a setting's name.
         loc = raw[:2]
@@ -113,12 +130,13 @@ def _exactly(key: str, dotted: list[str]) -> str:
 
 def _keys(loc: Loc, kind: str | None) -> list[str]:
     if kind is not None:
-        return list(ACCOUNT_KINDS[kind].model_fields)
+        return list(_KINDS[kind].model_fields)
     return list(SECTIONS[loc[0]].model_fields if loc[0] in SECTIONS else Settings.model_fields)
 
 
 def _known(loc: Loc, kind: str | None) -> str:
-    owner = f"an {kind} account" if kind else f"[{loc[0]}]" if loc[0] in SECTIONS else "the file"
+    account = f"an {kind} account" if kind != _SCHEDULE else "a schedule"
+    owner = account if kind else f"[{loc[0]}]" if loc[0] in SECTIONS else "the file"
     return f"; {owner} has {', '.join(_keys(loc, kind))}"
 
 
@@ -131,6 +149,7 @@ _REASONS = {
     "bool_type": "must be true or false",
     "string_type": "must be text",
     "string_too_short": "must not be empty",
+    "dict_type": "must be a table",
     "tuple_type": 'must be a list such as ["one", "two"]',
     "too_short": "must not be empty",
     "model_type": "must be a table",

@@ -5,10 +5,12 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 from worker.settings.errors import (
-    ACCOUNT_FIELDS,
+    NAMED,
+    NAMED_FIELDS,
     PREFIX,
     SECTIONS,
     Origin,
@@ -64,10 +66,10 @@ def file_values(named: Path | None) -> dict[str, Any]:
 
 def _not_tables(values: Mapping[str, Any], file: str) -> list[str]:
     # Checked here because a variable of the same section would replace the wrong value without a word.
-    tables = {name: values[name] for name in (*SECTIONS, "accounts") if name in values}
-    accounts = tables.get("accounts")
-    if isinstance(accounts, dict):
-        tables |= {f"accounts.{name}": account for name, account in accounts.items()}
+    tables = {name: values[name] for name in (*SECTIONS, *NAMED) if name in values}
+    for section in NAMED:
+        if isinstance(tables.get(section), dict):
+            tables |= {f"{section}.{name}": table for name, table in values[section].items()}
     return [
         f"{name} in {file}: must be a table; write [{name}] and its settings below it"
         for name, table in tables.items()
@@ -89,7 +91,7 @@ def environment_values(
         text = environ[variable]
         if not name.startswith(PREFIX) or name == "FOLLOWERS_CONFIG" or _is_service_link(name, text):
             continue
-        path = _path(name.removeprefix(PREFIX).lower(), from_file.get("accounts", {}))
+        path = _path(name.removeprefix(PREFIX).lower(), from_file)
         if path is None:
             problems.append(_unknown(variable))
             continue
@@ -120,21 +122,21 @@ def _is_service_link(name: str, text: str) -> bool:
     return bool(_SERVICE_LINK.search(name) or (name.endswith("_PORT") and _SERVICE_ADDRESS.match(text)))
 
 
-def _path(name: str, accounts: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _path(name: str, from_file: Mapping[str, Any]) -> tuple[str, ...] | None:
     section, _, key = name.partition("__")
     if not section or not key:
         return None
-    if section != "accounts":
+    if section not in NAMED:
         return section, key
     # The name may hold a double underscore itself; a field never does.
-    account, _, account_key = key.rpartition("__")
-    return ("accounts", _account_name(account, accounts), account_key) if account and account_key else None
+    named, _, last = key.rpartition("__")
+    return (section, _known_name(named, from_file.get(section, {})), last) if named and last else None
 
 
-def _account_name(name: str, accounts: Mapping[str, Any]) -> str:
-    """Return the file's spelling of an account: variables know no case, and shells no ``-``."""
+def _known_name(name: str, tables: Mapping[str, Any]) -> str:
+    """Return the file's spelling of an account or a schedule: variables know no case, and shells no ``-``."""
     for spell in (str.casefold, lambda text: text.casefold().replace("-", "_")):
-        found = [known for known in accounts if spell(known) == spell(name)]
+        found = [known for known in tables if spell(known) == spell(name)]
         if found:
             return str(found[0])
     return name
@@ -148,18 +150,26 @@ def _unknown(variable: str) -> str:
 
 def _parse(text: str, path: tuple[str, ...]) -> Any:
     """Return what the setting's type makes of the text, or the text itself, for validation to refuse."""
-    fields = ACCOUNT_FIELDS if path[0] == "accounts" else getattr(SECTIONS.get(path[0]), "model_fields", {})
-    kind = fields[path[-1]].annotation if path[-1] in fields else str
+    fields = NAMED_FIELDS.get(path[0]) or getattr(SECTIONS.get(path[0]), "model_fields", {})
+    kind = _without_none(fields[path[-1]].annotation) if path[-1] in fields else str
     try:
         if kind is bool:
             return _BOOLEANS.get(text.strip().lower(), text)
         if kind in (int, float):
             return kind(text)
+        if get_origin(kind) is dict:
+            return json.loads(text)
         if get_origin(kind) is tuple:
             return json.loads(text) if text.lstrip().startswith("[") else _split(text)
     except ValueError:
         return text
     return text
+
+
+def _without_none(annotation: Any) -> Any:
+    """Return `int` of `int | None`."""
+    parts = [part for part in get_args(annotation) if part is not NoneType]
+    return parts[0] if len(parts) == 1 and NoneType in get_args(annotation) else annotation
 
 
 def _split(text: str) -> list[str]:

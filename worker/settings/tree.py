@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.core.account import Account, EsmsAccount, EsmsEndpoint, EtelecomAccount
+from worker.core.schedule import Schedule
+from worker.settings.schedules import ScheduleName, ScheduleSettings, schedules_of
 from worker.settings.secret import FileSecret, TextSecret
 from worker.settings.values import (
     DAY,
@@ -230,12 +232,17 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     streams: StreamSettings = StreamSettings()
     accounts: Mapping[AccountName, AccountSettings] = {}
+    schedules: Mapping[ScheduleName, ScheduleSettings] = {}
     log: LogSettings = LogSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
 
     def account_list(self) -> tuple[Account, ...]:
         """The accounts as the adapters see them, in the order of the file. Each call shares the secrets."""
         return tuple(_account(name, account) for name, account in self.accounts.items())
+
+    def schedule_list(self) -> tuple[Schedule, ...]:
+        """The schedules as the core sees them, those that are turned off included, in the order of the file."""
+        return schedules_of(self.schedules)
 
     @classmethod
     def settings_customise_sources(

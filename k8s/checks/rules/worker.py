@@ -11,11 +11,12 @@ import click
 from prometheus_client import CollectorRegistry
 from typer.main import get_command
 
+from k8s.checks.accounts import FILE as ACCOUNTS_FILE
 from k8s.checks.pods import PodMaker, environment, pod_makers, worker_container, worker_pod
 from k8s.checks.registry import rule
 from k8s.checks.shipped import Shipped
 from worker.cli import app as command_line
-from worker.jetstream.permissions import Role, inbox_prefix
+from worker.jetstream.permissions import SCHEDULING, Role, inbox_prefix
 from worker.metrics import PrometheusMeter
 from worker.settings import Settings, SettingsError, load
 
@@ -72,6 +73,17 @@ def nats_users(shipped: Shipped) -> Iterator[str]:
                 yield f"{maker.name} holds the login {name}, but needs that of {role}"
             if name == "followers-accounts" and role != "worker":
                 yield f"{maker.name} holds the providers' keys without need"
+
+
+@rule("schedules")
+def schedules(shipped: Shipped) -> Iterator[str]:
+    """A worker with schedules publishes commands, which its NATS user must be allowed to."""
+    configured = tomllib.loads(_config(shipped)["worker.toml"]).get("schedules")
+    if configured and f'"{SCHEDULING[1]}"' not in shipped.files[ACCOUNTS_FILE]:
+        yield (
+            "worker.toml has schedules, but the NATS user worker has not the rights for them: set SCHEDULES in"
+            " checks/accounts.py, then run `python -m k8s.checks.accounts`"
+        )
 
 
 @rule("agreement")
