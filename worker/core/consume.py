@@ -19,6 +19,9 @@ from schemas.subjects import provider_of
 from schemas.types import JobState, Provider
 from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
+from worker.core.changes import ChangeFeeds
+from worker.core.changes_feed import EndedJob
+from worker.core.changes_ports import FeedsMissingError
 from worker.core.commands import Job, RejectedError, read_job, traceparent
 from worker.core.errors import (
     FetchFailure,
@@ -69,6 +72,8 @@ class CommandHandler:
         """Take the accounts by name, the world, and the event that says that this replica is to stop."""
         self.running: dict[str, Fetch] = {}
         """The jobs in hand, by job id."""
+        self.changes: ChangeFeeds | None = None
+        """Publishes what a completed job has changed; None: that is off."""
         self.on_waiting: Callable[[Provider], None] = lambda provider: None
         """Called when a job of that provider begins to stand still."""
         self._gates = {
@@ -230,10 +235,42 @@ class CommandHandler:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
             await self._settle(fetch, _state_of(ended), ended, span)
+        # Before the command is acknowledged: a crash brings it back, and the rest of the changes are published then.
+        if isinstance(ended, JobCompleted) and not await self._follow(delivery, fetch, ended, span):
+            return
         # Over before it is acknowledged: a command for the same job that comes meanwhile need not wait.
         self._release(fetch)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
+
+    async def _follow(self, delivery: Delivery, fetch: Fetch, ended: JobCompleted, span: Span) -> bool:
+        """Publish what the job has changed; return False when the command was handed back before that was done."""
+        if self.changes is None:
+            return True
+        if self._faults[delivery.sequence] >= FAULTS_ALLOWED:
+            # Nothing is lost: the next complete list is compared with the same one as this one would have been.
+            _log.error("changes.given_up", job_id=ended.job_id, advice="look for `command.fault` in this log")
+            return True
+        job = EndedJob(
+            command=fetch.job.command,
+            account=ended.account or fetch.account,
+            ended=ended,
+            sequence=fetch.log.end_sequence,
+            traceparent=span.traceparent,
+        )
+        try:
+            await self.changes.follow(job, self._check_draining)
+        except DrainingError:
+            _log.info("command.handed_back", sequence=delivery.sequence, reason="draining")
+            await delivery.nak(HAND_BACK_DELAY)
+            return False
+        except FeedsMissingError as error:
+            _log.error("changes.off", job_id=ended.job_id, missing=str(error), advice="run `followers setup`")
+        return True
+
+    def _check_draining(self) -> None:
+        if self._draining.is_set():
+            raise DrainingError
 
     def _doom(self, delivery: Delivery) -> InternalError | None:
         if self._faults[delivery.sequence] < FAULTS_ALLOWED:

@@ -16,9 +16,12 @@ from schemas.subjects import (
     DEAD_STREAM,
     DEAD_SUBJECTS,
     EVENTS_STREAM,
+    FEEDS_BUCKET,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    RELEASE_SUBJECTS,
+    SNAPSHOTS_BUCKET,
     STATUS_SUBJECTS,
     consumer_name,
     exhausted_subject,
@@ -28,10 +31,36 @@ Role = Literal["worker", "publisher", "consumer", "setup", "admin"]
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 LIMITS_STREAM = f"KV_{LIMITS_BUCKET}"
+FEEDS_STREAM = f"KV_{FEEDS_BUCKET}"
+SNAPSHOTS_STREAM = f"OBJ_{SNAPSHOTS_BUCKET}"
 USER_INFO = "$SYS.REQ.USER.INFO"
 """Who am I and what may I do: the server answers each user about itself."""
-STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STREAM)
+STREAMS = (
+    COMMANDS_STREAM,
+    EVENTS_STREAM,
+    DEAD_STREAM,
+    JOBS_STREAM,
+    LIMITS_STREAM,
+    FEEDS_STREAM,
+    SNAPSHOTS_STREAM,
+)
 """Everything that `followers setup` makes, by the names of the streams behind it."""
+
+CHANGES = (
+    # Reading a job's pages back fast, and its change events.
+    f"$JS.API.DIRECT.GET.{EVENTS_STREAM}",
+    "followers.change.>",
+    # A feed's pointer: asked of the leader, changed by key, looked for among all of them.
+    f"$JS.API.STREAM.MSG.GET.{FEEDS_STREAM}",
+    f"$JS.API.DIRECT.GET.{FEEDS_STREAM}",
+    f"$KV.{FEEDS_BUCKET}.>",
+    # A snapshot: its description asked of the leader, its chunks of any replica. No purge: a mark takes its place.
+    f"$JS.API.STREAM.MSG.GET.{SNAPSHOTS_STREAM}",
+    f"$JS.API.DIRECT.GET.{SNAPSHOTS_STREAM}",
+    f"$O.{SNAPSHOTS_BUCKET}.>",
+)
+"""What the change feed publishes to; a worker without all of it works without the feed."""
+CHANGES_HEARD = (f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}",)
 
 
 PAGE_HEARS = f"$KV.{JOBS_BUCKET}.*"
@@ -107,6 +136,7 @@ _HEARD = (
     # Each worker looks whether it has the job; one of them answers.
     CANCEL_SUBJECTS,
     f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
+    *CHANGES_HEARD,
     PAGE_HEARS,
     *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
 )
@@ -154,6 +184,7 @@ def _worker(user: User) -> tuple[str, ...]:
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
+        *CHANGES,
         *PAGE,
         *(STEERING if user.steers else ()),
         # `followers doctor` compares its rights with these.
@@ -162,7 +193,7 @@ def _worker(user: User) -> tuple[str, ...]:
 
 
 def _publisher(user: User) -> tuple[str, ...]:
-    return (*COMMAND_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS)
+    return (*COMMAND_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS, RELEASE_SUBJECTS)
 
 
 def _consumer(user: User) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "check_server",
     "missing",
+    "missing_for_changes",
     "reconcile",
 ]
 
@@ -99,11 +100,21 @@ def check_server(version: str) -> None:
 
 
 async def missing(client: Client) -> str | None:
-    """Return one line that names what isn't on the server and what to run, or None when all of it is there.
+    """Return one line that names what isn't on the server and what to run, or None when all that must be is there.
 
     Raises TopologyError when JetStream can't be asked, UnansweredError when asking again may help.
     """
-    absent = [str(asset) for asset in expected(TopologyConfig()) if await _find(client, asset) is None]
+    return await _absent(client, optional=False)
+
+
+async def missing_for_changes(client: Client) -> str | None:
+    """As `missing`, of what only the change feed needs."""
+    return await _absent(client, optional=True)
+
+
+async def _absent(client: Client, *, optional: bool) -> str | None:
+    assets = [asset for asset in expected(TopologyConfig()) if asset.optional == optional]
+    absent = [str(asset) for asset in assets if await _find(client, asset) is None]
     if not absent:
         return None
     verb = "is" if len(absent) == 1 else "are"

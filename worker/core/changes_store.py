@@ -1,0 +1,85 @@
+"""Pointers and snapshots with patience: a bucket that doesn't answer is asked again, until we are to stop."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from schemas.changes import Feed
+from schemas.subjects import change_subject
+from worker.core.chain import Pause
+from worker.core.changes_ports import Feeds, FeedsUnavailableError, Snapshots
+from worker.core.changes_snapshot import Snapshot, UnreadableSnapshotError, decode_snapshot
+from worker.core.ports import EventLog, LogUnavailableError, WrongSequenceError
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class FeedStore:
+    """What one attempt asks of the buckets. Everything raises FeedsMissingError, and what `check` raises."""
+
+    def __init__(self, feeds: Feeds, snapshots: Snapshots, log: EventLog, check: Callable[[], None]) -> None:
+        """Take the ports. `check` is called again and again, and may raise to stop."""
+        self.check = check
+        self._feeds = feeds
+        self._snapshots = snapshots
+        self._log = log
+
+    async def read(self, key: str) -> tuple[Feed | None, int]:
+        """Return the feed and its revision."""
+        return await self._ask(lambda: self._feeds.get(key))
+
+    async def write(self, key: str, feed: Feed, revision: int) -> int | None:
+        """Write the feed; return its new revision, None when it must be read again: it may stand there or not."""
+        try:
+            return await self._feeds.put(key, feed, revision)
+        except WrongSequenceError:
+            return None
+        except FeedsUnavailableError:
+            self.check()
+            await Pause()()
+            return None
+
+    async def save(self, key: str, job_id: str, data: bytes) -> None:
+        """Store a snapshot."""
+        await self._ask(lambda: self._snapshots.put(key, job_id, data))
+
+    async def load(self, key: str, job_id: str) -> Snapshot | None:
+        """Return a snapshot, None when it is lost or of another kind."""
+        data = await self._ask(lambda: self._snapshots.get(key, job_id))
+        if data is None:
+            return None
+        try:
+            return decode_snapshot(data)
+        except UnreadableSnapshotError as error:
+            _log.error("changes.snapshot_unreadable", job_id=job_id, reason=str(error))
+            return None
+
+    async def delete(self, key: str, job_id: str) -> None:
+        """Remove a snapshot if the bucket answers now; else the feed's `gone` names it, and in the end it ages out."""
+        try:
+            await self._snapshots.delete(key, job_id)
+        except FeedsUnavailableError as error:
+            _log.warning("changes.not_deleted", job_id=job_id, error=type(error).__name__)
+
+    async def tail(self, feed: Feed) -> int:
+        """Return the last sequence on the feed's subject; 0 when it is empty."""
+        subject, pause = change_subject(feed.provider, feed.oa_id), Pause()
+        while True:
+            try:
+                entry = await self._log.last(subject)
+            except LogUnavailableError:
+                self.check()
+                await pause()
+            else:
+                return entry.sequence if entry is not None else 0
+
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        pause = Pause()
+        while True:
+            try:
+                return await question()
+            except FeedsUnavailableError:
+                self.check()
+                await pause()
