@@ -97,6 +97,7 @@ class ChangeLog:
                 if last > self._tail:
                     async for entry in self._world.log.read(self._subject, self._tail + 1, last):
                         self._see(entry)
+                        self._tail = entry.sequence  # what is read need not be read again
             except LogUnavailableError:
                 self._check()
                 await pause()
