@@ -284,7 +284,7 @@ class PlainPages:
         self._log = log
         self._every = every or (lambda: [stored.entry for stored in log.stored])
 
-    async def read(self, subject: str, last: int) -> AsyncIterator[list[Entry]]:
+    async def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:
         """See `PageStore.read`."""
         async for entry in self._log.read(subject, 1, last):
             yield [entry]

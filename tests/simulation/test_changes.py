@@ -20,6 +20,7 @@ from tests.simulation.model import Faults, ModelLog, Process, Stream
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_feed import EndedJob
 from worker.core.changes_ports import FeedsUnavailableError
+from worker.core.changes_publish import ChangeLog
 from worker.core.changes_release import Releases
 from worker.core.ports import Entry, LogUnavailableError
 
@@ -66,9 +67,9 @@ class Pages:
     def __init__(self, world: "ChangeWorld", process: Process) -> None:
         self._world, self._process = world, process
 
-    async def read(self, subject: str, last: int) -> AsyncIterator[list[Entry]]:
+    async def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:
         entries = [entry for entry in self._world.stream.of(subject) if entry.sequence <= last]
-        if self._world.rng.random() < self._world.faults.read_fails:
+        if not sure and self._world.rng.random() < self._world.faults.read_fails:
             entries = entries[:-1]
         for entry in entries:
             await self._step()
@@ -286,3 +287,19 @@ def test_every_feed_tells_each_change_once_and_in_order_whatever_dies():
 
 def test_a_log_without_the_expected_sequence_is_caught():
     assert any(ChangeWorld(seed, fence=False).run() for seed in range(30))
+
+
+def test_forgetting_to_look_what_is_published_is_caught(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ChangeLog, "_see", lambda self, entry: None)
+
+    assert any(ChangeWorld(seed).run() for seed in range(100))
+
+
+def test_changing_a_pointer_without_looking_is_caught(monkeypatch: pytest.MonkeyPatch):
+    async def put(self: FakeFeeds, key: str, feed: Feed, revision: int) -> int:
+        return await original(self, key, feed, self.values.get(key, (0, b""))[0])
+
+    original = FakeFeeds.put
+    monkeypatch.setattr(FakeFeeds, "put", put)
+
+    assert any(ChangeWorld(seed).run() for seed in range(300))

@@ -40,8 +40,6 @@ from worker.core.ports import LogUnavailableError
 from worker.core.world import World
 
 Offload = Callable[..., Awaitable[Any]]
-READ_TRIES = 3
-"""Times that a job's pages are read when some seem to be missing: what answers may lag behind."""
 _OUTCOMES = {"baseline": "changes.baseline", "held": "changes.held", "changes": "changes.published"}
 _log = structlog.get_logger(__name__)
 
@@ -202,7 +200,8 @@ class ChangeFeeds:
         """Claim the feed for `job`; return it and its revision, (None, …) when it must be read again."""
         key, counts, ended = feed_key(feed), counts_of(comparison.changes), job.ended
         for job_id in feed.gone:
-            await store.delete(key, job_id)
+            if job_id != ended.job_id:  # its claim was lost before, and it is stored anew
+                await store.delete(key, job_id)
         listed = FeedJob(
             job_id=ended.job_id, started_at=ended.started_at, followers=snapshot.followers, labels=ended.labels
         )
@@ -219,23 +218,24 @@ class ChangeFeeds:
 
     async def _build(self, job: EndedJob, check: Callable[[], None]) -> Snapshot | None:
         """Return the job's snapshot, None when its pages aren't all in the log any more."""
-        ended, pause, tries = job.ended, Pause(), 0
+        ended, pause, sure = job.ended, Pause(), False
         subject = page_subject(ended.provider, ended.oa_id, ended.job_id)
-        while tries < READ_TRIES:
+        while True:
             builder = Builder(ended.job_id)
             try:
-                async for entries in self._pages.read(subject, job.sequence):
+                async for entries in self._pages.read(subject, job.sequence, sure=sure):
                     check()
                     await self._offload(builder.add, entries)
             except LogUnavailableError:
                 check()
-            else:
-                if builder.whole and builder.rows == ended.followers:
-                    snapshot: Snapshot = await self._offload(builder.finish)
-                    return snapshot
-                tries += 1
-            await pause()
-        return None
+                await pause()
+                continue
+            if builder.whole and builder.rows == ended.followers:
+                snapshot: Snapshot = await self._offload(builder.finish)
+                return snapshot
+            if sure:
+                return None
+            sure = True
 
     async def _compare(self, store: FeedStore, feed: Feed, new: Snapshot) -> _Comparison:
         """Compare with the current list; without one, or where its snapshot is lost, there is nothing to compare."""

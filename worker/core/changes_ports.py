@@ -63,12 +63,12 @@ class Snapshots(Protocol):
 
 
 class PageStore(Protocol):
-    """The event log, read fast: what it yields is true, but the newest messages may be missing."""
+    """The event log, read fast."""
 
-    def read(self, subject: str, last: int) -> AsyncIterator[list[Entry]]:
+    def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:
         """Yield the messages on `subject` with sequences up to `last`, in order, some at a time.
 
-        Raises LogUnavailableError.
+        Some may be missing unless `sure`, which is slow. Raises LogUnavailableError.
         """
         ...
 

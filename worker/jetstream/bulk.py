@@ -38,8 +38,12 @@ class BulkReader:
         self._get = f"$JS.API.DIRECT.GET.{stream}"
         self._leader = JetStreamLog(client, timeout=timeout, stream=stream)
 
-    async def read(self, subject: str, last: int) -> AsyncIterator[list[Entry]]:
-        """Ask for the next batch while the one before is taken."""
+    async def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:
+        """Ask for the next batch while the one before is taken; `sure`: ask the leader, one by one."""
+        if sure:
+            async for entry in self._leader.read(subject, 1, last):
+                yield [entry]
+            return
         request = asyncio.ensure_future(self._batch(subject, 1))
         try:
             while True:

@@ -86,7 +86,9 @@ class JetStreamSnapshots:
         try:
             data = b"".join([entry.data async for batch in self._bulk.read(subject, 2**63) for entry in batch])
             if _digest(data) != description["digest"]:
-                data = b"".join([entry.data async for entry in self._log.read(subject, 1, 2**63)])
+                data = b"".join(
+                    [one.data async for batch in self._bulk.read(subject, 2**63, sure=True) for one in batch]
+                )
         except LogUnavailableError as error:
             raise FeedsUnavailableError(str(error)) from error
         if _digest(data) != description["digest"]:
