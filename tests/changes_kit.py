@@ -125,7 +125,8 @@ def _short(event: ChangeEvent) -> tuple[Any, ...]:
 
 def problems(events: list[ChangeEvent]) -> list[str]:
     """What is wrong with the sets: each must be there once, whole, and in order, whatever other feeds put between."""
-    found, at = [], {}
+    found: list[str] = []
+    at: dict[tuple[str, object], int] = {}
     for event in events:
         key = event.job_id, type(event) if isinstance(event, FeedBaseline | Held) else "changes"
         if event.number != at.get(key, 0) + 1:
@@ -302,5 +303,6 @@ def fake_feeds(world: World, feeds: Any = None, snapshots: Any = None, **options
         feeds or FakeFeeds(),
         snapshots or FakeSnapshots(),
         options.pop("pages", None) or PlainPages(world.log),
-        **{"threshold": 0.3, "offload": inline} | options,
+        threshold=options.pop("threshold", 0.3),
+        offload=inline,
     )

@@ -29,6 +29,7 @@ from worker.jetstream.pages import NO_MESSAGE, JetStreamLog
 STREAM = f"OBJ_{SNAPSHOTS_BUCKET}"
 CHUNK = 128 * 1024
 _HEADER_ROOM = 1024
+_END = 2**63
 _ROLLUP = {"Nats-Rollup": "sub"}
 """On a message: everything before it on its subject goes."""
 
@@ -84,11 +85,9 @@ class JetStreamSnapshots:
             return None
         subject = _chunks(description["nuid"])
         try:
-            data = b"".join([entry.data async for batch in self._bulk.read(subject, 2**63) for entry in batch])
+            data = await self._read(subject)
             if _digest(data) != description["digest"]:
-                data = b"".join(
-                    [one.data async for batch in self._bulk.read(subject, 2**63, sure=True) for one in batch]
-                )
+                data = await self._read(subject, sure=True)
         except LogUnavailableError as error:
             raise FeedsUnavailableError(str(error)) from error
         if _digest(data) != description["digest"]:
@@ -105,6 +104,9 @@ class JetStreamSnapshots:
         await self._publish(_chunks(description["nuid"]), b"", _ROLLUP)
         gone = {**description, "deleted": True, "size": 0, "chunks": 0, "digest": ""}
         await self._publish(_meta(name), msgspec.json.encode(gone), _ROLLUP)
+
+    async def _read(self, subject: str, *, sure: bool = False) -> bytes:
+        return b"".join([one.data async for batch in self._bulk.read(subject, _END, sure=sure) for one in batch])
 
     async def _describe(self, name: str) -> tuple[dict[str, Any] | None, int]:
         """Return the object's description (None: there is no such object) and the sequence of its newest one."""
