@@ -68,7 +68,7 @@ async def test_a_server_and_accounts_that_are_well(
     assert found["account.key", "shop"]["detail"] == f"the key is good and may read 1 OAs: {OA_ID} (OA 0001)"
     assert found["account.key", "esms"]["detail"] == f"the key is good and may read 1 OAs: {OA_ID} (OA 0001)"
     assert found["nats.sync_interval", "server"]["detail"].startswith("every message is on disk")
-    assert found["nats.assets", "7 of 7"]["state"] == "ok"
+    assert found["nats.assets", "9 of 9"]["state"] == "ok"
     assert states(found) | {"nats.version": {"ok"}} == {
         "nats.version": {"ok"},
         "nats.transport": {"ok"},

@@ -13,7 +13,15 @@ from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, EVENTS_STREAM
 from worker.embedded import EmbeddedServer
 from worker.jetstream.assets import DAY
 from worker.jetstream.connection import ConnectError, NatsOptions, connect
-from worker.jetstream.topology import Change, TopologyConfig, check, check_server, missing, reconcile
+from worker.jetstream.topology import (
+    Change,
+    TopologyConfig,
+    check,
+    check_server,
+    missing,
+    missing_for_changes,
+    reconcile,
+)
 
 CONFIG = TopologyConfig()
 
@@ -25,7 +33,7 @@ def outcomes(changes: list[Change]) -> dict[str, int]:
 async def test_an_empty_server_gets_what_the_contract_says(js: JetStreamContext, nats_client: Client) -> None:
     changes = await reconcile(nats_client, CONFIG)
 
-    assert outcomes(changes) == {"created": 7}
+    assert outcomes(changes) == {"created": 9}
     commands = (await js.stream_info(COMMANDS_STREAM)).config
     assert commands.retention == RetentionPolicy.WORK_QUEUE
     assert commands.subjects == ["followers.fetch.etelecom", "followers.fetch.esms"]
@@ -51,12 +59,16 @@ async def test_the_buckets_work_as_buckets(js: JetStreamContext, nats_client: Cl
     assert ((await jobs.get("job")).value, (await jobs.get("job")).revision) == (b"2", revision)
     assert ((await jobs.status()).ttl, (await jobs.status()).history) == (7 * DAY, 1)
     assert ((await limits.status()).ttl, (await limits.get("account")).value) == (0, b"3")
+    feeds, snapshots = await js.key_value("FOLLOWERS_FEEDS"), await js.object_store("FOLLOWERS_SNAPSHOTS")
+    assert (await feeds.status()).ttl == 90 * DAY
+    await snapshots.put("name", b"4")
+    assert (await snapshots.get("name")).data == b"4"
 
 
 async def test_the_second_time_changes_nothing(js: JetStreamContext, nats_client: Client) -> None:
     await reconcile(nats_client, CONFIG)
 
-    assert outcomes(await reconcile(nats_client, CONFIG)) == {"unchanged": 7}
+    assert outcomes(await reconcile(nats_client, CONFIG)) == {"unchanged": 9}
     assert await check(nats_client, CONFIG) == []
     assert await missing(nats_client) is None
 
@@ -72,7 +84,7 @@ async def test_checking_tells_what_is_missing_and_makes_nothing(js: JetStreamCon
     differences = await check(nats_client, CONFIG)
 
     assert {difference.state for difference in differences} == {"missing"}
-    assert len(differences) == 7
+    assert len(differences) == 9
     assert await js.streams_info() == []
 
 
@@ -81,6 +93,21 @@ async def test_what_a_worker_misses_is_one_line_with_what_to_run(js: JetStreamCo
     await js.delete_stream(EVENTS_STREAM)
 
     assert await missing(nats_client) == "stream FOLLOWERS_EVENTS is missing: run `followers setup`"
+
+
+async def test_what_only_the_change_feed_misses_stops_no_worker_but_is_checked_and_made(
+    js: JetStreamContext, nats_client: Client
+) -> None:
+    await reconcile(nats_client, CONFIG)
+    for stream in ("KV_FOLLOWERS_FEEDS", "OBJ_FOLLOWERS_SNAPSHOTS"):
+        await js.delete_stream(stream)
+
+    assert await missing(nats_client) is None
+    line = "bucket FOLLOWERS_FEEDS, bucket FOLLOWERS_SNAPSHOTS are missing: run `followers setup`"
+    assert await missing_for_changes(nats_client) == line
+    assert [one.name for one in await check(nats_client, CONFIG)] == ["FOLLOWERS_FEEDS", "FOLLOWERS_SNAPSHOTS"]
+    assert outcomes(await reconcile(nats_client, CONFIG)) == {"created": 2, "unchanged": 7}
+    assert await missing_for_changes(nats_client) is None
 
 
 async def test_what_an_operator_set_survives_an_update(js: JetStreamContext, nats_client: Client) -> None:
@@ -147,7 +174,7 @@ async def test_a_consumer_that_somebody_changed_is_put_right(js: JetStreamContex
 
     changes = await reconcile(nats_client, CONFIG)
 
-    assert outcomes(changes) == {"unchanged": 6, "updated": 1}
+    assert outcomes(changes) == {"unchanged": 8, "updated": 1}
     config = (await js.consumer_info(COMMANDS_STREAM, "worker-esms")).config
     assert (config.ack_wait, config.max_deliver, config.backoff) == (30, -1, None)
 
@@ -202,7 +229,7 @@ async def test_the_right_credentials_let_us_in() -> None:
         changes = await reconcile(client, CONFIG)
         await client.close()
 
-    assert outcomes(changes) == {"created": 7}
+    assert outcomes(changes) == {"created": 9}
 
 
 async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:

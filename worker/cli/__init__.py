@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import cancel, dead, demo, doctor, export, fetch, jobs, pages, schema, setup, simulate, watch
+from worker.cli import cancel, changes, dead, demo, doctor, export, fetch, jobs, pages, schema, setup, simulate, watch
 from worker.cli import worker as worker_command
 from worker.cli.console import ConfigFile, examples
 
@@ -62,6 +62,7 @@ app.command("watch", epilog=watch.EXAMPLES)(watch.watch)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("pages", epilog=pages.EXAMPLES)(pages.pages)
 app.command("export", epilog=export.EXAMPLES)(export.export)
+app.add_typer(changes.app, name="changes")
 app.add_typer(dead.app, name="dead")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
