@@ -13,15 +13,19 @@ import structlog
 
 from schemas.changes import Compared, Feed, FeedBaseline
 from schemas.jobs import ControlError
+from schemas.subjects import change_subject
 from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, Mirror, change_of, inline, people, publish_list
 from tests.fakes import make_world
+from tests.simulation import world as simulation_world
 from tests.simulation.loop import run
 from tests.simulation.model import Faults, ModelLog, Process, Stream
+from tests.simulation.world import Simulation
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_feed import EndedJob
 from worker.core.changes_ports import FeedsUnavailableError
 from worker.core.changes_publish import ChangeLog
 from worker.core.changes_release import Releases
+from worker.core.consume import CommandHandler
 from worker.core.ports import Entry, LogUnavailableError
 
 SEEDS = 300
@@ -41,7 +45,7 @@ def _quiet():
 class Lying:
     """A bucket as one process sees it: calls fail before or after they have acted."""
 
-    def __init__(self, inside: Any, world: "ChangeWorld", process: Process) -> None:
+    def __init__(self, inside: Any, world: Any, process: Process) -> None:
         self._inside, self._world, self._process = inside, world, process
 
     def __getattr__(self, name: str) -> Any:
@@ -64,7 +68,7 @@ class Lying:
 class Pages:
     """`PageStore` of one process on the shared stream, of which a replica that lags may answer."""
 
-    def __init__(self, world: "ChangeWorld", process: Process) -> None:
+    def __init__(self, world: Any, process: Process) -> None:
         self._world, self._process = world, process
 
     async def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:
@@ -77,7 +81,8 @@ class Pages:
 
     async def at(self, sequence: int) -> Entry | None:
         await self._step()
-        return self._world.stream.entries[sequence - 1][1]
+        entry: Entry = self._world.stream.entries[sequence - 1][1]
+        return entry
 
     async def _step(self) -> None:
         await self._world.travel(self._process)
@@ -303,3 +308,61 @@ def test_changing_a_pointer_without_looking_is_caught(monkeypatch: pytest.Monkey
     monkeypatch.setattr(FakeFeeds, "put", put)
 
     assert any(ChangeWorld(seed).run() for seed in range(300))
+
+
+class FedSimulation(Simulation):
+    """The whole worker's world, in which each replica has a change feed too."""
+
+    def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(seed)
+        self.feeds, self.snapshots = FakeFeeds(), FakeSnapshots()
+        monkeypatch.setattr(simulation_world, "CommandHandler", self._handler)
+
+    def _handler(self, accounts: Any, world: Any, draining: asyncio.Event) -> CommandHandler:
+        handler = CommandHandler(accounts, world, draining)
+        process = world.log._process
+        handler.changes = ChangeFeeds(
+            world,
+            Lying(self.feeds, self, process),
+            Lying(self.snapshots, self, process),
+            Pages(self, process),
+            threshold=0.3,
+            offload=inline,
+        )
+        return handler
+
+    async def travel(self, process: Process) -> None:
+        await process.step()
+        await asyncio.sleep(self.rng.expovariate(200))
+        await process.step()
+
+    def change_problems(self) -> list[str]:
+        """What is wrong with the changes, and how many sets there were."""
+        mirror, found = Mirror(), []
+        for provider in ("etelecom", "esms"):
+            for entry in self.stream.of(change_subject(provider, "oa")):
+                event = change_of(entry)
+                mirror.take(event)
+                if isinstance(event, FeedBaseline):
+                    ids = next(job.ids for job in self.jobs if job.id == event.job_id)
+                    mirror.know(event.account, "{}", ids)
+        for key, (_, value) in self.feeds.values.items():
+            feed = FakeFeeds.read(value)
+            if feed.next is not None or feed.current is None:
+                found.append(f"{key} is left at {feed}")
+            elif mirror.jobs.get((feed.account, "{}")) != feed.current.job_id:
+                found.append(f"{key} is at {feed.current.job_id}, its events are not")
+        return found + mirror.problems
+
+
+def test_a_whole_workers_feeds_hold_too_whatever_dies(monkeypatch: pytest.MonkeyPatch):
+    changes = 0
+
+    for seed in range(100):
+        world = FedSimulation(seed, monkeypatch)
+        ledger = world.run()
+        assert not ledger.problems, f"seed {seed}: {ledger.problems}"
+        assert not world.change_problems(), f"seed {seed}: {world.change_problems()}"
+        changes += sum(".change." in subject for subject, _ in world.stream.entries)
+
+    assert changes > 100
