@@ -1,5 +1,6 @@
 """What of a follower is compared, and how it becomes numbers: a snapshot holds no person's data."""
 
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any
@@ -27,9 +28,10 @@ COMPARED = (
 """Left out is what changes without news: pictures, whose addresses providers renew, spellings of a phone number, and
 the provider's own times."""
 
+_NO_TEXT = {"shared_info", "tags", "notes", "has_conversation"}
+_LARGEST = 2**64 - 1
 _values = attrgetter(*COMPARED)
 _pack = msgspec.msgpack.Encoder().encode
-_text = msgspec.json.Encoder(order="sorted").encode
 
 
 class Row(Struct, gc=False):
@@ -58,27 +60,40 @@ class PageRows(Struct):
     last: bool
 
 
-def canonical(row: Any) -> list[bytes]:
-    """Return each compared field of a `Row` or `Follower` as bytes that are equal when it is no news."""
+def numbers_of(ids: Sequence[str]) -> list[int] | None:
+    """Return the ids as numbers of 64 bits, None where one isn't such a number, or would be written otherwise."""
+    text = "".join(ids)
+    if not (text.isascii() and text.isdigit()) or not all(ids):
+        return None
+    numbers = list(map(int, ids))
+    return numbers if max(numbers) <= _LARGEST and list(map(str, numbers)) == list(ids) else None
+
+
+def digests(rows: Sequence[Row]) -> list[int]:
+    """Return, for each row, 64 bits of all compared fields; 0 for somebody who doesn't follow (any more)."""
+    for row in rows:
+        # The order of tags and notes is no news.
+        if len(row.tags) > 1:
+            row.tags.sort()
+        if len(row.notes) > 1:
+            row.notes.sort()
+    hashes = [blake2b(_pack(values), digest_size=8).digest() for values in map(_values, rows)]
     return [
-        value.encode() if type(value) is str else b"" if value is None or value == [] else _bytes(value)
-        for value in _values(row)
+        0 if row.state == "unfollow" else int.from_bytes(one, "little") | 1
+        for row, one in zip(rows, hashes, strict=True)
     ]
 
 
-def digest(parts: list[bytes]) -> int:
-    """Return 64 bits of all of them, never 0."""
-    return int.from_bytes(blake2b(_pack(parts), digest_size=8).digest(), "little") | 1
-
-
-def marks(parts: list[bytes]) -> list[int]:
-    """Return 16 bits of each one; 0 for nothing."""
-    return [crc32(part) & 0xFFFF if part else 0 for part in parts]
+def marks(rows: Sequence[Row]) -> list[list[int]]:
+    """Return, for each compared field, 16 bits of each row's value. There must be a row."""
+    # Column by column, so that the loops are C's: row by row it takes several times as long.
+    columns = zip(*map(_values, rows), strict=True)
+    return [_marks(name, column) for name, column in zip(COMPARED, columns, strict=True)]
 
 
 def different(old: Any, new: Any) -> list[str]:
     """Return the names of the compared fields in which two followers differ."""
-    pairs = zip(COMPARED, canonical(old), canonical(new), strict=True)
+    pairs = zip(COMPARED, _canonical(old), _canonical(new), strict=True)
     return [name for name, before, after in pairs if before != after]
 
 
@@ -88,8 +103,13 @@ def value_of(follower: Any, name: str) -> Any:
     return (msgspec.to_builtins(value) or None) if isinstance(value, SharedInfo) else value
 
 
-def _bytes(value: Any) -> bytes:
-    # The order of tags is no news; that of notes, where it changes, is.
-    if isinstance(value, list):
-        return _text(sorted(value))
-    return _text(value)
+def _canonical(row: Any) -> list[Any]:
+    return [sorted(value) if isinstance(value, list) else value for value in _values(row)]
+
+
+def _marks(name: str, column: Sequence[Any]) -> list[int]:
+    if name in _NO_TEXT:
+        parts: Iterable[bytes] = [b"" if value is None or value == [] else _pack(value) for value in column]
+    else:
+        parts = map(str.encode, [value or "" for value in column])
+    return [mark & 0xFFFF for mark in map(crc32, parts)]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.wire import content_type, decode
-from worker.core.changes_rows import COMPARED, PageRows, canonical, digest, marks
+from worker.core.changes_rows import COMPARED, PageRows, Row, digests, marks, numbers_of
 from worker.core.ports import Entry
 
 _MAGIC = b"FLSNAP1\n"
-_LARGEST = 2**64 - 1
 
 
 class UnreadableSnapshotError(Exception):
@@ -30,10 +29,18 @@ class Table:
     """User ids, ascending: an array of numbers, or a list of texts."""
     digests: array[int] = field(default_factory=lambda: array("Q"))
     """Of the compared fields; 0: the person doesn't follow (any more)."""
-    marks: array[int] = field(default_factory=lambda: array("H"))
-    """As many a row as there are compared fields."""
+    marks: list[array[int]] = field(default_factory=lambda: [array("H") for _ in COMPARED])
+    """A column for each compared field."""
     pages: array[int] = field(default_factory=lambda: array("I"))
     """Which of the snapshot's pages has the row."""
+
+    def extend(self, keys: Sequence[Any], rows: Sequence[Row], page: int) -> None:
+        """Add rows of a page, with their keys."""
+        self.keys.extend(keys)
+        self.digests.extend(digests(rows))
+        for column, more in zip(self.marks, marks(rows), strict=False):
+            column.extend(more)
+        self.pages.extend([page] * len(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +85,19 @@ class Builder:
             self._pages.append(entry.sequence)
             self.rows += len(page.followers)
             self.whole = page.last
+            ids = [row.user_id for row in page.followers]
+            keys = numbers_of(ids)
+            if keys is not None:
+                self._numbers.extend(keys, page.followers, number)
+                continue
             for row in page.followers:
-                key = _number(row.user_id)
-                table = self._texts if key is None else self._numbers
-                parts = canonical(row)
-                table.keys.append(row.user_id if key is None else key)
-                table.digests.append(0 if row.state == "unfollow" else digest(parts))
-                table.marks.extend(marks(parts))
-                table.pages.append(number)
+                keys = numbers_of([row.user_id])
+                table = self._texts if keys is None else self._numbers
+                table.extend(keys or [row.user_id], [row], number)
 
     def finish(self) -> Snapshot:
         """Return the snapshot."""
-        numbers, texts = _sorted(self._numbers, array("Q")), _sorted(self._texts, [])
-        return Snapshot(self._job_id, COMPARED, self._pages, numbers, texts)
+        return Snapshot(self._job_id, COMPARED, self._pages, _sorted(self._numbers), _sorted(self._texts))
 
 
 class Change(NamedTuple):
@@ -132,7 +139,7 @@ def encode(snapshot: Snapshot) -> bytes:
     head = msgspec.json.encode(header)
     columns = [snapshot.pages, snapshot.numbers.keys]
     for table in (snapshot.numbers, snapshot.texts):
-        columns += [table.digests, table.marks, table.pages]
+        columns += [table.digests, *table.marks, table.pages]
     return b"".join([_MAGIC, len(head).to_bytes(4, "little"), head, *map(_little, columns)])
 
 
@@ -164,7 +171,7 @@ def _decoded(data: memoryview) -> Snapshot:
 
     def table(keys: Any) -> Table:
         count = len(keys)
-        return Table(keys, column("Q", count), column("H", count * len(fields)), column("I", count))
+        return Table(keys, column("Q", count), [column("H", count) for _ in fields], column("I", count))
 
     pages = column("Q", header["pages"])
     numbers = column("Q", header["numbers"])
@@ -206,37 +213,26 @@ def _turned(old: Snapshot, before: Table, i: int, new: Snapshot, after: Table, j
 
 
 def _names(old: Snapshot, before: Table, i: int, new: Snapshot, after: Table, j: int) -> Iterator[str]:
-    first, second = i * len(old.fields), j * len(new.fields)
-    for position, name in enumerate(new.fields):
-        if name in old.fields and before.marks[first + old.fields.index(name)] != after.marks[second + position]:
+    for name, column in zip(new.fields, after.marks, strict=True):
+        if name in old.fields and before.marks[old.fields.index(name)][i] != column[j]:
             yield name
 
 
-def _number(text: str) -> int | None:
-    # Only as it would be written again: "007" is another id than "7".
-    if text.isascii() and text.isdigit() and len(text) <= 20 and (text[0] != "0" or text == "0"):
-        number = int(text)
-        return number if number <= _LARGEST else None
-    return None
-
-
-def _sorted(table: Table, keys: Any) -> Table:
+def _sorted(table: Table) -> Table:
     """Return the rows sorted by key, each once: of several one that follows, else the first that was read."""
-    result, width = Table(keys), len(COMPARED)
-    for row in sorted(range(len(table.keys)), key=table.keys.__getitem__):
-        key = table.keys[row]
-        if keys and keys[-1] == key:
-            if result.digests[-1] or not table.digests[row]:
-                continue
-            keys.pop()
-            result.digests.pop()
-            result.pages.pop()
-            del result.marks[-width:]
-        keys.append(key)
-        result.digests.append(table.digests[row])
-        result.marks.extend(table.marks[row * width : (row + 1) * width])
-        result.pages.append(table.pages[row])
-    return result
+    keys, order = table.keys, list[int]()
+    for row in sorted(range(len(keys)), key=keys.__getitem__):
+        if not order or keys[order[-1]] != keys[row]:
+            order.append(row)
+        elif table.digests[row] and not table.digests[order[-1]]:
+            order[-1] = row
+    in_order = [keys[row] for row in order]
+    return Table(
+        array("Q", in_order) if isinstance(keys, array) else in_order,
+        array("Q", map(table.digests.__getitem__, order)),
+        [array("H", map(column.__getitem__, order)) for column in table.marks],
+        array("I", map(table.pages.__getitem__, order)),
+    )
 
 
 def _little(column: array[int]) -> bytes:
