@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import structlog
 
 from schemas.changes import Feed, FeedClaim, FeedJob
 from schemas.subjects import page_subject
@@ -34,14 +33,12 @@ from worker.core.changes_feed import (
 from worker.core.changes_ports import Feeds, PageStore, Snapshots
 from worker.core.changes_publish import ChangeLog
 from worker.core.changes_snapshot import Builder, Change, Snapshot, compare
-from worker.core.changes_store import FeedStore
+from worker.core.changes_store import FeedStore, say, tell
 from worker.core.changes_values import ChangeSet, baseline, counts_of, held
 from worker.core.ports import LogUnavailableError
 from worker.core.world import World
 
 Offload = Callable[..., Awaitable[Any]]
-_OUTCOMES = {"baseline": "changes.baseline", "held": "changes.held", "changes": "changes.published"}
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +92,14 @@ class ChangeFeeds:
             elif job_id in kept(feed):
                 return
             elif is_stale(feed, job):
-                _say("changes.stale", feed, job_id)
+                say("changes.stale", feed, job_id)
                 if snapshot is not None:
                     await store.delete(key, job_id)
                 return
             elif snapshot is None:
                 snapshot = await self._build(job, check)
                 if snapshot is None:
-                    _say("changes.unreadable", feed, job_id, level="warning")
+                    say("changes.unreadable", feed, job_id, level="warning")
                     return
                 await store.save(key, job_id, await self._offload(changes_snapshot.encode, snapshot))
             else:
@@ -132,8 +129,11 @@ class ChangeFeeds:
             after = await self._publish_one(store, feed, claim, traceparent)
         if await store.write(key, after, revision) is None:
             return
-        if claim.job.job_id in kept(after):
-            _tell(after, claim)
+        if after.next is None and claim.job.job_id in kept(after):
+            tell(after, claim)
+        else:
+            # Only now: until the feed was written, a snapshot may be gone because somebody else has finished the claim.
+            say("changes.snapshot_lost", feed, claim.job.job_id, level="error", advice="the feed begins anew")
         for job_id in after.gone:
             await store.delete(key, job_id)
 
@@ -174,11 +174,9 @@ class ChangeFeeds:
         if comparison is None:
             new = await store.load(feed_key(feed), claim.job.job_id)
             if new is None:
-                _say("changes.snapshot_lost", feed, claim.job.job_id, level="error")
                 return forgotten(feed)
             comparison = await self._compare(store, feed, new)
         if comparison.old is None or counts_of(comparison.changes) != claim.counts:
-            _say("changes.snapshot_lost", feed, feed.current.job_id, level="error")
             return begun_anew(feed, claim)
         common = common_fields(feed, claim, len(comparison.changes) + 1)
         events = ChangeSet(common, comparison.old, comparison.changes, self._pages, claim.job.followers)
@@ -243,14 +241,3 @@ class ChangeFeeds:
         if old is None:
             return _Comparison(None, new.job_id, [])
         return _Comparison(old.job_id, new.job_id, await self._offload(compare, old, new))
-
-
-def _tell(feed: Feed, claim: FeedClaim) -> None:
-    counts = msgspec.to_builtins(claim.counts) if claim.act != "baseline" else {}
-    level = "warning" if claim.act == "held" else "info"
-    _say(_OUTCOMES[claim.act], feed, claim.job.job_id, level=level, followers=claim.job.followers, **counts)
-
-
-def _say(event: str, feed: Feed, job_id: str, *, level: str = "info", **fields: object) -> None:
-    where = {"provider": feed.provider, "account": feed.account, "oa_id": feed.oa_id}
-    getattr(_log, level)(event, job_id=job_id, **where, feed=feed_key(feed).rpartition(".")[2], **fields)

@@ -3,16 +3,19 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
 import structlog
 
-from schemas.changes import Feed
+from schemas.changes import Feed, FeedClaim
 from schemas.subjects import change_subject
 from worker.core.chain import Pause
+from worker.core.changes_feed import feed_key
 from worker.core.changes_ports import Feeds, FeedsUnavailableError, Snapshots
 from worker.core.changes_snapshot import Snapshot, UnreadableSnapshotError, decode_snapshot
 from worker.core.ports import EventLog, LogUnavailableError, WrongSequenceError
 
 T = TypeVar("T")
+_OUTCOMES = {"baseline": "changes.baseline", "held": "changes.held", "changes": "changes.published"}
 _log = structlog.get_logger(__name__)
 
 
@@ -83,3 +86,16 @@ class FeedStore:
             except FeedsUnavailableError:
                 self.check()
                 await pause()
+
+
+def tell(feed: Feed, claim: FeedClaim) -> None:
+    """Log what a finished claim came to."""
+    counts = msgspec.to_builtins(claim.counts) if claim.act != "baseline" else {}
+    level = "warning" if claim.act == "held" else "info"
+    say(_OUTCOMES[claim.act], feed, claim.job.job_id, level=level, followers=claim.job.followers, **counts)
+
+
+def say(event: str, feed: Feed, job_id: str, *, level: str = "info", **fields: object) -> None:
+    """Log what happened to a job in a feed, without what the feed's filter says."""
+    where = {"provider": feed.provider, "account": feed.account, "oa_id": feed.oa_id}
+    getattr(_log, level)(event, job_id=job_id, **where, feed=feed_key(feed).rpartition(".")[2], **fields)
