@@ -208,6 +208,7 @@ class FakeFeeds:
     def __init__(self) -> None:
         self.values: dict[str, tuple[int, bytes]] = {}
         self.missing = False
+        self.full = False
         self.failing = 0
         """So many calls to come are not answered."""
         self._revision = 0
@@ -221,6 +222,8 @@ class FakeFeeds:
     async def put(self, key: str, feed: Feed, revision: int) -> int:
         """See `Feeds.put`."""
         await self._answer()
+        if self.full:
+            raise FeedsUnavailableError
         if self.values.get(key, (0, b""))[0] != revision:
             raise WrongSequenceError
         self._revision += 1

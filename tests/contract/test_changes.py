@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from nats.js.errors import NotFoundError
@@ -204,17 +203,24 @@ async def test_two_at_once_store_one_snapshot_and_leave_no_chunks_of_another(
     data = b"x" * CHUNK
     original = real.rival._publish  # type: ignore[attr-defined]
 
-    async def late(subject: str, chunk: bytes, headers: Any = None) -> None:
-        await original(subject, chunk, headers)
-        if chunk:
-            await real.snapshots.put(KEY, "j", data)
+    async def late(subject: str, chunk: bytes) -> None:
+        await original(subject, chunk)
+        await real.snapshots.put(KEY, "j", data)
 
     real.rival._publish = late  # type: ignore[attr-defined]
     await real.rival.put(KEY, "j", data)
 
     assert await real.snapshots.get(KEY, "j") == data
     state = (await (await connect(server)).jetstream().stream_info(f"OBJ_{SNAPSHOTS_BUCKET}")).state
-    assert state.bytes < 2 * CHUNK
+    assert state.messages == 2
+
+
+async def test_deleted_snapshots_leave_nothing_on_the_server(real: Rig, server: EmbeddedServer, connect: Connect):
+    for number in range(3):
+        await real.snapshots.put(KEY, f"j{number}", b"x" * (2 * CHUNK))
+        await real.snapshots.delete(KEY, f"j{number}")
+
+    assert (await (await connect(server)).jetstream().stream_info(f"OBJ_{SNAPSHOTS_BUCKET}")).state.messages == 0
 
 
 async def test_a_missing_bucket_of_snapshots_is_told(real: Rig, server: EmbeddedServer, connect: Connect):

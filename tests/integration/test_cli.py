@@ -123,7 +123,7 @@ async def next_command(js: JetStreamContext) -> Any:
 async def test_setup_makes_all_and_says_so(followers: Run) -> None:
     first, second = await followers("setup"), await followers("setup", "--json")
 
-    assert (first.exit_code, first.stdout.count("created")) == (0, 7)
+    assert (first.exit_code, first.stdout.count("created")) == (0, 9)
     assert {item["outcome"] for item in json.loads(second.stdout)} == {"unchanged"}
 
 
@@ -133,7 +133,7 @@ async def test_setup_check_fails_until_setup_ran(followers: Run) -> None:
     after = await followers("setup", "--check", "--json")
 
     assert before.exit_code == 1
-    assert before.stdout.count("missing") == 14
+    assert before.stdout.count("missing") == 18
     assert "run `followers setup`" in before.stderr
     assert (after.exit_code, json.loads(after.stdout)) == (0, [])
 

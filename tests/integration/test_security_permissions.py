@@ -375,6 +375,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.GET.OBJ_{SNAPSHOTS_BUCKET}": keep_snapshot,
         f"$JS.API.DIRECT.GET.OBJ_{SNAPSHOTS_BUCKET}": keep_snapshot,
         f"$O.{SNAPSHOTS_BUCKET}.>": keep_snapshot,
+        f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}": keep_snapshot,
         f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}": watch_jobs,
         f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}": read_letters,
         **{line: hear(line) for line in (f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS)},
@@ -463,6 +464,10 @@ def _covers(line: str, refusal: str) -> bool:
 MANAGE = [
     f"$JS.API.STREAM.{act}.{stream}" for act in ("DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT") for stream in STREAMS
 ] + ["$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.CREATE.OTHER", "$SYS.REQ.SERVER.PING"]
+MANAGED_BY_WORKERS = (
+    f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}",
+    f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}",
+)
 CHANGE = [f"$JS.API.STREAM.{act}.{stream}" for act in ("CREATE", "UPDATE") for stream in STREAMS]
 COMMANDS = [command_subject(provider) for provider in PROVIDERS]
 EVENTS = ["followers.page.esms.oa.job", "followers.job.esms.oa.job", "followers.change.esms.oa"]
@@ -510,7 +515,7 @@ INBOXES = [f"_INBOX_{role}.>" for role in ROLES]
 
 FORBIDDEN: dict[Role, Sequence[str]] = {
     "worker": [
-        *(act for act in MANAGE if "MSG.DELETE.FOLLOWERS_COMMANDS" not in act),
+        *(act for act in MANAGE if act not in MANAGED_BY_WORKERS),
         *CHANGE,
         *COMMANDS,
         *DEAD[2:],

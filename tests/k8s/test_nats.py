@@ -45,7 +45,7 @@ ACTS: list[tuple[str, str, set[Role]]] = [
     ("change a shared limit", f"$KV.{LIMITS_BUCKET}.shop", {"worker", "admin"}),
     ("change a feed", f"$KV.{FEEDS_BUCKET}.esms.shop.oa.all", {"worker", "admin"}),
     ("store a snapshot", f"$O.{SNAPSHOTS_BUCKET}.C.one", {"worker", "admin"}),
-    ("purge snapshots", f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}", {"admin"}),
+    ("purge snapshots", f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}", {"worker", "admin"}),
     ("read the tail of a job", f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}", {"worker", "admin"}),
     ("read events by its durable", f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.crm", {"consumer", "admin"}),
     ("read dead letters", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}", {"worker", "admin"}),

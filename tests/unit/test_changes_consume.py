@@ -1,5 +1,7 @@
 """The change feed in a command's life: after the job's end, before the acknowledgement."""
 
+import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -8,6 +10,9 @@ from schemas.changes import ChangeEvent
 from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, change_of, fake_feeds, told
 from tests.fakes import FakeClient, FakeDelivery
 from tests.replica import EVENTS, Replica, command, kinds
+from tests.simulation.loop import run
+from worker.core import consume
+from worker.core.changes_store import PATIENCE
 from worker.core.consume import FAULTS_ALLOWED
 
 
@@ -90,7 +95,21 @@ async def test_a_failed_and_a_cancelled_job_give_no_changes():
     assert replica.changes == []
 
 
-async def test_a_worker_that_is_told_to_stop_hands_the_rest_of_the_changes_back():
+async def test_a_worker_that_is_told_to_stop_finishes_what_takes_a_moment():
+    replica = Fed()
+
+    async def stop(subject: str) -> None:
+        if subject == CHANGES:
+            replica.draining.set()
+
+    replica.log.before_publish = stop
+    delivery = await replica.fetch("j1")
+
+    assert (delivery.acks, delivery.naks) == (1, [])
+
+
+async def test_a_worker_that_is_told_to_stop_hands_the_rest_of_the_changes_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(consume, "FINISH_WITHIN", 0.0)
     replica = Fed()
     await replica.fetch("j1")
     replica.client.users = [*replica.client.users, "7", "8"]
@@ -124,6 +143,19 @@ async def test_missing_buckets_stop_no_job():
 
     assert kinds(replica.events) == ["started", "completed"]
     assert (delivery.acks, delivery.naks) == (1, [])
+
+
+def test_buckets_that_take_nothing_stop_a_job_for_minutes_and_no_longer():
+    async def work() -> tuple[FakeDelivery, float]:
+        replica = Fed()
+        replica.feeds.full = True
+        delivery = await replica.fetch("j1")
+        return delivery, asyncio.get_running_loop().time()
+
+    delivery, seconds = run(random.Random(1), work())
+
+    assert (delivery.acks, delivery.naks) == (1, [])
+    assert PATIENCE < seconds < 1.1 * PATIENCE
 
 
 async def test_a_feed_that_fails_unexpectedly_is_left_after_some_tries_and_the_next_list_has_it_all():

@@ -38,6 +38,9 @@ from worker.core.changes_values import ChangeSet, baseline, counts_of, held
 from worker.core.ports import LogUnavailableError
 from worker.core.world import World
 
+AT_ONCE = 4
+"""Lists that one replica compares at the same time: each takes some 250 bytes a follower for that while."""
+
 Offload = Callable[..., Awaitable[Any]]
 
 
@@ -69,6 +72,7 @@ class ChangeFeeds:
         self._pages = pages
         self._threshold = threshold
         self._offload = offload
+        self._room = asyncio.Semaphore(AT_ONCE)
 
     def store(self, check: Callable[[], None]) -> FeedStore:
         """Return the buckets for one attempt, which ends with what `check` raises."""
@@ -77,10 +81,13 @@ class ChangeFeeds:
     async def follow(self, job: EndedJob, check: Callable[[], None]) -> None:
         """Publish what `job` has changed, unless that is done, or its list can't be compared.
 
-        `check` is called again and again, and may raise to stop. Raises FeedsMissingError.
+        `check` is called again and again, and may raise to stop. Raises FeedsMissingError, FeedsAwayError.
         """
-        if not is_comparable(job):
-            return
+        if is_comparable(job):
+            async with self._room:
+                await self._follow(job, check)
+
+    async def _follow(self, job: EndedJob, check: Callable[[], None]) -> None:
         store, feed, snapshot = self.store(check), blank(job), None
         key, job_id = feed_key(feed), job.ended.job_id
         while True:

@@ -15,6 +15,10 @@ class FeedsUnavailableError(Exception):
     """A bucket of the change feed did not answer, so the outcome is unknown: ask again."""
 
 
+class FeedsAwayError(Exception):
+    """A bucket of the change feed has not done its part for so long that a job must wait no more."""
+
+
 class Feeds(Protocol):
     """Where each feed stands: changed by compare-and-set."""
 

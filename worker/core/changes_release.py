@@ -11,7 +11,7 @@ from schemas.subjects import is_token
 from schemas.types import ErrorCode
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_feed import feed_key
-from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
+from worker.core.changes_ports import FeedsAwayError, FeedsMissingError, FeedsUnavailableError
 from worker.core.world import DrainingError
 
 RELEASE_TRIES = 5
@@ -41,7 +41,7 @@ class Releases:
         except FeedsMissingError:
             message = "the buckets of the change feed are missing: run `followers setup`"
             return _refusal(job_id, "not_found", message)
-        except (FeedsUnavailableError, DrainingError):
+        except (FeedsUnavailableError, FeedsAwayError, DrainingError):
             message = f"nothing is certain about job {job_id}, its feed doesn't answer: ask again"
             return _refusal(job_id, "internal", message, retryable=True)
 
@@ -105,8 +105,9 @@ class Releases:
                 await self._changes.finish(store, feed, revision)
         except DrainingError:
             return
-        except FeedsMissingError:
-            _log.error("changes.off", reason="its buckets are missing", advice="run `followers setup`")
+        except (FeedsMissingError, FeedsAwayError) as error:
+            advice = "run `followers setup`, look whether NATS is full, and release it again"
+            _log.error("changes.not_released", error=type(error).__name__, advice=advice)
         except Exception:
             _log.exception("changes.fault", feed=key.rpartition(".")[2])
 

@@ -1,5 +1,6 @@
 """Pointers and snapshots with patience: a bucket that doesn't answer is asked again, until we are to stop."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -10,9 +11,12 @@ from schemas.changes import Feed, FeedClaim
 from schemas.subjects import change_subject
 from worker.core.chain import Pause
 from worker.core.changes_feed import feed_key
-from worker.core.changes_ports import Feeds, FeedsUnavailableError, Snapshots
+from worker.core.changes_ports import Feeds, FeedsAwayError, FeedsUnavailableError, Snapshots
 from worker.core.changes_snapshot import Snapshot, UnreadableSnapshotError, decode_snapshot
 from worker.core.ports import EventLog, LogUnavailableError, WrongSequenceError
+
+PATIENCE = 300.0
+"""Seconds for which a job waits for the buckets. A full one would else hold its slot for ever."""
 
 T = TypeVar("T")
 _OUTCOMES = {"baseline": "changes.baseline", "held": "changes.held", "changes": "changes.published"}
@@ -20,7 +24,10 @@ _log = structlog.get_logger(__name__)
 
 
 class FeedStore:
-    """What one attempt asks of the buckets. Everything raises FeedsMissingError, and what `check` raises."""
+    """What one attempt asks of the buckets.
+
+    Everything raises FeedsMissingError, FeedsAwayError, and what `check` raises.
+    """
 
     def __init__(self, feeds: Feeds, snapshots: Snapshots, log: EventLog, check: Callable[[], None]) -> None:
         """Take the ports. `check` is called again and again, and may raise to stop."""
@@ -28,6 +35,7 @@ class FeedStore:
         self._feeds = feeds
         self._snapshots = snapshots
         self._log = log
+        self._failing_since: float | None = None
 
     async def read(self, key: str) -> tuple[Feed | None, int]:
         """Return the feed and its revision."""
@@ -36,17 +44,20 @@ class FeedStore:
     async def write(self, key: str, feed: Feed, revision: int) -> int | None:
         """Write the feed; return its new revision, None when it must be read again: it may stand there or not."""
         try:
-            return await self._feeds.put(key, feed, revision)
+            written = await self._feeds.put(key, feed, revision)
         except WrongSequenceError:
             return None
-        except FeedsUnavailableError:
-            self.check()
+        except FeedsUnavailableError as error:
+            self._bear(error)
             await Pause()()
             return None
+        self._failing_since = None
+        return written
 
     async def save(self, key: str, job_id: str, data: bytes) -> None:
         """Store a snapshot."""
         await self._ask(lambda: self._snapshots.put(key, job_id, data))
+        self._failing_since = None
 
     async def load(self, key: str, job_id: str) -> Snapshot | None:
         """Return a snapshot, None when it is lost or of another kind."""
@@ -83,9 +94,18 @@ class FeedStore:
         while True:
             try:
                 return await question()
-            except FeedsUnavailableError:
-                self.check()
+            except FeedsUnavailableError as error:
+                self._bear(error)
                 await pause()
+
+    def _bear(self, error: FeedsUnavailableError) -> None:
+        """Go on in spite of it, but not for ever: a bucket that can be read may still take nothing."""
+        self.check()
+        now = asyncio.get_running_loop().time()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since > PATIENCE:
+            raise FeedsAwayError(str(error)) from error
 
 
 def tell(feed: Feed, claim: FeedClaim) -> None:

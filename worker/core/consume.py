@@ -21,7 +21,7 @@ from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_feed import EndedJob
-from worker.core.changes_ports import FeedsMissingError
+from worker.core.changes_ports import FeedsAwayError, FeedsMissingError
 from worker.core.commands import Job, RejectedError, read_job, traceparent
 from worker.core.errors import (
     FetchFailure,
@@ -41,6 +41,8 @@ AGAIN_DELAY = 5.0
 """Seconds, at most, before a command that can't be worked on now is looked at again."""
 FIRST_LOOK = 0.5
 """Seconds after its start until a job is looked up again among those to be cancelled."""
+FINISH_WITHIN = 2.0
+"""Seconds that a replica told to stop still gives to publishing a list's changes."""
 FAULTS_ALLOWED = 3
 """A command that makes us fail unexpectedly is a dead letter after this many times in one replica."""
 
@@ -259,18 +261,30 @@ class CommandHandler:
             traceparent=span.traceparent,
         )
         try:
-            await self.changes.follow(job, self._check_draining)
+            await self.changes.follow(job, self._stop_soon())
         except DrainingError:
-            _log.info("command.handed_back", sequence=delivery.sequence, reason="draining")
+            _log.info("changes.handed_back", job_id=ended.job_id, sequence=delivery.sequence)
             await delivery.nak(HAND_BACK_DELAY)
             return False
         except FeedsMissingError as error:
             _log.error("changes.off", job_id=ended.job_id, missing=str(error), advice="run `followers setup`")
+        except FeedsAwayError as error:
+            _log.error("changes.given_up", job_id=ended.job_id, reason=str(error), advice="look at NATS: is it full?")
         return True
 
-    def _check_draining(self) -> None:
-        if self._draining.is_set():
-            raise DrainingError
+    def _stop_soon(self) -> Callable[[], None]:
+        """Return what raises DrainingError some time after this replica was told to stop: most lists need less."""
+        told_at: float | None = None
+
+        def check() -> None:
+            nonlocal told_at
+            if self._draining.is_set():
+                now = asyncio.get_running_loop().time()
+                told_at = told_at if told_at is not None else now
+                if now - told_at >= FINISH_WITHIN:
+                    raise DrainingError
+
+        return check
 
     def _doom(self, delivery: Delivery) -> InternalError | None:
         if self._faults[delivery.sequence] < FAULTS_ALLOWED:

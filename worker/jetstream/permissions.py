@@ -54,10 +54,12 @@ CHANGES = (
     f"$JS.API.STREAM.MSG.GET.{FEEDS_STREAM}",
     f"$JS.API.DIRECT.GET.{FEEDS_STREAM}",
     f"$KV.{FEEDS_BUCKET}.>",
-    # A snapshot: its description asked of the leader, its chunks of any replica. No purge: a mark takes its place.
+    # A snapshot: its description asked of the leader, its chunks of any replica; purged by subject, or each job would
+    # leave a mark.
     f"$JS.API.STREAM.MSG.GET.{SNAPSHOTS_STREAM}",
     f"$JS.API.DIRECT.GET.{SNAPSHOTS_STREAM}",
     f"$O.{SNAPSHOTS_BUCKET}.>",
+    f"$JS.API.STREAM.PURGE.{SNAPSHOTS_STREAM}",
 )
 """What the change feed publishes to; a worker without all of it works without the feed."""
 CHANGES_HEARD = (f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}",)

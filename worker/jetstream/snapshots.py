@@ -8,7 +8,6 @@ subject of its own for its chunks, so that two can't spoil each other's; the fir
 import base64
 import hashlib
 import uuid
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,7 +68,7 @@ class JetStreamSnapshots:
             # Somebody else's came first, or our own, whose answer was lost: the next look tells.
             known, _ = await self._describe(name)
             if known is None or known["nuid"] != nuid:
-                await self._publish(_chunks(nuid), b"", _ROLLUP)
+                await self._purge(_chunks(nuid))
             if known is None or known["digest"] != digest:
                 raise FeedsUnavailableError("another snapshot of the same job is being stored") from error
         except (LogUnavailableError, PayloadTooLargeError) as error:
@@ -91,14 +90,12 @@ class JetStreamSnapshots:
         return data if _digest(data) == description["digest"] else None
 
     async def delete(self, key: str, job_id: str) -> None:
-        """Replace chunks, then description, by a mark that ages out. In this order: else a crash leaves the chunks."""
+        """Purge the chunks, then the description. In this order: else a crash leaves chunks that nobody finds."""
         name = _name(key, job_id)
         description, _ = await self._describe(name)
-        if description is None:
-            return
-        await self._publish(_chunks(description["nuid"]), b"", _ROLLUP)
-        gone = {**description, "deleted": True, "size": 0, "chunks": 0, "digest": ""}
-        await self._publish(_meta(name), msgspec.json.encode(gone), _ROLLUP)
+        if description is not None:
+            await self._purge(_chunks(description["nuid"]))
+            await self._purge(_meta(name))
 
     async def _read(self, subject: str, *, sure: bool = False) -> bytes:
         return b"".join([one.data async for batch in self._bulk.read(subject, _END, sure=sure) for one in batch])
@@ -119,10 +116,16 @@ class JetStreamSnapshots:
         whole = bool(described.get("nuid")) and not described.get("deleted")
         return (described if whole else None), message.seq or 0
 
-    async def _publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+    async def _publish(self, subject: str, data: bytes) -> None:
         try:
-            await self._js.publish(subject, data, headers=dict(headers) if headers else None)
-        except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
+            await self._js.publish(subject, data)
+        except (nats.errors.Error, OSError) as error:
+            raise FeedsUnavailableError(type(error).__name__) from error
+
+    async def _purge(self, subject: str) -> None:
+        try:
+            await self._js.purge_stream(STREAM, subject=subject)
+        except (nats.errors.Error, OSError) as error:
             raise FeedsUnavailableError(type(error).__name__) from error
 
 
