@@ -6,6 +6,18 @@ Importable by consumers on its own: needs msgspec and nothing else::
     page = decode(message.data, FollowerPage, message.headers.get("Content-Type"))
 """
 
+from schemas.changes import (
+    ChangeCounts,
+    Changed,
+    ChangeEvent,
+    Compared,
+    Feed,
+    FeedBaseline,
+    FieldChange,
+    Followed,
+    Held,
+    Unfollowed,
+)
 from schemas.commands import (
     EsmsFilter,
     EtelecomFilter,
@@ -33,16 +45,25 @@ from schemas.wire import JSON, MSGPACK, Encoding, UnknownContentTypeError, decod
 __all__ = [
     "JSON",
     "MSGPACK",
+    "ChangeCounts",
+    "ChangeEvent",
+    "Changed",
+    "Compared",
     "ControlError",
     "Encoding",
     "EsmsFilter",
     "EtelecomFilter",
+    "Feed",
+    "FeedBaseline",
     "FetchError",
     "FetchEsmsFollowers",
     "FetchEtelecomFollowers",
     "FetchFollowers",
+    "FieldChange",
+    "Followed",
     "Follower",
     "FollowerPage",
+    "Held",
     "JobCancelled",
     "JobCompleted",
     "JobEvent",
@@ -53,6 +74,7 @@ __all__ = [
     "Progress",
     "Provider",
     "SharedInfo",
+    "Unfollowed",
     "UnknownContentTypeError",
     "Wait",
     "decode",

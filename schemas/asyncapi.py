@@ -5,21 +5,24 @@ from typing import Any
 import msgspec
 
 from schemas import deadletters
+from schemas.changes import Changed, Compared, Feed, FeedBaseline, Followed, Held, Unfollowed
 from schemas.cloudevents import STRUCTURED
 from schemas.commands import FetchEsmsFollowers, FetchEtelecomFollowers
 from schemas.events import FollowerPage, JobCancelled, JobCompleted, JobFailed, JobStarted, JobWaiting
 from schemas.examples import AT, EXAMPLES
 from schemas.jobs import ControlError, JobStatus
 from schemas.render import components_of
-from schemas.subjects import CONTROL_QUEUE, JOBS_BUCKET, PROVIDERS
+from schemas.subjects import CONTROL_QUEUE, FEEDS_BUCKET, JOBS_BUCKET, PROVIDERS
 from schemas.types import TOKEN_PATTERN
 from schemas.wire import JSON, MSGPACK, encode, event_headers, event_type, rfc3339
 
 VERSION = "0.1.0"
 """Of the messages; the package has the same."""
 EVENTS = (FollowerPage, JobStarted, JobWaiting, JobCompleted, JobFailed, JobCancelled)
+CHANGES = (FeedBaseline, Followed, Unfollowed, Changed, Compared, Held)
 COMMANDS = (FetchEtelecomFollowers, FetchEsmsFollowers)
 ANSWERS = (JobStatus, ControlError)
+RELEASE_ANSWERS = (Feed, ControlError)
 
 _TEXT = {"type": "string"}
 _TITLES = {
@@ -31,6 +34,13 @@ _TITLES = {
     "JobCompleted": "A job has read its list",
     "JobFailed": "A job can't be done",
     "JobCancelled": "A job was cancelled",
+    "FeedBaseline": "A feed of changes begins",
+    "Followed": "Somebody follows",
+    "Unfollowed": "Somebody follows no more",
+    "Changed": "Somebody's profile is another",
+    "Compared": "All changes of a list are published",
+    "Held": "The changes of a list are held back",
+    "Feed": "A feed of changes at a glance",
     "JobStatus": "A job at a glance",
     "ControlError": "Why there is no status",
 }
@@ -38,7 +48,7 @@ _TITLES = {
 
 def document() -> dict[str, Any]:
     """Return the whole document, ready for JSON."""
-    _, components = components_of([*COMMANDS, *EVENTS, *ANSWERS], "#/components/schemas/{name}")
+    _, components = components_of([*COMMANDS, *EVENTS, *CHANGES, *ANSWERS, Feed], "#/components/schemas/{name}")
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -86,6 +96,12 @@ def _channels() -> dict[str, Any]:
             job,
             [struct.__name__ for struct in EVENTS[1:]],
         ),
+        "changes": _channel(
+            "followers.change.{provider}.{oa_id}",
+            "What has changed between two complete lists, in FOLLOWERS_EVENTS: in order, each exactly once.",
+            {"provider": provider, "oa_id": oa_id},
+            [struct.__name__ for struct in CHANGES],
+        ),
         "deadLetters": _channel(
             "followers.dead.{provider}",
             "Commands that can't be done, in FOLLOWERS_DEAD.",
@@ -110,10 +126,27 @@ def _channels() -> dict[str, Any]:
             {"job_id": job_id},
             ["JobRequest"],
         ),
+        "feeds": _channel(
+            f"$KV.{FEEDS_BUCKET}.{{provider}}.{{account}}.{{oa_id}}.{{filter}}",
+            f"Where a feed of changes stands, in the key-value bucket {FEEDS_BUCKET}; always JSON.",
+            {
+                "provider": provider,
+                "account": {"description": f"The configured credentials: `{TOKEN_PATTERN}`."},
+                "oa_id": oa_id,
+                "filter": {"description": "`all`, or a hash of the filter."},
+            },
+            ["Feed"],
+        ),
+        "releaseRequests": _channel(
+            "followers.release.{job_id}",
+            "Requests to publish the changes of a job that are held back; the body is ignored.",
+            {"job_id": job_id},
+            ["JobRequest"],
+        ),
         "answers": {
             "address": None,
             "description": "The reply subject of a request; it must start with `_INBOX`.",
-            "messages": {struct.__name__: _ref("messages", struct.__name__) for struct in ANSWERS},
+            "messages": {struct.__name__: _ref("messages", struct.__name__) for struct in (*ANSWERS, Feed)},
         },
     }
 
@@ -131,15 +164,27 @@ def _operations() -> dict[str, Any]:
     def operation(action: str, channel: str, summary: str, **rest: Any) -> dict[str, Any]:
         return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary, **rest}
 
-    answered = {
-        "channel": {"$ref": "#/channels/answers"},
-        "messages": [{"$ref": f"#/channels/answers/messages/{struct.__name__}"} for struct in ANSWERS],
-    }
+    def answers(*structs: type[Any]) -> dict[str, Any]:
+        return {
+            "channel": {"$ref": "#/channels/answers"},
+            "messages": [{"$ref": f"#/channels/answers/messages/{struct.__name__}"} for struct in structs],
+        }
+
+    answered = answers(*ANSWERS)
     by_one = {"nats": {"queue": CONTROL_QUEUE, "bindingVersion": "0.1.0"}}
     return {
         "fetchFollowers": operation("receive", "commands", "Take a command; publish one to start a job."),
         "publishPage": operation("send", "pages", "Append the next page of a job."),
         "publishJobEvent": operation("send", "jobEvents", "Say what happened to a job."),
+        "publishChange": operation("send", "changes", "Say what has changed since the last complete list."),
+        "updateFeed": operation("send", "feeds", "Write where a feed stands, by compare-and-set."),
+        "releaseChanges": operation(
+            "receive",
+            "releaseRequests",
+            "Publish the changes of a held job.",
+            reply=answers(*RELEASE_ANSWERS),
+            bindings=by_one,
+        ),
         "buryCommand": operation("send", "deadLetters", "Keep a command that can't be done, with the reason."),
         "updateStatus": operation("send", "jobStatus", "Write a job's status, at most once a second."),
         "cancelJob": operation("receive", "cancelRequests", "Cancel a job wherever it is.", reply=answered),
@@ -150,7 +195,7 @@ def _operations() -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    structs = {struct.__name__: struct for struct in (*COMMANDS, *EVENTS, *ANSWERS)}
+    structs = {struct.__name__: struct for struct in (*COMMANDS, *EVENTS, *CHANGES, *ANSWERS, Feed)}
     messages = {name: _message(name, struct) for name, struct in structs.items()}
     letter = EXAMPLES["FetchFollowers"][0]
     error = EXAMPLES["FetchError"][0]
@@ -193,17 +238,22 @@ def _message(name: str, struct: type[Any]) -> dict[str, Any]:
         "payload": _ref("schemas", name),
         "examples": [{"payload": _as_json(example)} for example in found],
     }
-    if struct in EVENTS:
+    if struct in (*EVENTS, *CHANGES):
         message["headers"] = _ref("schemas", "EventHeaders")
         message["description"] = f"`ce-type` is `{event_type(found[0])}`. MessagePack with `{MSGPACK}`."
         for number, example in enumerate(message["examples"]):
-            id = f"{found[number].page}.{found[number].part}" if struct is FollowerPage else "end"
-            example["headers"] = event_headers(found[number], id=id, time=AT)
+            example["headers"] = event_headers(found[number], id=_id(found[number]), time=AT)
     elif struct in COMMANDS:
         message["headers"] = _ref("schemas", "CommandHeaders")
         message["description"] = f"MessagePack with `Content-Type: {MSGPACK}`. Unknown fields are refused by name."
         message["examples"] = [{"headers": {"Nats-Msg-Id": "nightly-2026-11-23"}, **one} for one in message["examples"]]
     return message
+
+
+def _id(event: Any) -> str:
+    if isinstance(event, FollowerPage):
+        return f"{event.page}.{event.part}"
+    return f"change.{event.number}" if isinstance(event, CHANGES) else "end"
 
 
 def _header_schemas() -> dict[str, Any]:

@@ -3,6 +3,20 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
+from schemas.changes import (
+    ChangeCounts,
+    Changed,
+    Compared,
+    Feed,
+    FeedBaseline,
+    FeedClaim,
+    FeedJob,
+    FieldChange,
+    Followed,
+    Held,
+    HeldJob,
+    Unfollowed,
+)
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
 from schemas.digest import START, next_digest
 from schemas.events import (
@@ -63,6 +77,12 @@ _ERROR = FetchError(
     http_status=401,
     attempts=1,
 )
+
+_BEFORE = "nightly-2026-11-22"
+_COUNTS = ChangeCounts(followed=1, unfollowed=1, changed=1)
+_SET: dict[str, Any] = {**_SHOP, "previous_job_id": _BEFORE, "filter": {"tags": ["VIP"]}, "of": 4}
+_LIST = FeedJob(job_id=_BEFORE, started_at=AT - timedelta(days=1), followers=230)
+_NEW_LIST = FeedJob(job_id=_JOB, started_at=AT, followers=120, labels={"campaign": "tet-2027"})
 
 EXAMPLES: dict[str, list[Any]] = {
     "FetchFollowers": [
@@ -170,6 +190,29 @@ EXAMPLES: dict[str, list[Any]] = {
         JobFailed(**_SHOP, generation=2, error=_ERROR, finished_at=AT),
         JobCancelled(**_ESMS, finished_at=AT),
     ],
+    "ChangeEvent": [
+        FeedBaseline(**_ESMS, count=9_998),
+        Followed(**_SET, number=1, user_id=_FOLLOWER.user_id, follower=_FOLLOWER),
+        Unfollowed(**_SET, number=2, user_id="7800378501923859643", at=AT - timedelta(hours=9)),
+        Changed(
+            **_SET,
+            number=3,
+            user_id="7800378501923859644",
+            fields=[
+                FieldChange(name="display_name", old="Mận", new="Mận Trần"),
+                FieldChange(name="phone", new=None),
+            ],
+        ),
+        Compared(**_SET, number=4, counts=_COUNTS, count=230),
+        Held(
+            **_ESMS,
+            previous_job_id="esms-6",
+            counts=ChangeCounts(unfollowed=9_000),
+            count=998,
+            previous_count=9_998,
+            message="9,000 of 9,998 followers are gone: if that is right, `followers changes release esms-7`",
+        ),
+    ],
     "Follower": [_FOLLOWER, Follower(user_id="7800378501923859643")],
     "FetchError": [_ERROR],
     "JobStatus": [
@@ -240,6 +283,17 @@ EXAMPLES: dict[str, list[Any]] = {
                 retryable=False,
             ),
         )
+    ],
+    "Feed": [
+        Feed(provider="etelecom", account="my-shop", oa_id=OA, filter={"tags": ["VIP"]}, current=_LIST, gone=["first"]),
+        Feed(
+            provider="etelecom",
+            account="my-shop",
+            oa_id=OA,
+            current=_LIST,
+            next=FeedClaim(job=_NEW_LIST, act="changes", counts=_COUNTS, after=1_734, released=True),
+            held=HeldJob(job=_NEW_LIST, counts=ChangeCounts(unfollowed=110)),
+        ),
     ],
 }
 """By message, each variant at least once."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.changes import ChangeEvent, Feed
 from schemas.commands import FetchFollowers
 from schemas.events import FetchError, FollowerPage, JobEvent
 from schemas.examples import EXAMPLES
@@ -15,14 +16,16 @@ MESSAGES: dict[str, Any] = {
     "FetchFollowers": FetchFollowers,
     "FollowerPage": FollowerPage,
     "JobEvent": JobEvent,
+    "ChangeEvent": ChangeEvent,
     "Follower": Follower,
     "FetchError": FetchError,
     "JobStatus": JobStatus,
     "ControlError": ControlError,
+    "Feed": Feed,
 }
 _TAGS = {
     "provider": "The provider whose list it is; equal to the subject's last token.",
-    "type": "What happened to the job.",
+    "type": "What happened.",
 }
 
 

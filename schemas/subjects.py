@@ -11,6 +11,8 @@ DEAD_STREAM = "FOLLOWERS_DEAD"
 JOBS_BUCKET = "FOLLOWERS_JOBS"
 LIMITS_BUCKET = "FOLLOWERS_LIMITS"
 SCHEDULES_BUCKET = "FOLLOWERS_SCHEDULES"
+FEEDS_BUCKET = "FOLLOWERS_FEEDS"
+SNAPSHOTS_BUCKET = "FOLLOWERS_SNAPSHOTS"
 
 PROVIDERS: tuple[Provider, ...] = ("etelecom", "esms")
 
@@ -19,6 +21,7 @@ EVENT_SUBJECTS = ("followers.page.>", "followers.job.>", "followers.change.>")
 DEAD_SUBJECTS = tuple(f"followers.dead.{provider}" for provider in PROVIDERS)
 CANCEL_SUBJECTS = "followers.cancel.*"
 STATUS_SUBJECTS = "followers.status.*"
+RELEASE_SUBJECTS = "followers.release.*"
 CONTROL_QUEUE = "followers-control"
 """The queue group of the workers: one of them answers each request."""
 
@@ -73,6 +76,16 @@ def cancel_subject(job_id: str) -> str:
 def status_subject(job_id: str) -> str:
     """Return the subject of the request for a job's status. Raises ValueError when the id can't be part of one."""
     return f"followers.status.{_checked(job_id)}"
+
+
+def release_subject(job_id: str) -> str:
+    """Return the subject of the request that releases a held job. Raises ValueError as `cancel_subject` does."""
+    return f"followers.release.{_checked(job_id)}"
+
+
+def change_subject(provider: Provider, oa_id: str) -> str:
+    """Return the subject of an OA's changes. Raises ValueError when the id can't be part of a subject."""
+    return f"followers.change.{provider}.{_checked(oa_id)}"
 
 
 def cancel_mark_key(job_id: str) -> str:

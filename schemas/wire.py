@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
+from schemas.changes import ChangeEvent
 from schemas.cloudevents import STRUCTURED, CloudEventsMode, to_headers, unwrap, wrap
 from schemas.events import FollowerPage, JobEvent
 
@@ -81,15 +82,17 @@ def _media(content_type: str) -> str:
     return content_type.split(";", 1)[0].strip().lower()
 
 
-def event_type(event: FollowerPage | JobEvent) -> str:
+def event_type(event: FollowerPage | JobEvent | ChangeEvent) -> str:
     """Return the CloudEvents type of `event`, for example `vn.followers.job.completed.v1`."""
     if isinstance(event, FollowerPage):
         return PAGE_TYPE
+    if isinstance(event, ChangeEvent):
+        return f"vn.followers.change.{event.__struct_config__.tag}.v1"
     return f"vn.followers.job.{event.__struct_config__.tag}.v1"
 
 
 def event_headers(
-    event: FollowerPage | JobEvent,
+    event: FollowerPage | JobEvent | ChangeEvent,
     *,
     id: str,
     time: datetime,
@@ -106,7 +109,7 @@ def event_headers(
 
 
 def event_message(
-    event: FollowerPage | JobEvent,
+    event: FollowerPage | JobEvent | ChangeEvent,
     *,
     id: str,
     time: datetime,
@@ -123,7 +126,7 @@ def event_message(
 
 
 def _attributes(
-    event: FollowerPage | JobEvent, id: str, time: datetime, encoding: Encoding, traceparent: str | None
+    event: FollowerPage | JobEvent | ChangeEvent, id: str, time: datetime, encoding: Encoding, traceparent: str | None
 ) -> dict[str, str]:
     attributes = {
         "specversion": "1.0",
@@ -137,7 +140,9 @@ def _attributes(
     return attributes | {"traceparent": traceparent} if traceparent else attributes
 
 
-def _headers(event: FollowerPage | JobEvent, attributes: Mapping[str, str], content_type: str) -> dict[str, str]:
+def _headers(
+    event: FollowerPage | JobEvent | ChangeEvent, attributes: Mapping[str, str], content_type: str
+) -> dict[str, str]:
     headers = {CONTENT_TYPE: content_type, "Nats-Msg-Id": f"{event.provider}.{event.oa_id}.{attributes['id']}"}
     if "traceparent" in attributes:
         headers["traceparent"] = attributes["traceparent"]

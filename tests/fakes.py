@@ -542,6 +542,7 @@ class FakeMeter:
         self.seconds: list[float] = []
         """What each of those took."""
         self.letters: Counter[tuple[Provider, str]] = Counter()
+        self.changes: Counter[tuple[Provider, str]] = Counter()
         self.redeliveries: Counter[Provider] = Counter()
         self.faults: Counter[Provider] = Counter()
         self.jobs: Counter[tuple[Provider, JobState]] = Counter()
@@ -566,6 +567,10 @@ class FakeMeter:
     def dead_lettered(self, provider: Provider, code: str) -> None:
         """See `Meter.dead_lettered`."""
         self.letters[provider, code] += 1
+
+    def change_published(self, provider: Provider, kind: str) -> None:
+        """See `Meter.change_published`."""
+        self.changes[provider, kind] += 1
 
     def redelivered(self, provider: Provider) -> None:
         """See `Meter.redelivered`."""

@@ -26,14 +26,17 @@ from faststream import AckPolicy, FastStream
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from faststream.nats.security import NatsJWT, NatsNKey, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
+from schemas.changes import Feed
 from schemas.subjects import (
     CANCEL_SUBJECTS,
     COMMANDS_STREAM,
     CONTROL_QUEUE,
     PROVIDERS,
+    RELEASE_SUBJECTS,
     STATUS_SUBJECTS,
     command_subject,
     consumer_name,
@@ -42,6 +45,8 @@ from schemas.subjects import (
 from schemas.types import Provider
 from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.core.account import EtelecomAccount
+from worker.core.changes import ChangeFeeds
+from worker.core.changes_release import Releases
 from worker.core.consume import CommandHandler, OpenAccount
 from worker.core.control import Answer, Control
 from worker.core.gate import open_gate
@@ -53,6 +58,7 @@ from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
+from worker.jetstream.changes import open_changes
 from worker.jetstream.checkup import lacking
 from worker.jetstream.complaints import Complaints, because
 from worker.jetstream.connection import ConnectError, NatsOptions, check_files, options, public_url, tls_context
@@ -133,6 +139,7 @@ class Worker:
         self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
         self._handler: CommandHandler | None = None
         self._control: Control | None = None
+        self._releases: Releases | None = None
         self._accounts: dict[str, OpenAccount] = {}
         self._tracer = self._open_tracer()
         self._open = contextlib.AsyncExitStack()
@@ -220,21 +227,47 @@ class Worker:
     def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
         async def answer(message: NatsMessage) -> None:
             assert self._control is not None
-            assert self._client is not None
             asked, reply = message.raw_message.subject, message.raw_message.reply
-            given = await ask(self._control, asked.rpartition(".")[2])
-            if not reply:
-                return  # told, not asked
-            if not reply.startswith(INBOXES):
-                # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
-                _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
-                return
-            await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
+            await self._reply(reply, await ask(self._control, asked.rpartition(".")[2]))
 
         subscriber = self.broker.subscriber(
             subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE, no_reply=True
         )
         subscriber(answer)
+
+    async def _reply(self, reply: str, given: Answer | Feed) -> None:
+        assert self._client is not None
+        if not reply:
+            return  # told, not asked
+        if not reply.startswith(INBOXES):
+            # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
+            _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
+            return
+        await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
+
+    async def _open_changes(self, client: Client, world: World, timeout: float) -> ChangeFeeds | None:
+        if not self.settings.changes.enabled:
+            return None
+        try:
+            return await open_changes(client, world, threshold=self.settings.changes.threshold, timeout=timeout)
+        except TopologyError as error:
+            _log.warning("changes.off", reason=str(error), advice="restart once the server answers")
+            return None
+
+    async def _listen_for_releases(self, client: Client, releases: Releases) -> None:
+        """Take requests only where there is a feed: a user of the previous version may not even listen."""
+
+        async def take(message: Msg) -> None:
+            # Not in line: an answer may take as long as the bucket does.
+            task = asyncio.create_task(answer(message))
+            self._background.append(task)
+            task.add_done_callback(self._background.remove)
+
+        async def answer(message: Msg) -> None:
+            await self._reply(message.reply, await releases.answer(message.subject.rpartition(".")[2]))
+
+        await client.subscribe(RELEASE_SUBJECTS, queue=CONTROL_QUEUE, cb=take)
+        self._background.append(asyncio.create_task(releases.resume()))
 
     async def _hear_cancel(self, message: NatsMessage) -> None:
         assert self._handler is not None
@@ -345,6 +378,8 @@ class Worker:
         finally:
             for task in background:
                 task.cancel()
+            if self._releases is not None:
+                self._releases.close()
             await asyncio.gather(*background, return_exceptions=True)
             await page.close()
             for account in self._accounts.values():
@@ -387,6 +422,8 @@ class Worker:
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
         self._control = Control(world)
+        changes = self._handler.changes = await self._open_changes(client, world, timeout)
+        self._releases = Releases(changes, self.draining) if changes is not None else None
         rates = {account.name: account.rate_limit for account in self.settings.account_list()}
         self.page.open(
             LiveSources(client, world, lambda: self._accounts, rates, timeout=timeout),
@@ -455,6 +492,8 @@ class Worker:
         for subscription in (subscriber.subscription for subscriber in pulling):
             if isinstance(subscription, JetStreamContext.PullSubscription):
                 setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
+        if self._releases is not None:
+            await self._listen_for_releases(self._client, self._releases)
         # A round trip behind the subscriptions: once it is back, the server has them all.
         trouble = await self._trouble(self._client)
         self._started.set()

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
+from schemas.changes import ChangeEvent
 from schemas.subjects import PROVIDERS
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
@@ -28,6 +29,7 @@ M = TypeVar("M", Counter, Gauge)
 M_co = TypeVar("M_co", Counter, Gauge, covariant=True)
 
 _ENDS: tuple[JobState, ...] = ("completed", "failed", "cancelled", "queued")
+_CHANGES = tuple(str(event.__struct_config__.tag) for event in get_args(ChangeEvent))
 _NOT_CLOSED: tuple[Circuit, ...] = ("open", "half_open")
 
 
@@ -60,6 +62,7 @@ class PrometheusMeter:
         )
         self._jobs = counter("followers_jobs", "Jobs by how they ended here.", state=_ENDS)
         self._letters = counter("followers_dead_letters", "Commands that were dead-lettered.", code=codes)
+        self._changes = counter("followers_changes", "Change events published, by type.", type=_CHANGES)
         self._redeliveries = counter("followers_redeliveries", "Commands that came another time.")
         self._faults = counter("followers_faults", "Unexpected errors while working on a command.")
         self._circuits = gauge("followers_circuits", "Accounts whose circuit isn't closed.", state=_NOT_CLOSED)
@@ -124,6 +127,10 @@ class PrometheusMeter:
     def dead_lettered(self, provider: Provider, code: str) -> None:
         """Count a command that was stored among the dead letters, for the contract's `code`."""
         self._letters.labels(provider, code).inc()
+
+    def change_published(self, provider: Provider, kind: str) -> None:
+        """Count a change event that this replica appended."""
+        self._changes.labels(provider, kind).inc()
 
     def redelivered(self, provider: Provider) -> None:
         """Count a command that had been delivered before."""

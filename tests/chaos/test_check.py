@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from tests.chaos.check import Findings, check
+from tests.chaos.check_changes import check_changes, is_change
 from tests.chaos.load import Command
 from tests.chaos.records import Record
 
@@ -159,3 +160,50 @@ def test_events_of_a_job_that_nobody_asked_for_are_a_violation() -> None:
     findings = found(clean(), asked=command(job_id="other"))
 
     assert {violation.kind for violation in findings.violations} == {"stray", "lost", "lost command", "followers"}
+
+
+# Changes
+
+Story = list[tuple[str, Body]]
+
+
+def fed() -> Story:
+    """Two complete lists of one feed, and what was told of them."""
+    feed = {"provider": "etelecom", "account": "shop", "oa_id": "9"}
+    ended = {**feed, "type": "completed", "verdict": "complete"}
+    place = {**feed, "number": 1, "of": 1}
+    return [
+        ("job.etelecom.9.j", {**ended, "job_id": "j", "started_at": "2026-11-23T01:00:00Z"}),
+        ("change.etelecom.9", {**place, "job_id": "j", "type": "baseline"}),
+        ("job.etelecom.9.k", {**ended, "job_id": "k", "started_at": "2026-11-23T01:00:00.5Z"}),
+        ("change.etelecom.9", {**place, "job_id": "k", "type": "compared", "previous_job_id": "j"}),
+    ]
+
+
+def wrong_changes(story: Story) -> list[tuple[str, str]]:
+    records = [record(sequence, f"followers.{end}", body) for sequence, (end, body) in enumerate(story, start=1)]
+    events = [one for one in records if not is_change(one)]
+    return list(check_changes([one for one in records if is_change(one)], events))
+
+
+def test_a_baseline_and_what_is_compared_with_it_keep_every_promise() -> None:
+    assert wrong_changes(fed()) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda story: story.pop(3),
+        lambda story: story.append(story[3]),
+        lambda story: story[3][1].update(type="baseline"),
+        lambda story: story[3][1].update(previous_job_id="i"),
+        lambda story: story[3][1].update(of=2),
+        lambda story: story.insert(1, story.pop(3)),
+    ],
+)
+def test_each_broken_promise_of_the_changes_is_found(damage: Callable[[Story], object]) -> None:
+    story = fed()
+
+    damage(story)
+
+    assert wrong_changes(story) != []

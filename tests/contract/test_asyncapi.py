@@ -12,11 +12,19 @@ import pytest
 
 import schemas
 from schemas import asyncapi
+from schemas.changes import ChangeEvent
 from schemas.commands import FetchFollowers
 from schemas.events import JobEvent
 from schemas.examples import EXAMPLES
 from schemas.render import MESSAGES, schema
-from schemas.subjects import CANCEL_SUBJECTS, COMMAND_SUBJECTS, DEAD_SUBJECTS, EVENT_SUBJECTS, STATUS_SUBJECTS
+from schemas.subjects import (
+    CANCEL_SUBJECTS,
+    COMMAND_SUBJECTS,
+    DEAD_SUBJECTS,
+    EVENT_SUBJECTS,
+    RELEASE_SUBJECTS,
+    STATUS_SUBJECTS,
+)
 
 DOCUMENT = asyncapi.document()
 PACKAGE = Path(schemas.__file__).parent
@@ -37,20 +45,19 @@ def resolved(node: Any) -> Any:
 
 
 def test_every_struct_that_travels_is_a_message() -> None:
-    structs = {kind.__name__ for union in (FetchFollowers, JobEvent) for kind in get_args(union)}
+    structs = {kind.__name__ for union in (FetchFollowers, JobEvent, ChangeEvent) for kind in get_args(union)}
 
     assert DOCUMENT["components"]["messages"].keys() == structs | {
-        "FollowerPage", "JobStatus", "ControlError", "DeadLetter", "JobRequest"
+        "FollowerPage", "JobStatus", "ControlError", "DeadLetter", "JobRequest", "Feed"
     }  # fmt: skip
 
 
 def test_every_subject_has_a_channel() -> None:
     addresses = [channel["address"] for channel in DOCUMENT["channels"].values() if channel["address"]]
     heads = {".".join(address.split(".")[:2]) for address in addresses if address.startswith("followers.")}
-    subjects = (*COMMAND_SUBJECTS, *EVENT_SUBJECTS, *DEAD_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS)
+    subjects = (*COMMAND_SUBJECTS, *EVENT_SUBJECTS, *DEAD_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS, RELEASE_SUBJECTS)
 
-    # followers.change.> is kept for later: nothing is published there yet.
-    assert heads == {".".join(subject.split(".")[:2]) for subject in subjects} - {"followers.change"}
+    assert heads == {".".join(subject.split(".")[:2]) for subject in subjects}
     assert "$KV.FOLLOWERS_JOBS.{job_id}" in addresses
 
 

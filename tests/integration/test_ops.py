@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.changes import ChangeEvent
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
 from worker.core.world import Meter
@@ -195,6 +196,7 @@ async def test_no_label_has_more_values_than_the_contract_knows(replica: Replica
         "version": {product_version()},
         "state": {*get_args(JobState), *get_args(Circuit)},
         "reason": set(get_args(WaitReason)),
+        "type": {kind.__struct_config__.tag for kind in get_args(ChangeEvent)},
     }
     for provider in get_args(Provider):
         replica.meter.page_published(provider, 1)

@@ -21,6 +21,7 @@ import structlog
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig
 
+from schemas.changes import Feed
 from schemas.events import FollowerPage, JobCompleted, JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import (
@@ -29,9 +30,12 @@ from schemas.subjects import (
     CONTROL_QUEUE,
     DEAD_STREAM,
     EVENTS_STREAM,
+    FEEDS_BUCKET,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    RELEASE_SUBJECTS,
+    SNAPSHOTS_BUCKET,
     STATUS_SUBJECTS,
     command_subject,
     consumer_name,
@@ -44,17 +48,20 @@ from worker.app import StartError, Worker
 from worker.core.limit import Limit
 from worker.embedded import EmbeddedServer
 from worker.jetstream.backlog import Backlog
+from worker.jetstream.bulk import BulkReader
 from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.connection import ConnectError, NatsOptions, connect
 from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
+from worker.jetstream.feeds import JetStreamFeeds
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import MADE, STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
 from worker.jetstream.queue import JetStreamCommandQueue
+from worker.jetstream.snapshots import JetStreamSnapshots
 from worker.jetstream.status import JetStreamStatusBoard
-from worker.jetstream.topology import TopologyConfig, missing, reconcile
+from worker.jetstream.topology import TopologyConfig, missing, missing_for_changes, reconcile
 from worker.jetstream.watch import JobsWatch
 from worker.simulators import OA_ID, Fault
 
@@ -167,6 +174,7 @@ Act = Callable[[Client], Awaitable[object]]
 
 async def look(client: Client) -> None:
     assert await missing(client) is None
+    assert await missing_for_changes(client) is None
 
 
 def take(provider: Provider) -> Act:
@@ -278,6 +286,29 @@ async def read_letters(client: Client) -> None:
     assert (await Backlog(client, timeout=2).letters())[1]
 
 
+async def read_pages_back(client: Client) -> None:
+    assert [
+        one async for batch in BulkReader(client, timeout=2).read("followers.page.esms.oa.job", 2**63) for one in batch
+    ]
+
+
+async def change_feed(client: Client) -> None:
+    feeds, key = JetStreamFeeds(client, timeout=2), f"esms.shop.{uuid.uuid4().hex}.all"
+    feed = Feed(provider="esms", account="shop", oa_id="oa")
+    await feeds.put(key, feed, (await feeds.get(key))[1])
+
+
+async def look_for_feeds(client: Client) -> None:
+    await JetStreamFeeds(client, timeout=2).all()
+
+
+async def keep_snapshot(client: Client) -> None:
+    snapshots, job_id = JetStreamSnapshots(client, timeout=2), uuid.uuid4().hex
+    await snapshots.put("esms.shop.oa.all", job_id, b"list")
+    assert await snapshots.get("esms.shop.oa.all", job_id) == b"list"
+    await snapshots.delete("esms.shop.oa.all", job_id)
+
+
 async def share_limit(client: Client) -> None:
     assert (await JetStreamLimit(client, ServerClock(), "shop", Limit(100.0)).take(1)).times
 
@@ -336,6 +367,16 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}": end_exhausted,
         **{line: answer(line) for line in ("_INBOX.>", "_INBOX_consumer.>", "_INBOX_publisher.>")},
         **{line: hear(line) for line in (CANCEL_SUBJECTS, f"{STATUS_SUBJECTS} {CONTROL_QUEUE}")},
+        f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}": hear(f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}"),
+        f"$JS.API.DIRECT.GET.{EVENTS_STREAM}": read_pages_back,
+        "followers.change.>": append("change"),
+        f"$JS.API.STREAM.MSG.GET.KV_{FEEDS_BUCKET}": change_feed,
+        f"$KV.{FEEDS_BUCKET}.>": change_feed,
+        f"$JS.API.DIRECT.GET.KV_{FEEDS_BUCKET}": look_for_feeds,
+        f"$JS.API.STREAM.MSG.GET.OBJ_{SNAPSHOTS_BUCKET}": keep_snapshot,
+        f"$JS.API.DIRECT.GET.OBJ_{SNAPSHOTS_BUCKET}": keep_snapshot,
+        f"$O.{SNAPSHOTS_BUCKET}.>": keep_snapshot,
+        f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}": keep_snapshot,
         f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}": watch_jobs,
         f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}": read_letters,
         **{line: hear(line) for line in (f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS)},
@@ -344,6 +385,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         **{command_subject(provider): order(provider) for provider in PROVIDERS},
         CANCEL_SUBJECTS: ask(CANCEL_SUBJECTS),
         STATUS_SUBJECTS: ask(STATUS_SUBJECTS),
+        RELEASE_SUBJECTS: ask(RELEASE_SUBJECTS),
         "_INBOX_publisher.>": order("esms"),
     },
     "consumer": {
@@ -423,11 +465,22 @@ def _covers(line: str, refusal: str) -> bool:
 MANAGE = [
     f"$JS.API.STREAM.{act}.{stream}" for act in ("DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT") for stream in MADE
 ] + ["$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.CREATE.OTHER", "$SYS.REQ.SERVER.PING"]
+MANAGED_BY_WORKERS = (
+    f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}",
+    f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}",
+)
 CHANGE = [f"$JS.API.STREAM.{act}.{stream}" for act in ("CREATE", "UPDATE") for stream in MADE]
 COMMANDS = [command_subject(provider) for provider in PROVIDERS]
 EVENTS = ["followers.page.esms.oa.job", "followers.job.esms.oa.job", "followers.change.esms.oa"]
 DEAD = ["followers.dead.esms", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}", f"$JS.API.DIRECT.GET.{DEAD_STREAM}.x"]
-BUCKETS = [f"$KV.{JOBS_BUCKET}.job", "$KV.FOLLOWERS_LIMITS.shop", "$KV.FOLLOWERS_SCHEDULES.nightly", "$KV.OTHER.key"]
+BUCKETS = [
+    f"$KV.{JOBS_BUCKET}.job",
+    "$KV.FOLLOWERS_LIMITS.shop",
+    f"$KV.{FEEDS_BUCKET}.esms.shop.oa.all",
+    f"$O.{SNAPSHOTS_BUCKET}.C.one",
+    "$KV.FOLLOWERS_SCHEDULES.nightly",
+    "$KV.OTHER.key",
+]
 CONSUMERS = [
     f"$JS.API.CONSUMER.{act}"
     for act in (
@@ -452,6 +505,7 @@ LISTENING = [
     ">",
     "followers.>",
     "followers.status.*",
+    "followers.release.*",
     "followers.page.>",
     "followers.fetch.esms",
     "$JS.>",
@@ -463,11 +517,11 @@ INBOXES = [f"_INBOX_{role}.>" for role in ROLES]
 
 FORBIDDEN: dict[Role, Sequence[str]] = {
     "worker": [
-        *(act for act in MANAGE if "MSG.DELETE.FOLLOWERS_COMMANDS" not in act),
+        *(act for act in MANAGE if act not in MANAGED_BY_WORKERS),
         *CHANGE,
         *COMMANDS,
         *DEAD[2:],
-        *BUCKETS[2:],
+        *BUCKETS[4:],
         *CONSUMERS,
         *READING[2:],
         "orders.new",

@@ -13,7 +13,15 @@ from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, EVENTS_STREAM
 from worker.embedded import EmbeddedServer
 from worker.jetstream.assets import DAY, expected
 from worker.jetstream.connection import ConnectError, NatsOptions, connect
-from worker.jetstream.topology import Change, TopologyConfig, check, check_server, missing, reconcile
+from worker.jetstream.topology import (
+    Change,
+    TopologyConfig,
+    check,
+    check_server,
+    missing,
+    missing_for_changes,
+    reconcile,
+)
 
 CONFIG = TopologyConfig()
 ALL = len(expected(CONFIG))
@@ -52,6 +60,10 @@ async def test_the_buckets_work_as_buckets(js: JetStreamContext, nats_client: Cl
     assert ((await jobs.get("job")).value, (await jobs.get("job")).revision) == (b"2", revision)
     assert ((await jobs.status()).ttl, (await jobs.status()).history) == (7 * DAY, 1)
     assert ((await limits.status()).ttl, (await limits.get("account")).value) == (0, b"3")
+    feeds, snapshots = await js.key_value("FOLLOWERS_FEEDS"), await js.object_store("FOLLOWERS_SNAPSHOTS")
+    assert (await feeds.status()).ttl == 90 * DAY
+    await snapshots.put("name", b"4")
+    assert (await snapshots.get("name")).data == b"4"
 
 
 async def test_the_second_time_changes_nothing(js: JetStreamContext, nats_client: Client) -> None:
@@ -82,6 +94,21 @@ async def test_what_a_worker_misses_is_one_line_with_what_to_run(js: JetStreamCo
     await js.delete_stream(EVENTS_STREAM)
 
     assert await missing(nats_client) == "stream FOLLOWERS_EVENTS is missing: run `followers setup`"
+
+
+async def test_what_only_the_change_feed_misses_stops_no_worker_but_is_checked_and_made(
+    js: JetStreamContext, nats_client: Client
+) -> None:
+    await reconcile(nats_client, CONFIG)
+    for stream in ("KV_FOLLOWERS_FEEDS", "OBJ_FOLLOWERS_SNAPSHOTS"):
+        await js.delete_stream(stream)
+
+    assert await missing(nats_client) is None
+    line = "bucket FOLLOWERS_FEEDS, bucket FOLLOWERS_SNAPSHOTS are missing: run `followers setup`"
+    assert await missing_for_changes(nats_client) == line
+    assert [one.name for one in await check(nats_client, CONFIG)] == ["FOLLOWERS_FEEDS", "FOLLOWERS_SNAPSHOTS"]
+    assert outcomes(await reconcile(nats_client, CONFIG)) == {"created": 2, "unchanged": 7}
+    assert await missing_for_changes(nats_client) is None
 
 
 async def test_what_an_operator_set_survives_an_update(js: JetStreamContext, nats_client: Client) -> None:

@@ -12,7 +12,15 @@ from nats.aio.client import Client
 
 from k8s.checks.accounts import ROLES, variable
 from k8s.checks.shipped import ROOT
-from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, EVENTS_STREAM, JOBS_BUCKET, LIMITS_BUCKET
+from schemas.subjects import (
+    COMMANDS_STREAM,
+    DEAD_STREAM,
+    EVENTS_STREAM,
+    FEEDS_BUCKET,
+    JOBS_BUCKET,
+    LIMITS_BUCKET,
+    SNAPSHOTS_BUCKET,
+)
 from tests.integration import stage
 from tests.integration.logins import Certificates, KeyPair
 from tests.k8s.cluster import accounts_for, entered
@@ -26,13 +34,18 @@ ACTS: list[tuple[str, str, set[Role]]] = [
     ("publish a command", "followers.fetch.esms", {"publisher", "admin"}),
     ("ask for a status", "followers.status.job", {"publisher", "consumer", "admin"}),
     ("cancel a job", "followers.cancel.job", {"publisher", "admin"}),
+    ("release held changes", "followers.release.job", {"publisher", "admin"}),
     ("publish a page", "followers.page.esms.oa.job", {"worker", "admin"}),
     ("publish a job event", "followers.job.esms.oa.job", {"worker", "admin"}),
+    ("publish a change", "followers.change.esms.oa", {"worker", "admin"}),
     ("publish a dead letter", "followers.dead.esms", {"worker", "admin"}),
     ("take a command", f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS_STREAM}.worker-esms", {"worker", "admin"}),
     ("acknowledge a command", f"$JS.ACK.{COMMANDS_STREAM}.worker-esms.1.1.1.1.0", {"worker", "admin"}),
     ("write a status", f"$KV.{JOBS_BUCKET}.job", {"worker", "admin"}),
     ("change a shared limit", f"$KV.{LIMITS_BUCKET}.shop", {"worker", "admin"}),
+    ("change a feed", f"$KV.{FEEDS_BUCKET}.esms.shop.oa.all", {"worker", "admin"}),
+    ("store a snapshot", f"$O.{SNAPSHOTS_BUCKET}.C.one", {"worker", "admin"}),
+    ("purge snapshots", f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}", {"worker", "admin"}),
     ("read the tail of a job", f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}", {"worker", "admin"}),
     ("read events by its durable", f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.crm", {"consumer", "admin"}),
     ("read dead letters", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}", {"worker", "admin"}),

@@ -373,6 +373,9 @@ class NoMeter:
     def dead_lettered(self, provider: Provider, code: str) -> None:
         """Ignore it."""
 
+    def change_published(self, provider: Provider, kind: str) -> None:
+        """Ignore it."""
+
     def redelivered(self, provider: Provider) -> None:
         """Ignore it."""
 

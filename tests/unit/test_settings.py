@@ -51,6 +51,7 @@ def test_without_a_file_or_variables_the_contract_defaults_hold() -> None:
     streams = settings.streams
     assert (streams.commands_max_age, streams.events_max_age, streams.jobs_ttl) == (604_800,) * 3
     assert (streams.dead_max_age, streams.duplicate_window, streams.storage) == (2_592_000, 120, "file")
+    assert (settings.changes.enabled, settings.changes.threshold, streams.feeds_ttl) == (True, 0.3, 7_776_000)
     assert settings.account_list() == ()
     assert (settings.log.level, settings.log.format, settings.embedded.server) == ("info", "auto", None)
 
@@ -92,6 +93,10 @@ def test_the_variable_wins_over_the_file_and_leaves_the_rest_of_its_table() -> N
 @pytest.mark.parametrize("text", ["nats://a:1, nats://b:2", '["nats://a:1", "nats://b:2"]', "a:1,b:2"])
 def test_a_list_in_a_variable_is_json_or_comma_separated(text: str) -> None:
     assert load(None, {"FOLLOWERS_NATS__SERVERS": text}).nats.servers == ("nats://a:1", "nats://b:2")
+
+
+def test_the_change_feed_is_turned_off_by_a_variable() -> None:
+    assert not load(None, {"FOLLOWERS_CHANGES__ENABLED": "false"}).changes.enabled
 
 
 @pytest.mark.parametrize("spelling", ["MY-SHOP", "my-shop", "MY_SHOP"])
@@ -159,6 +164,8 @@ def test_a_file_that_can_not_be_read_is_refused_by_its_name(content: bytes, reas
         ("[log]\ncolour = 3", "log.colour", "there is no such setting; [log] has level, format"),
         (SHOP + "api_kye = 1", "accounts.my-shop.api_kye", "there is no such setting; did you mean api_key?"),
         ("[worker]\nmax_jobs = 0", "worker.max_jobs", "must be at least 1"),
+        ("[changes]\nthreshold = 0", "changes.threshold", "must be above 0"),
+        ("[changes]\nthreshold = 30", "changes.threshold", "must be at most 1"),
         ("[worker]\nmax_jobs = 1025", "worker.max_jobs", "must be at most 1024"),
         ("[worker]\nmax_jobs = true", "worker.max_jobs", "must be a whole number, without quotes"),
         ('[worker]\nmax_jobs = "8"', "worker.max_jobs", "must be a whole number, without quotes"),

@@ -7,6 +7,7 @@ import typer
 from worker import __version__
 from worker.cli import (
     cancel,
+    changes,
     dead,
     demo,
     doctor,
@@ -78,6 +79,7 @@ app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("pages", epilog=pages.EXAMPLES)(pages.pages)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
+app.add_typer(changes.app, name="changes")
 app.add_typer(dead.app, name="dead")
 app.command("schedules", epilog=schedules.EXAMPLES)(schedules.schedules)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

@@ -19,6 +19,9 @@ from schemas.subjects import provider_of
 from schemas.types import JobState, Provider
 from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
+from worker.core.changes import ChangeFeeds
+from worker.core.changes_feed import EndedJob
+from worker.core.changes_ports import FeedsAwayError, FeedsMissingError
 from worker.core.commands import Job, RejectedError, read_job, traceparent
 from worker.core.errors import (
     FetchFailure,
@@ -38,6 +41,8 @@ AGAIN_DELAY = 5.0
 """Seconds, at most, before a command that can't be worked on now is looked at again."""
 FIRST_LOOK = 0.5
 """Seconds after its start until a job is looked up again among those to be cancelled."""
+FINISH_WITHIN = 2.0
+"""Seconds that a replica told to stop still gives to publishing a list's changes."""
 FAULTS_ALLOWED = 3
 """A command that makes us fail unexpectedly is a dead letter after this many times in one replica."""
 
@@ -69,6 +74,8 @@ class CommandHandler:
         """Take the accounts by name, the world, and the event that says that this replica is to stop."""
         self.running: dict[str, Fetch] = {}
         """The jobs in hand, by job id."""
+        self.changes: ChangeFeeds | None = None
+        """Publishes what a completed job has changed; None: that is off."""
         self.on_waiting: Callable[[Provider], None] = lambda provider: None
         """Called when a job of that provider begins to stand still."""
         self._gates = {
@@ -230,10 +237,54 @@ class CommandHandler:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
             await self._settle(fetch, _state_of(ended), ended, span)
+        # Before the command is acknowledged: a crash brings it back, and the rest of the changes are published then.
+        if isinstance(ended, JobCompleted) and not await self._follow(delivery, fetch, ended, span):
+            return
         # Over before it is acknowledged: a command for the same job that comes meanwhile need not wait.
         self._release(fetch)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
+
+    async def _follow(self, delivery: Delivery, fetch: Fetch, ended: JobCompleted, span: Span) -> bool:
+        """Publish what the job has changed; return False when the command was handed back before that was done."""
+        if self.changes is None:
+            return True
+        if self._faults[delivery.sequence] >= FAULTS_ALLOWED:
+            # Nothing is lost: the next complete list is compared with the same one as this one would have been.
+            _log.error("changes.given_up", job_id=ended.job_id, advice="look for `command.fault` in this log")
+            return True
+        job = EndedJob(
+            command=fetch.job.command,
+            account=ended.account or fetch.account,
+            ended=ended,
+            sequence=fetch.log.end_sequence,
+            traceparent=span.traceparent,
+        )
+        try:
+            await self.changes.follow(job, self._stop_soon())
+        except DrainingError:
+            _log.info("changes.handed_back", job_id=ended.job_id, sequence=delivery.sequence)
+            await delivery.nak(HAND_BACK_DELAY)
+            return False
+        except FeedsMissingError as error:
+            _log.error("changes.off", job_id=ended.job_id, missing=str(error), advice="run `followers setup`")
+        except FeedsAwayError as error:
+            _log.error("changes.given_up", job_id=ended.job_id, reason=str(error), advice="look at NATS: is it full?")
+        return True
+
+    def _stop_soon(self) -> Callable[[], None]:
+        """Return what raises DrainingError some time after this replica was told to stop: most lists need less."""
+        told_at: float | None = None
+
+        def check() -> None:
+            nonlocal told_at
+            if self._draining.is_set():
+                now = asyncio.get_running_loop().time()
+                told_at = told_at if told_at is not None else now
+                if now - told_at >= FINISH_WITHIN:
+                    raise DrainingError
+
+        return check
 
     def _doom(self, delivery: Delivery) -> InternalError | None:
         if self._faults[delivery.sequence] < FAULTS_ALLOWED:

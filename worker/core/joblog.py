@@ -60,6 +60,11 @@ class JobLog:
         self.told_for = 0
         """The sequence of the command for which the newest job event was written."""
 
+    @property
+    def end_sequence(self) -> int:
+        """The stream sequence of the newest job event, as far as this worker knows."""
+        return self._events.sequence
+
     async def last_page(self) -> FollowerPage | None:
         """Return the newest page event, None when there is none."""
         entry = await self._pages.load()

@@ -37,6 +37,10 @@ class Meter(Protocol):
         """Count a command that was stored among the dead letters, for the contract's `code`."""
         ...
 
+    def change_published(self, provider: Provider, kind: str) -> None:
+        """Count a change event that this replica appended, by its type."""
+        ...
+
     def redelivered(self, provider: Provider) -> None:
         """Count a command that had been delivered before."""
         ...

@@ -11,10 +11,12 @@ from schemas.subjects import (
     DEAD_SUBJECTS,
     EVENT_SUBJECTS,
     EVENTS_STREAM,
+    FEEDS_BUCKET,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
     SCHEDULES_BUCKET,
+    SNAPSHOTS_BUCKET,
     command_subject,
     consumer_name,
 )
@@ -37,6 +39,8 @@ class TopologyConfig:
     events_max_age: float = 7 * DAY
     dead_max_age: float = 30 * DAY
     jobs_ttl: float = 7 * DAY
+    feeds_ttl: float = 90 * DAY
+    """A feed of changes without a complete list for so long is forgotten: its next one is a baseline."""
     commands_max_bytes: int = -1
     events_max_bytes: int = -1
     dead_max_bytes: int = -1
@@ -157,7 +161,26 @@ def _buckets(config: TopologyConfig) -> list[Asset]:
         _bucket(JOBS_BUCKET, config, config.jobs_ttl),
         _bucket(LIMITS_BUCKET, config, 0),
         _bucket(SCHEDULES_BUCKET, config, 0, optional=True),
+        _bucket(FEEDS_BUCKET, config, config.feeds_ttl, optional=True),
+        _object_store(SNAPSHOTS_BUCKET, config, config.feeds_ttl),
     ]
+
+
+def _object_store(name: str, config: TopologyConfig, ttl: float) -> Asset:
+    # The stream behind an object store, as every NATS client makes it.
+    stream = f"OBJ_{name}"
+    wanted = {
+        "name": stream,
+        "subjects": [f"$O.{name}.C.>", f"$O.{name}.M.>"],
+        "retention": "limits",
+        "storage": config.storage,
+        "num_replicas": config.replicas,
+        "max_age": nanoseconds(ttl),
+        "discard": "new",
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+    }
+    return Asset(kind="bucket", name=name, stream=stream, wanted=wanted, optional=True)
 
 
 def _bucket(name: str, config: TopologyConfig, ttl: float, *, optional: bool = False) -> Asset:

@@ -53,7 +53,7 @@ async def examine(client: Client, config: TopologyConfig, *, schedules: bool = F
         found.append(_finding("nats.assets", f"{len(right)} of {len(looked_at)}", "ok", "as they should be"))
     missing = {item.name for item in differences if item.state == "missing"}
     for stream in STREAMS:
-        if stream.removeprefix("KV_") not in missing:
+        if stream.removeprefix("KV_").removeprefix("OBJ_") not in missing:
             found += await _stream(client, stream)
     for provider in PROVIDERS:
         if consumer_name(provider) not in missing and COMMANDS_STREAM not in missing:

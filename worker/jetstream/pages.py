@@ -74,6 +74,10 @@ class JetStreamLog:
             yield entry
             first = entry.sequence + 1
 
+    async def at(self, sequence: int) -> Entry | None:
+        """Return the message with that sequence, None when it is no longer there. Raises LogUnavailableError."""
+        return await self._get(seq=sequence)
+
     async def _get(self, **query: Any) -> Entry | None:
         try:
             message = await self._js.get_msg(self._stream, **query)

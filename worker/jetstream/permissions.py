@@ -16,10 +16,13 @@ from schemas.subjects import (
     DEAD_STREAM,
     DEAD_SUBJECTS,
     EVENTS_STREAM,
+    FEEDS_BUCKET,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
+    RELEASE_SUBJECTS,
     SCHEDULES_BUCKET,
+    SNAPSHOTS_BUCKET,
     STATUS_SUBJECTS,
     consumer_name,
     exhausted_subject,
@@ -29,13 +32,41 @@ Role = Literal["worker", "publisher", "consumer", "setup", "admin"]
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 LIMITS_STREAM = f"KV_{LIMITS_BUCKET}"
+FEEDS_STREAM = f"KV_{FEEDS_BUCKET}"
+SNAPSHOTS_STREAM = f"OBJ_{SNAPSHOTS_BUCKET}"
 USER_INFO = "$SYS.REQ.USER.INFO"
 """Who am I and what may I do: the server answers each user about itself."""
-STREAMS = (COMMANDS_STREAM, EVENTS_STREAM, DEAD_STREAM, JOBS_STREAM, LIMITS_STREAM)
-"""What a worker can't do without, by the names of the streams behind it."""
+STREAMS = (
+    COMMANDS_STREAM,
+    EVENTS_STREAM,
+    DEAD_STREAM,
+    JOBS_STREAM,
+    LIMITS_STREAM,
+    FEEDS_STREAM,
+    SNAPSHOTS_STREAM,
+)
+"""What a worker looks at, by the names of the streams behind it."""
 SCHEDULES_STREAM = f"KV_{SCHEDULES_BUCKET}"
 MADE = (*STREAMS, SCHEDULES_STREAM)
 """Everything that `followers setup` makes, by the names of the streams behind it."""
+
+CHANGES = (
+    # Reading a job's pages back fast, and its change events.
+    f"$JS.API.DIRECT.GET.{EVENTS_STREAM}",
+    "followers.change.>",
+    # A feed's pointer: asked of the leader, changed by key, looked for among all of them.
+    f"$JS.API.STREAM.MSG.GET.{FEEDS_STREAM}",
+    f"$JS.API.DIRECT.GET.{FEEDS_STREAM}",
+    f"$KV.{FEEDS_BUCKET}.>",
+    # A snapshot: its description asked of the leader, its chunks of any replica; purged by subject, or each job would
+    # leave a mark.
+    f"$JS.API.STREAM.MSG.GET.{SNAPSHOTS_STREAM}",
+    f"$JS.API.DIRECT.GET.{SNAPSHOTS_STREAM}",
+    f"$O.{SNAPSHOTS_BUCKET}.>",
+    f"$JS.API.STREAM.PURGE.{SNAPSHOTS_STREAM}",
+)
+"""What the change feed publishes to; a worker without all of it works without the feed."""
+CHANGES_HEARD = (f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}",)
 
 
 PAGE_HEARS = f"$KV.{JOBS_BUCKET}.*"
@@ -121,6 +152,7 @@ _HEARD = (
     # Each worker looks whether it has the job; one of them answers.
     CANCEL_SUBJECTS,
     f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
+    *CHANGES_HEARD,
     PAGE_HEARS,
     *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
 )
@@ -168,6 +200,7 @@ def _worker(user: User) -> tuple[str, ...]:
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
+        *CHANGES,
         *PAGE,
         *(STEERING if user.steers else ()),
         *(SCHEDULING if user.schedules else ()),
@@ -177,7 +210,7 @@ def _worker(user: User) -> tuple[str, ...]:
 
 
 def _publisher(user: User) -> tuple[str, ...]:
-    return (*COMMAND_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS)
+    return (*COMMAND_SUBJECTS, CANCEL_SUBJECTS, STATUS_SUBJECTS, RELEASE_SUBJECTS)
 
 
 def _consumer(user: User) -> tuple[str, ...]:

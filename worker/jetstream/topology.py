@@ -5,7 +5,7 @@ nats-py doesn't know, survives an update.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import Error, NoRespondersError
 
-from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM
+from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, FEEDS_BUCKET, SNAPSHOTS_BUCKET
 from worker.jetstream.assets import Asset, Kind, TopologyConfig, expected
 from worker.jetstream.drift import Drift, drifts, outlived
 
@@ -28,6 +28,7 @@ __all__ = [
     "check",
     "check_server",
     "missing",
+    "missing_for_changes",
     "reconcile",
 ]
 
@@ -100,13 +101,22 @@ def check_server(version: str) -> None:
 
 
 async def missing(client: Client) -> str | None:
-    """Return one line that names what isn't on the server and what to run, or None when all of it is there.
+    """Return one line that names what isn't on the server and what to run, or None when all that must be is there.
 
     What is optional isn't asked for. Raises TopologyError when JetStream can't be asked, UnansweredError when asking
     again may help.
     """
-    needed = [asset for asset in expected(TopologyConfig()) if not asset.optional]
-    absent = [str(asset) for asset in needed if await _find(client, asset) is None]
+    return await _absent(client, lambda asset: not asset.optional)
+
+
+async def missing_for_changes(client: Client) -> str | None:
+    """As `missing`, of what only the change feed needs."""
+    return await _absent(client, lambda asset: asset.name in (FEEDS_BUCKET, SNAPSHOTS_BUCKET))
+
+
+async def _absent(client: Client, wanted: Callable[[Asset], bool]) -> str | None:
+    assets = [asset for asset in expected(TopologyConfig()) if wanted(asset)]
+    absent = [str(asset) for asset in assets if await _find(client, asset) is None]
     if not absent:
         return None
     verb = "is" if len(absent) == 1 else "are"

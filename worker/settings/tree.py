@@ -146,6 +146,8 @@ class StreamSettings(Section):
     events_max_age: Age = 7 * DAY
     dead_max_age: Age = 30 * DAY
     jobs_ttl: Age = 7 * DAY
+    feeds_ttl: Age = 90 * DAY
+    """A feed of changes without a complete list for so long is forgotten."""
     commands_max_bytes: Bytes = -1
     events_max_bytes: Bytes = -1
     dead_max_bytes: Bytes = -1
@@ -163,6 +165,14 @@ class StreamSettings(Section):
         if self.duplicate_window > self.commands_max_age:
             raise ValueError("duplicate_window must not be above commands_max_age: the server refuses it")
         return self
+
+
+class ChangesSettings(Section):
+    """The change feed: who came, who went, what changed between two complete lists."""
+
+    enabled: bool = True
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """The share of followers that may be gone at once; above it a list is held back until somebody releases it."""
 
 
 class LogSettings(Section):
@@ -231,6 +241,7 @@ class Settings(BaseSettings):
     nats: NatsSettings = NatsSettings()
     worker: WorkerSettings = WorkerSettings()
     streams: StreamSettings = StreamSettings()
+    changes: ChangesSettings = ChangesSettings()
     accounts: Mapping[AccountName, AccountSettings] = {}
     schedules: Mapping[ScheduleName, ScheduleSettings] = {}
     log: LogSettings = LogSettings()

@@ -139,6 +139,17 @@ SPECS: dict[str, dict[str, Any]] = {
         preventDelete={"type": "boolean"},
         account=TEXT,
     ),
+    "jetstream.nats.io/v1beta2 ObjectStore": _object(
+        ("bucket",),
+        bucket=TEXT,
+        description=TEXT,
+        ttl=DURATION,
+        maxBytes={"type": "integer"},
+        storage={"enum": ["file", "memory"]},
+        replicas={"type": "integer", "minimum": 1, "maximum": 5},
+        preventDelete={"type": "boolean"},
+        account=TEXT,
+    ),
     "jetstream.nats.io/v1beta2 Consumer": _object(
         ("streamName", "durableName"),
         streamName=TEXT,

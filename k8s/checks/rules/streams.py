@@ -34,6 +34,7 @@ _FIELDS = {
     "filterSubjects": "filter_subjects",
 }
 _KINDS = {"stream": "Stream", "bucket": "KeyValue", "consumer": "Consumer"}
+_RESOURCES = ("Stream", "Consumer", "KeyValue", "ObjectStore")
 _MADE_SO = {
     # What the controller gives every bucket, as each NATS client does.
     "bucket": {
@@ -53,7 +54,7 @@ _MADE_SO = {
 def one_maker(shipped: Shipped) -> Iterator[str]:
     """NACK enforces its state: a setup Job beside it would fight with it."""
     jobs = [one for one in shipped.of("Job") if one["spec"]["template"]["spec"]["containers"][0]["args"] == ["setup"]]
-    resources = shipped.of("Stream", "Consumer", "KeyValue")
+    resources = shipped.of(*_RESOURCES)
     if jobs and resources:
         yield "both the setup Job and NACK make the streams"
     if not jobs and not resources:
@@ -63,21 +64,25 @@ def one_maker(shipped: Shipped) -> Iterator[str]:
 @rule("nack")
 def nack(shipped: Shipped) -> Iterator[str]:
     """NACK's streams, buckets and consumers are those that `followers setup` would make."""
-    if not shipped.of("Stream", "Consumer", "KeyValue"):
+    if not shipped.of(*_RESOURCES):
         return
     settings = tomllib.loads(shipped.the("ConfigMap", "followers-config")["data"]["worker.toml"])
     wanted = expected(
         TopologyConfig(replicas=settings["nats"].get("replicas", 1), ack_wait=settings["worker"].get("ack_wait", 30))
     )
-    found = {_key(document): document["spec"] for document in shipped.of("Stream", "Consumer", "KeyValue")}
+    found = {_key(document): document["spec"] for document in shipped.of(*_RESOURCES)}
     for asset in wanted:
-        spec = found.pop((_KINDS[asset.kind], asset.name), None)
+        spec = found.pop((_kind(asset), asset.name), None)
         if spec is None:
             yield f"NACK doesn't make {asset}"
         else:
             yield from _differences(asset, spec)
     for kind, name in found:
         yield f"NACK makes {kind} {name}, which nothing needs"
+
+
+def _kind(asset: Asset) -> str:
+    return "ObjectStore" if asset.stream.startswith("OBJ_") else _KINDS[asset.kind]
 
 
 def _key(document: dict[str, Any]) -> tuple[str, str]:
@@ -88,7 +93,8 @@ def _key(document: dict[str, Any]) -> tuple[str, str]:
 def _differences(asset: Asset, spec: dict[str, Any]) -> Iterator[str]:
     made = {_FIELDS[key]: _value(key, value) for key, value in spec.items() if key in _FIELDS}
     if asset.kind == "bucket":
-        made |= {"name": f"KV_{made['name']}", "max_age": made.get("max_age", 0)}
+        prefix = asset.stream.removesuffix(asset.name)
+        made |= {"name": f"{prefix}{made['name']}", "max_age": made.get("max_age", 0)}
     for field, value in asset.wanted.items():
         if field not in _MADE_SO[asset.kind] and made.get(field) != value:
             yield f"NACK gives {asset} {field} {made.get(field)}, `followers setup` {value}"

@@ -1,0 +1,181 @@
+"""The change feed in a command's life: after the job's end, before the acknowledgement."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from schemas.changes import ChangeEvent
+from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, change_of, fake_feeds, told
+from tests.fakes import FakeClient, FakeDelivery
+from tests.replica import EVENTS, Replica, command, kinds
+from tests.simulation.loop import run
+from worker.core import consume
+from worker.core.changes_store import PATIENCE
+from worker.core.consume import FAULTS_ALLOWED
+
+
+class Fed(Replica):
+    """A replica with a change feed."""
+
+    def __init__(self, client: FakeClient | None = None, **world: Any) -> None:
+        super().__init__(client, **world)
+        self.feeds, self.snapshots = FakeFeeds(), FakeSnapshots()
+        self.handler.changes = fake_feeds(self.world, self.feeds, self.snapshots)
+
+    @property
+    def changes(self) -> list[ChangeEvent]:
+        return [change_of(entry) for entry in self.log.on(CHANGES)]
+
+    async def fetch(self, job_id: str, **fields: Any) -> FakeDelivery:
+        self.clock.advance(3600)
+        return await self.handle(command(id=job_id, **fields))
+
+
+async def test_two_complete_jobs_give_a_baseline_and_the_changes_between():
+    replica = Fed()
+    await replica.fetch("j1")
+    replica.client.users = [*replica.client.users[1:], "7"]
+
+    delivery = await replica.fetch("j2")
+
+    assert told(replica.changes) == [
+        ("FeedBaseline", 12), ("Followed", "7"), ("Unfollowed", "1000"), ("Compared", 12)
+    ]  # fmt: skip
+    assert (delivery.acks, delivery.naks) == (1, [])
+
+
+async def test_changes_come_after_the_jobs_end_and_before_its_acknowledgement():
+    replica = Fed()
+    seen = []
+
+    async def look(subject: str) -> None:
+        if subject == CHANGES:
+            seen.append((kinds(replica.events), delivery.acks, [one.state for one in replica.board.settled]))
+
+    replica.log.before_publish = look
+    delivery = command()
+    await replica.handle(delivery)
+
+    assert seen == [(["started", "completed"], 0, ["completed"])]
+
+
+@pytest.mark.parametrize("fields", [{"max_pages": 1}, {"max_followers": 100}])
+async def test_a_job_with_a_ceiling_gives_no_changes(fields: dict[str, int]):
+    replica = Fed()
+
+    await replica.fetch("j1", **fields)
+
+    assert replica.changes == []
+    assert replica.feeds.values == {}
+
+
+async def test_a_job_whose_list_moved_gives_no_changes():
+    client = FakeClient(12, paging="offset")
+    replica = Fed(client)
+
+    async def move(cursor: str | None) -> None:
+        if cursor == "5":
+            client.users.insert(0, "9")
+
+    client.before_request = move
+    await replica.fetch("j1")
+
+    assert replica.changes == []
+
+
+async def test_a_failed_and_a_cancelled_job_give_no_changes():
+    replica = Fed()
+    await replica.control.cancel("j1")
+
+    await replica.fetch("j1")
+
+    assert kinds(replica.events) == ["cancelled"]
+    assert replica.changes == []
+
+
+async def test_a_worker_that_is_told_to_stop_finishes_what_takes_a_moment():
+    replica = Fed()
+
+    async def stop(subject: str) -> None:
+        if subject == CHANGES:
+            replica.draining.set()
+
+    replica.log.before_publish = stop
+    delivery = await replica.fetch("j1")
+
+    assert (delivery.acks, delivery.naks) == (1, [])
+
+
+async def test_a_worker_that_is_told_to_stop_hands_the_rest_of_the_changes_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(consume, "FINISH_WITHIN", 0.0)
+    replica = Fed()
+    await replica.fetch("j1")
+    replica.client.users = [*replica.client.users, "7", "8"]
+
+    async def stop(subject: str) -> None:
+        if subject == CHANGES:
+            replica.draining.set()
+
+    replica.log.before_publish = stop
+    delivery = await replica.fetch("j2")
+    handed_back = told(replica.changes)
+    successor = Fed(replica.client, log=replica.log, status=replica.board)
+    successor.handler.changes = fake_feeds(successor.world, replica.feeds, replica.snapshots)
+    replica.log.before_publish = None
+    again = await successor.handle(command(id="j2", deliveries=2))
+
+    assert (delivery.acks, delivery.naks) == (0, [1.0])
+    assert handed_back == [("FeedBaseline", 12), ("Followed", "7")]
+    assert (again.acks, again.naks) == (1, [])
+    assert told(replica.changes) == [
+        ("FeedBaseline", 12), ("Followed", "7"), ("Followed", "8"), ("Compared", 14)
+    ]  # fmt: skip
+    assert len(replica.log.on(EVENTS)) == 2, "the job was not run again"
+
+
+async def test_missing_buckets_stop_no_job():
+    replica = Fed()
+    replica.feeds.missing = True
+
+    delivery = await replica.fetch("j1")
+
+    assert kinds(replica.events) == ["started", "completed"]
+    assert (delivery.acks, delivery.naks) == (1, [])
+
+
+def test_buckets_that_take_nothing_stop_a_job_for_minutes_and_no_longer():
+    async def work() -> tuple[FakeDelivery, float]:
+        replica = Fed()
+        replica.feeds.full = True
+        delivery = await replica.fetch("j1")
+        return delivery, asyncio.get_running_loop().time()
+
+    delivery, seconds = run(random.Random(1), work())
+
+    assert (delivery.acks, delivery.naks) == (1, [])
+    assert PATIENCE < seconds < 1.1 * PATIENCE
+
+
+async def test_a_feed_that_fails_unexpectedly_is_left_after_some_tries_and_the_next_list_has_it_all():
+    replica = Fed()
+    await replica.fetch("j1")
+    replica.client.users = [*replica.client.users, "7"]
+    broken, replica.snapshots.objects = replica.snapshots.objects, None  # type: ignore[assignment]
+
+    deliveries = [await replica.fetch("j2", sequence=2) for _ in range(FAULTS_ALLOWED + 1)]
+    replica.snapshots.objects = broken
+    replica.client.users = [*replica.client.users, "8"]
+    await replica.fetch("j3", sequence=3)
+
+    assert [delivery.acks for delivery in deliveries] == [0] * FAULTS_ALLOWED + [1]
+    assert told(replica.changes)[1:] == [("Followed", "7"), ("Followed", "8"), ("Compared", 14)]
+
+
+async def test_without_a_change_feed_nothing_is_asked():
+    replica = Replica()
+
+    await replica.handle(command())
+
+    assert replica.log.on(CHANGES) == []

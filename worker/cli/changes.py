@@ -1,0 +1,239 @@
+"""`followers changes`: the feeds of changes, the change events themselves, and releasing a list that is held back."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli.console import (
+    FAILED,
+    OK,
+    USAGE,
+    AsJson,
+    ConfigFile,
+    Stop,
+    emit,
+    examples,
+    note,
+    perform,
+    table,
+    write_line,
+)
+from worker.cli.session import connected, load_settings
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from schemas.changes import Feed
+    from schemas.jobs import ControlError
+
+COLUMNS = ("PROVIDER", "ACCOUNT", "OA", "FILTER", "FOLLOWERS", "JOB", "READ", "NOTE")
+_ANSWER_WITHIN = 5.0
+_PUBLISHED_WITHIN = 10.0
+"""Seconds in which we wait for all of a released list's changes."""
+_SILENCE = 10.0
+_FILTER_WIDTH = 40
+
+app = typer.Typer(
+    help="Changes: who came, who went, what changed between two complete lists.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog=examples(
+        ("followers changes list --held", "Lists that lack so many people that they may be wrong."),
+        ("followers changes release JOB", "It is right: publish its changes."),
+    ),
+)
+
+_LIST = examples(
+    ("followers changes list", "Each feed, its newest complete list, and what is held back."),
+    ("followers changes list --held --json | jq -r '.[].held.job.job_id'", "For programs: a JSON array of feeds."),
+)
+_SHOW = examples(
+    ("followers changes show JOB", "What that job's list changed, one event a line."),
+    ("followers changes show JOB | jq -r 'select(.type == \"followed\") | .user_id'", "Who is new."),
+)
+_RELEASE = examples(
+    ("followers changes release JOB", "Publish what is held back; safe to repeat."),
+    ("nats request followers.release.JOB ''", "The same from any NATS client."),
+)
+
+
+@app.command("list", epilog=_LIST)
+def list_feeds(
+    context: typer.Context,
+    held: Annotated[bool, typer.Option("--held", help="Only feeds with a list that is held back.")] = False,
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """List the feeds. A feed is a provider, account, Official Account and filter with at least one complete list."""
+
+    async def work() -> int:
+        async with connected(load_settings(context, config)) as client:
+            feeds = [feed for feed in await _feeds(client) if feed.held is not None or not held]
+        if json:
+            emit(feeds)
+        else:
+            table(COLUMNS, [_row(feed) for feed in feeds])
+        return OK
+
+    perform(work)
+
+
+@app.command("show", epilog=_SHOW)
+def show(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job whose list it is.", metavar="JOB")],
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Print the change events of a job as JSON lines, in order. `--json` changes nothing: it is JSON already.
+
+    Exit code 1: it has none, or not all of them yet.
+    """
+
+    async def work() -> int:
+        async with connected(load_settings(context, config)) as client:
+            return await _print_changes(client, job)
+
+    perform(work)
+
+
+@app.command("release", epilog=_RELEASE)
+def release(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job whose list is held back.", metavar="JOB")],
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Publish the changes of a list that is held back because too many were gone from it.
+
+    Exit code 0: all of them are published. 1: there is no such list, they are still being published, or no worker
+    answered.
+    """
+
+    async def work() -> int:
+        import asyncio
+
+        from schemas.jobs import ControlError
+        from schemas.subjects import is_token
+
+        if not is_token(job):
+            raise Stop(f"job {job} can't exist: an id is 1 to 64 letters, digits, '_' or '-'", code=USAGE)
+        async with connected(load_settings(context, config)) as client:
+            deadline = time.monotonic() + _PUBLISHED_WITHIN
+            answer = await _request(client, job)
+            while not isinstance(answer, ControlError) and answer.next is not None and time.monotonic() < deadline:
+                await asyncio.sleep(0.2)
+                answer = await _request(client, job)
+        if json:
+            emit(answer)
+        if isinstance(answer, ControlError):
+            raise Stop(answer.error.message)
+        done = answer.next is None
+        note(f"the changes of job {job} are {'published' if done else 'being published: ask again to see the end'}")
+        return OK if done else FAILED
+
+    perform(work)
+
+
+async def _request(client: "Client", job: str) -> "Feed | ControlError":
+    import msgspec
+    from nats.errors import Error, NoRespondersError
+
+    from schemas.changes import Feed
+    from schemas.jobs import ControlError
+    from schemas.subjects import release_subject
+
+    try:
+        reply = await client.request(release_subject(job), timeout=_ANSWER_WITHIN)
+    except NoRespondersError as error:
+        raise Stop(
+            f"no worker with a change feed is there to release job {job}: start one with `followers worker`, and look"
+            " for `changes.off` in its log"
+        ) from error
+    except (Error, TimeoutError) as error:
+        raise Stop(f"no worker answered ({type(error).__name__}): ask again, nothing is published twice") from error
+    try:
+        return msgspec.json.decode(reply.data, type=Feed)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(reply.data, type=ControlError)
+
+
+async def _feeds(client: "Client") -> "list[Feed]":
+    from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
+    from worker.jetstream.feeds import JetStreamFeeds
+
+    try:
+        found = await JetStreamFeeds(client, timeout=_ANSWER_WITHIN).all()
+    except FeedsMissingError as error:
+        raise Stop(f"bucket {error} is missing: run `followers setup`", code=USAGE) from error
+    except FeedsUnavailableError as error:
+        raise Stop("the bucket of feeds doesn't answer: try again") from error
+    return [feed for _, feed in sorted(found, key=lambda one: one[0])]
+
+
+async def _print_changes(client: "Client", job: str) -> int:
+    import msgspec
+
+    from schemas.changes import ChangeEvent
+    from schemas.wire import decode
+    from worker.jetstream.reader import EventReader
+
+    number, of, encoder = 0, 0, msgspec.json.Encoder()
+    async with EventReader(client, "followers.change.>") as reader:
+        try:
+            pending = await _pending(client)
+            while pending:
+                message = await reader.next(_SILENCE)
+                if message is None:
+                    raise Stop("NATS has fallen silent in the middle of the changes: try again")
+                event: Any = decode(message.data, ChangeEvent, (message.headers or {}).get("Content-Type"))
+                if event.job_id == job:
+                    number, of = event.number, event.of
+                    write_line(encoder.encode(event))
+                pending = message.metadata.num_pending
+        except LookupError as error:
+            raise Stop(str(error), code=USAGE) from error
+    if not number:
+        raise Stop(f"job {job} has no changes: its list isn't complete, or they are older than the stream keeps")
+    if number < of:
+        note(f"{number:,} of {of:,} events so far")
+        return FAILED
+    return OK
+
+
+async def _pending(client: "Client") -> int:
+    """Return how many change events there are."""
+    from nats.js.errors import NotFoundError
+
+    from schemas.subjects import EVENTS_STREAM
+
+    try:
+        info = await client.jetstream().stream_info(EVENTS_STREAM, subjects_filter="followers.change.>")
+    except NotFoundError as error:
+        raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
+    return sum((info.state.subjects or {}).values())
+
+
+def _row(feed: "Feed") -> tuple[str, ...]:
+    text = " ".join(f"{name}={_value(value)}" for name, value in feed.filter.items())
+    if len(text) > _FILTER_WIDTH:
+        text = f"{text[: _FILTER_WIDTH - 1]}…"
+    current = feed.current
+    read = current.started_at.strftime("%Y-%m-%d %H:%M:%SZ") if current else ""
+    followers = f"{current.followers:,}" if current else ""
+    job_id = current.job_id if current else ""
+    return (feed.provider, feed.account, feed.oa_id, text, followers, job_id, read, _note(feed))
+
+
+def _value(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _note(feed: "Feed") -> str:
+    if feed.next is not None:
+        return f"job {feed.next.job.job_id} is being published"
+    if feed.held is not None:
+        counts = feed.held.counts
+        return f"job {feed.held.job.job_id} is held: {counts.unfollowed:,} would be gone, {counts.followed:,} new"
+    return ""

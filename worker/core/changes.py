@@ -1,0 +1,250 @@
+"""The change feed: a complete list is compared with the last one, and what differs is published, exactly once.
+
+A feed's pointer is changed by compare-and-set: a job is claimed there before its changes are published, and becomes the
+current one after. Whoever finds a claim finishes it first, so no lock and no owner is needed; the log itself keeps two
+that do so at once apart (`changes_publish`). Every step may run twice and be given up anywhere.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from schemas.changes import Feed, FeedClaim, FeedJob
+from schemas.subjects import page_subject
+from worker.core import changes_snapshot
+from worker.core.chain import Pause
+from worker.core.changes_feed import (
+    EndedJob,
+    begun_anew,
+    blank,
+    common_fields,
+    feed_key,
+    forgotten,
+    held_back,
+    is_comparable,
+    is_held,
+    is_stale,
+    kept,
+    moved,
+)
+from worker.core.changes_ports import Feeds, PageStore, Snapshots
+from worker.core.changes_publish import ChangeLog
+from worker.core.changes_snapshot import Builder, Change, Snapshot, compare
+from worker.core.changes_store import FeedStore, say, tell
+from worker.core.changes_values import ChangeSet, baseline, counts_of, held
+from worker.core.ports import LogUnavailableError
+from worker.core.world import World
+
+AT_ONCE = 4
+"""Lists that one replica compares at the same time: each takes some 250 bytes a follower for that while."""
+
+Offload = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    old: str | None
+    """The job with which was compared; None: there is no such list."""
+    new: str
+    changes: list[Change]
+
+
+class ChangeFeeds:
+    """All feeds, as one replica works on them."""
+
+    def __init__(
+        self,
+        world: World,
+        feeds: Feeds,
+        snapshots: Snapshots,
+        pages: PageStore,
+        *,
+        threshold: float,
+        offload: Offload = asyncio.to_thread,
+    ) -> None:
+        """Take the ports. `threshold`: the share of followers that may be gone. `offload` runs what would block."""
+        self.feeds = feeds
+        self._world = world
+        self._snapshots = snapshots
+        self._pages = pages
+        self._threshold = threshold
+        self._offload = offload
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    def store(self, check: Callable[[], None]) -> FeedStore:
+        """Return the buckets for one attempt, which ends with what `check` raises."""
+        return FeedStore(self.feeds, self._snapshots, self._world.log, check)
+
+    async def follow(self, job: EndedJob, check: Callable[[], None]) -> None:
+        """Publish what `job` has changed, unless that is done, or its list can't be compared.
+
+        `check` is called again and again, and may raise to stop. Raises FeedsMissingError, FeedsAwayError.
+        """
+        if is_comparable(job):
+            async with self._room:
+                await self._follow(job, check)
+
+    async def _follow(self, job: EndedJob, check: Callable[[], None]) -> None:
+        store, feed, snapshot = self.store(check), blank(job), None
+        key, job_id = feed_key(feed), job.ended.job_id
+        while True:
+            check()
+            found, revision = await store.read(key)
+            feed = found or feed
+            if feed.next is not None:
+                await self.finish(store, feed, revision, traceparent=job.traceparent)
+            elif job_id in kept(feed):
+                return
+            elif is_stale(feed, job):
+                say("changes.stale", feed, job_id)
+                if snapshot is not None:
+                    await store.delete(key, job_id)
+                return
+            elif snapshot is None:
+                snapshot = await self._build(job, check)
+                if snapshot is None:
+                    say("changes.unreadable", feed, job_id, level="warning")
+                    return
+                await store.save(key, job_id, await self._offload(changes_snapshot.encode, snapshot))
+            else:
+                comparison = await self._compare(store, feed, snapshot)
+                claimed, revision = await self._claim(store, feed, revision, job, snapshot, comparison)
+                if claimed is not None:
+                    await self.finish(store, claimed, revision, comparison=comparison, traceparent=job.traceparent)
+
+    async def finish(
+        self,
+        store: FeedStore,
+        feed: Feed,
+        revision: int,
+        *,
+        comparison: _Comparison | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        """Publish what is left of the feed's claim, whoever made it, and let the feed go on from there.
+
+        Returns early when the feed has been changed meanwhile: read it again.
+        """
+        claim, key = feed.next, feed_key(feed)
+        assert claim is not None
+        if claim.act == "changes":
+            after = await self._publish_changes(store, feed, claim, comparison, traceparent)
+        else:
+            after = await self._publish_one(store, feed, claim, traceparent)
+        if await store.write(key, after, revision) is None:
+            return
+        if after.next is None and claim.job.job_id in kept(after):
+            tell(after, claim)
+        else:
+            # Only now: until the feed was written, a snapshot may be gone because somebody else has finished the claim.
+            say("changes.snapshot_lost", feed, claim.job.job_id, level="error", advice="the feed begins anew")
+        for job_id in after.gone:
+            await store.delete(key, job_id)
+
+    async def release(self, store: FeedStore, feed: Feed, revision: int) -> Feed | None:
+        """Claim the feed for the job that is held; return it then, None when the feed has been changed meanwhile."""
+        assert feed.held is not None
+        claim = FeedClaim(
+            job=feed.held.job,
+            act="changes" if feed.current is not None else "baseline",
+            counts=feed.held.counts,
+            after=await store.tail(feed),
+            released=True,
+        )
+        claimed = msgspec.structs.replace(feed, next=claim)
+        return claimed if await store.write(feed_key(feed), claimed, revision) is not None else None
+
+    async def _publish_one(self, store: FeedStore, feed: Feed, claim: FeedClaim, traceparent: str | None) -> Feed:
+        common, count = common_fields(feed, claim, 1), claim.job.followers
+        before = feed.current.followers if feed.current is not None else 0
+        one = baseline(common, count) if claim.act == "baseline" else held(common, claim.counts, count, before)
+
+        async def event(number: int) -> Any:
+            return one
+
+        await ChangeLog(feed, claim, self._world, store.check).publish(1, event, traceparent)
+        return held_back(feed, claim) if claim.act == "held" else moved(feed, claim)
+
+    async def _publish_changes(
+        self,
+        store: FeedStore,
+        feed: Feed,
+        claim: FeedClaim,
+        comparison: _Comparison | None,
+        traceparent: str | None,
+    ) -> Feed:
+        """Publish the set; return the feed after it, or as it must be where a snapshot is lost."""
+        assert feed.current is not None
+        if comparison is None:
+            new = await store.load(feed_key(feed), claim.job.job_id)
+            if new is None:
+                return forgotten(feed)
+            comparison = await self._compare(store, feed, new)
+        if comparison.old is None or counts_of(comparison.changes) != claim.counts:
+            return begun_anew(feed, claim)
+        common = common_fields(feed, claim, len(comparison.changes) + 1)
+        events = ChangeSet(common, comparison.old, comparison.changes, self._pages, claim.job.followers)
+        try:
+            await ChangeLog(feed, claim, self._world, store.check).publish(common["of"], events.event, traceparent)
+        finally:
+            events.close()
+        return moved(feed, claim)
+
+    async def _claim(
+        self,
+        store: FeedStore,
+        feed: Feed,
+        revision: int,
+        job: EndedJob,
+        snapshot: Snapshot,
+        comparison: _Comparison,
+    ) -> tuple[Feed | None, int]:
+        """Claim the feed for `job`; return it and its revision, (None, …) when it must be read again."""
+        key, counts, ended = feed_key(feed), counts_of(comparison.changes), job.ended
+        for job_id in feed.gone:
+            if job_id != ended.job_id:  # its claim was lost before, and it is stored anew
+                await store.delete(key, job_id)
+        listed = FeedJob(
+            job_id=ended.job_id, started_at=ended.started_at, followers=snapshot.followers, labels=ended.labels
+        )
+        held_now = is_held(feed, counts, self._threshold)
+        claim = FeedClaim(
+            job=listed,
+            act="baseline" if comparison.old is None else "held" if held_now else "changes",
+            counts=counts,
+            after=await store.tail(feed),
+        )
+        claimed = msgspec.structs.replace(feed, next=claim, gone=[])
+        written = await store.write(key, claimed, revision)
+        return (claimed, written) if written is not None else (None, revision)
+
+    async def _build(self, job: EndedJob, check: Callable[[], None]) -> Snapshot | None:
+        """Return the job's snapshot, None when its pages aren't all in the log any more."""
+        ended, pause, sure = job.ended, Pause(), False
+        subject = page_subject(ended.provider, ended.oa_id, ended.job_id)
+        while True:
+            builder = Builder(ended.job_id)
+            try:
+                async for entries in self._pages.read(subject, job.sequence, sure=sure):
+                    check()
+                    await self._offload(builder.add, entries)
+            except LogUnavailableError:
+                check()
+                await pause()
+                continue
+            if builder.whole and builder.rows == ended.followers:
+                snapshot: Snapshot = await self._offload(builder.finish)
+                return snapshot
+            if sure:
+                return None
+            sure = True
+
+    async def _compare(self, store: FeedStore, feed: Feed, new: Snapshot) -> _Comparison:
+        """Compare with the current list; without one, or where its snapshot is lost, there is nothing to compare."""
+        old = await store.load(feed_key(feed), feed.current.job_id) if feed.current is not None else None
+        if old is None:
+            return _Comparison(None, new.job_id, [])
+        return _Comparison(old.job_id, new.job_id, await self._offload(compare, old, new))

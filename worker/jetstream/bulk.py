@@ -1,0 +1,146 @@
+"""Reading a stream in bulk, without the right to make consumers: direct gets, answered in batches.
+
+A replica of the stream that lags may answer, so the newest messages may be missing; what is read is true. Where the
+stream has no direct get, its leader is asked for one message after the other.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from schemas.subjects import EVENTS_STREAM
+from worker.core.ports import Entry, LogUnavailableError
+from worker.jetstream.pages import JetStreamLog
+
+BATCH = 128
+"""Messages asked for at once; a server before 2.11 gives one at a time."""
+BATCH_BYTES = 4 * 2**20
+"""Bounds what waits here."""
+WITHOUT_DIRECT = 60.0
+"""Seconds for which the leader is asked after a direct get had no answer."""
+_PENDING = "Nats-Num-Pending"
+_log = structlog.get_logger(__name__)
+
+
+class BulkReader:
+    """`PageStore` on the event stream, and the same for any other stream."""
+
+    def __init__(self, client: Client, *, timeout: float, stream: str = EVENTS_STREAM) -> None:
+        """Take a connection, and the seconds after which an unanswered call counts as unavailable."""
+        self._client = client
+        self._timeout = timeout
+        self._stream = stream
+        self._direct_from = 0.0
+        self._get = f"$JS.API.DIRECT.GET.{stream}"
+        self._leader = JetStreamLog(client, timeout=timeout, stream=stream)
+
+    async def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:
+        """Ask for the next batch while the one before is taken; `sure`: ask the leader, one by one."""
+        first = 1
+        if sure or not self._is_direct():
+            async for entry in self._leader.read(subject, first, last):
+                yield [entry]
+            return
+        request = asyncio.ensure_future(self._batch(subject, first))
+        try:
+            while True:
+                entries, more = await request
+                first = entries[-1].sequence + 1 if entries else last + 1
+                if more and first <= last:
+                    request = asyncio.ensure_future(self._batch(subject, first))
+                wanted = [entry for entry in entries if entry.sequence <= last]
+                if wanted:
+                    yield wanted
+                if not more or first > last:
+                    return
+        except (nats.errors.NoRespondersError, TimeoutError):
+            self._avoid_direct()
+            async for entry in self._leader.read(subject, first, last):
+                yield [entry]
+        except (nats.errors.Error, OSError) as error:
+            raise self._unavailable(error) from error
+        finally:
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+
+    async def at(self, sequence: int) -> Entry | None:
+        """Ask any replica, and the stream's leader before saying that the message isn't there."""
+        try:
+            if self._is_direct():
+                answer = await self._client.request(self._get, _query(seq=sequence), timeout=self._timeout)
+                if (answer.headers or {}).get("Status") is None:
+                    return _entry(answer)
+        except (nats.errors.NoRespondersError, TimeoutError):
+            self._avoid_direct()
+        except (nats.errors.Error, OSError) as error:
+            raise self._unavailable(error) from error
+        return await self._leader.at(sequence)
+
+    async def _batch(self, subject: str, first: int) -> tuple[list[Entry], bool]:
+        """Return the next messages on `subject` from `first`, and whether there may be more behind them."""
+        inbox = self._client.new_inbox()
+        arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        entries: list[Entry] = []
+
+        async def take(message: Msg) -> None:
+            headers = message.headers or {}
+            status = headers.get("Status")
+            if status is None:
+                entries.append(_entry(message))
+                if _PENDING not in headers:  # a server before 2.11: one at a time
+                    _settle(arrived, True)
+            elif status in ("204", "404"):
+                _settle(arrived, int(headers.get(_PENDING, "0")) > 0)
+            else:
+                _settle(arrived, nats.errors.NoRespondersError() if status == "503" else nats.errors.Error(status))
+
+        subscription = await self._client.subscribe(inbox, cb=take)
+        try:
+            query = _query(seq=first, next_by_subj=subject, batch=BATCH, max_bytes=BATCH_BYTES)
+            await self._client.publish(self._get, query, reply=inbox)
+            heard = -1
+            while not arrived.done():
+                if heard == len(entries):
+                    raise TimeoutError
+                heard = len(entries)
+                await asyncio.wait([arrived], timeout=self._timeout)
+            return entries, arrived.result()
+        finally:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+
+    def _is_direct(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._direct_from
+
+    def _avoid_direct(self) -> None:
+        """Older servers don't say that a stream has no direct get: they are silent."""
+        self._direct_from = asyncio.get_running_loop().time() + WITHOUT_DIRECT
+
+    def _unavailable(self, error: Exception) -> LogUnavailableError:
+        _log.warning("log.unavailable", act="read", stream=self._stream, error=type(error).__name__)
+        return LogUnavailableError(f"read on {self._stream}: {type(error).__name__}")
+
+
+def _settle(arrived: "asyncio.Future[bool]", how: bool | Exception) -> None:
+    if arrived.done():
+        return
+    if isinstance(how, Exception):
+        arrived.set_exception(how)
+    else:
+        arrived.set_result(how)
+
+
+def _query(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def _entry(message: Msg) -> Entry:
+    headers = message.headers or {}
+    return Entry(int(headers["Nats-Sequence"]), message.data, headers)
