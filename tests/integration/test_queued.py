@@ -243,3 +243,24 @@ async def test_asking_again_at_once_does_not_search_again(place: Stage) -> None:
     assert first is not None
     assert set(map(id, again)) == {id(first)}
     assert await found(place, "queued") is None
+
+
+async def test_a_queue_that_cannot_be_searched_is_not_searched_again_at_once(
+    place: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "SEARCHED", 1)
+    await publish(place, "first", "second", "third")
+    queue = JetStreamCommandQueue(place.client, timeout=2)
+
+    with pytest.raises(QueueUnavailableError, match="too long"):
+        await queue.find("second")
+    await place.client.jetstream().purge_stream(COMMANDS_STREAM)
+    with pytest.raises(QueueUnavailableError, match="too long"):
+        await queue.find("second")
+
+
+async def test_without_its_consumer_the_queue_says_that_it_cannot_be_known(place: Stage) -> None:
+    await place.client.jetstream().delete_consumer(COMMANDS_STREAM, consumer_name("etelecom"))
+
+    with pytest.raises(QueueUnavailableError, match="NATS didn't answer \\(NotFoundError\\)"):
+        await found(place, "queued")

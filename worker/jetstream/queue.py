@@ -20,6 +20,8 @@ SEARCHED = 500
 """Commands of a provider that are looked at from the oldest on, and as many of the newest."""
 SEARCH_FOR = 2.0
 """Seconds that one search may take."""
+PATIENCE = 3 * SEARCH_FOR
+"""Seconds that one may wait for the searches of others."""
 KNOWN_FOR = 2.0
 """Seconds that what was found is told again: a page that is open asks twice a second."""
 REMEMBERED = 100
@@ -32,23 +34,33 @@ class JetStreamCommandQueue:
         """Take a connection, and the seconds after which an unanswered call is given up."""
         self._js = client.jetstream(timeout=timeout)
         self._lock = asyncio.Lock()
-        self._known: dict[str, tuple[float, QueuedCommand | None]] = {}
+        self._known: dict[str, tuple[float, QueuedCommand | str | None]] = {}
 
     async def find(self, job_id: str) -> QueuedCommand | None:
         """Look through the queues one message after the other; one search at a time, so that asking costs little."""
         try:
-            async with asyncio.timeout(SEARCH_FOR), self._lock:
+            async with asyncio.timeout(PATIENCE), self._lock:
                 at, known = self._known.get(job_id, (0.0, None))
                 if time.monotonic() - at > KNOWN_FOR:
-                    known = await self._search(job_id)
+                    known = await self._search_in_time(job_id)
                     self._remember(job_id, known)
-                return known
         except TimeoutError as error:
-            raise QueueUnavailableError("the queue is too long to be searched") from error
-        except (nats.errors.Error, OSError) as error:
-            raise QueueUnavailableError(type(error).__name__) from error
+            raise QueueUnavailableError("other jobs are being looked for just now") from error
+        if isinstance(known, str):
+            raise QueueUnavailableError(known)
+        return known
 
-    async def _search(self, job_id: str) -> QueuedCommand | None:
+    async def _search_in_time(self, job_id: str) -> QueuedCommand | str | None:
+        """Return what was found, or in words why that can't be known."""
+        try:
+            async with asyncio.timeout(SEARCH_FOR):
+                return await self._search(job_id)
+        except TimeoutError:
+            return "the queue can't be searched in time"
+        except (nats.errors.Error, OSError) as error:
+            return f"NATS didn't answer ({type(error).__name__})"
+
+    async def _search(self, job_id: str) -> QueuedCommand | str | None:
         too_long = False
         for provider in PROVIDERS:
             info = await self._js.consumer_info(COMMANDS_STREAM, consumer_name(provider))
@@ -58,9 +70,7 @@ class JetStreamCommandQueue:
             if found is not None:
                 return found
             too_long = too_long or not whole
-        if too_long:
-            raise QueueUnavailableError("the queue is too long to be searched")
-        return None
+        return "the queue is too long to be searched" if too_long else None
 
     async def _search_one(
         self, provider: Provider, info: ConsumerInfo, job_id: str
@@ -110,7 +120,7 @@ class JetStreamCommandQueue:
         except nats.js.errors.NotFoundError:
             return 0
 
-    def _remember(self, job_id: str, found: QueuedCommand | None) -> None:
+    def _remember(self, job_id: str, found: QueuedCommand | str | None) -> None:
         self._known.pop(job_id, None)
         self._known[job_id] = time.monotonic(), found
         if len(self._known) > REMEMBERED:
