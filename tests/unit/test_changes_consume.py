@@ -76,7 +76,7 @@ async def test_a_job_whose_list_moved_gives_no_changes():
     replica = Fed(client)
 
     async def move(cursor: str | None) -> None:
-        if cursor == "5":
+        if cursor == "4":
             client.users.insert(0, "9")
 
     client.before_request = move
