@@ -8,6 +8,7 @@ configuration. `simulators` and `embedded` stand in for the providers and the se
 `cli` is the console script `followers`.
 
 Imports run one way: cli → app → {jetstream, providers, ops, settings, simulators, embedded, logs} → core → schemas.
+Behind a completed job `core/changes.py` publishes what differs from the last complete list.
 The log is the checkpoint: a job's last page event is all that a successor needs (`core/fetch.py`).
 """
 

@@ -173,6 +173,17 @@ async def test_a_feed_that_fails_unexpectedly_is_left_after_some_tries_and_the_n
     assert told(replica.changes)[1:] == [("Followed", "7"), ("Followed", "8"), ("Compared", 14)]
 
 
+async def test_a_command_for_a_job_that_another_one_ended_makes_no_feed_of_its_own_filter():
+    replica = Fed()
+    await replica.fetch("j1", sequence=1)
+
+    delivery = await replica.fetch("j1", sequence=2, filter={"tags": ["VIP"]})
+
+    assert delivery.acks == 1
+    assert told(replica.changes) == [("FeedBaseline", 12)]
+    assert list(replica.feeds.values) == ["etelecom.shop.1.all"]
+
+
 async def test_without_a_change_feed_nothing_is_asked():
     replica = Replica()
 

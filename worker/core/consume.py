@@ -247,7 +247,8 @@ class CommandHandler:
 
     async def _follow(self, delivery: Delivery, fetch: Fetch, ended: JobCompleted, span: Span) -> bool:
         """Publish what the job has changed; return False when the command was handed back before that was done."""
-        if self.changes is None:
+        # Another command's end is that command's to follow: this one may ask for the same job with another filter.
+        if self.changes is None or (fetch.was_over and fetch.log.told_for not in (0, fetch.job.sequence)):
             return True
         if self._faults[delivery.sequence] >= FAULTS_ALLOWED:
             # Nothing is lost: the next complete list is compared with the same one as this one would have been.
