@@ -79,7 +79,7 @@ class HttpClient:
         self._connections = asyncio.Semaphore(max_connections)
         self._given: Mapping[str, str] = _NONE
         self._headers = httpx.Headers(_STEADY_HEADERS)
-        # Without httpx's client on top: redirects, cookies, authentication and hooks are what it adds, and none is ours.
+        # Without httpx's client on top: it adds redirects, cookies, authentication and hooks, none of which is ours.
         self._transport = Transport(verify=_tls(), client=self._open_session)
 
     async def post(self, url: httpx.URL, body: bytes, headers: Mapping[str, str] = _NONE) -> Answer:
