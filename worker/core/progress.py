@@ -1,6 +1,6 @@
 """Where a job stands, carried from page to page and from one worker to the next."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -63,12 +63,17 @@ class Standing:
             truncated=self.truncated,
         )
 
-    def unseen(self, followers: Iterable[Follower], published: set[str]) -> list[Follower]:
+    def unseen(self, followers: Sequence[Follower], published: set[str]) -> list[Follower]:
         """Return `followers` without those that came before, counting them.
 
         `published` are ids of this very page that its earlier parts hold; leaving those out is no duplicate.
         """
         known = self.seen if self.seen is not None else set[str]()
+        ids = [follower.user_id for follower in followers]
+        page = set(ids)
+        if len(page) == len(ids) and known.isdisjoint(page) and published.isdisjoint(page):
+            known |= page  # nobody twice, as nearly always
+            return list(followers)
         fresh: list[Follower] = []
         for follower in followers:
             if follower.user_id in published:

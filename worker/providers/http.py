@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from typing import cast
 
 import aiohttp
 import httpx
@@ -140,11 +141,10 @@ class HttpClient:
         return Answer(response.status_code, body, retry_after(wait.decode("latin-1"), date, self._now))
 
     async def _collect(self, response: httpx.Response, inflater: Inflater) -> bytes:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        alone = False
+        alone, stream = False, cast(httpx.AsyncByteStream, response.stream)
         try:
             # What `aiter_raw` reads, with two generators less around each chunk.
-            async for chunk in response.stream:
+            async for chunk in stream:
                 for piece in inflater.pieces(chunk):
                     inflater.feed(piece)
                     if inflater.held > LARGE and not alone:

@@ -64,3 +64,8 @@ class _Body(AiohttpResponseStream):
             if not chunk:
                 return
             yield chunk
+
+    async def aclose(self) -> None:
+        # Read to its end, it has given its connection back already.
+        if not self._aiohttp_response.closed:
+            await super().aclose()
