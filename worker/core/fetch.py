@@ -56,6 +56,8 @@ class Fetch:
         self._contested = False
         """A worker that had the job before us may still publish a page, for all we know."""
         self._started = False
+        self._starting: asyncio.Task[None] | None = None
+        """Tells the start while the first page is asked for."""
         self._restored = self.standing.progress()
         self.was_over = False
         """The job had ended before this attempt."""
@@ -111,8 +113,6 @@ class Fetch:
             self.signals.check()
             self._client.check(self.job.command)
             await self._recall(tail)
-            if not reopened:
-                await self._start()
             await self._read()
         done = completed(self.job, self.account, self.standing, self._world.now())
         return await self.log.end(done, anyone=True)
@@ -214,11 +214,31 @@ class Fetch:
         )
         self.signals.on_cancel = reader.abort
         try:
-            while not self.standing.last:
+            page = await self._first(reader)
+            while True:
+                await self._publish(page)
+                if self.standing.last:
+                    return
                 self.signals.check()
-                await self._publish(await self._next(reader))
+                page = await self._next(reader)
         finally:
             await reader.close()
+
+    async def _first(self, reader: Reader) -> ProviderPage:
+        """Ask for the first page and tell the start meanwhile: no page, and no other event, is appended before that."""
+        if self._started:
+            return await self._next(reader)
+        self._starting = asyncio.create_task(self._start())
+        # Fenced, it needs no page: the wait for one would outlast the job.
+        self._starting.add_done_callback(lambda start: start.cancelled() or not start.exception() or reader.abort())
+        try:
+            return await self._next(reader)
+        except asyncio.CancelledError:
+            self._starting.cancel()
+            raise
+        finally:
+            # Whatever became of the page: a start under way must not be told a second time, and who is fenced is that.
+            await self._starting
 
     async def _next(self, reader: Reader) -> ProviderPage:
         try:
@@ -305,6 +325,8 @@ class Fetch:
 
         An `until` that isn't firm is told anew only once the one told before is over.
         """
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
         now, told = self._world.now(), self._told
         if (until - now).total_seconds() < TELL_WAITS_FROM:
             return
