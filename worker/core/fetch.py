@@ -230,7 +230,7 @@ class Fetch:
             return await self._next(reader)
         self._starting = asyncio.create_task(self._start())
         # Fenced, it needs no page: the wait for one would outlast the job.
-        self._starting.add_done_callback(lambda start: start.cancelled() or not start.exception() or reader.abort())
+        self._starting.add_done_callback(lambda start: None if _went_well(start) else reader.abort())
         try:
             return await self._next(reader)
         except asyncio.CancelledError:
@@ -341,3 +341,7 @@ class Fetch:
         waiting = JobWaiting(**self.log.common, attempt=self.standing.attempt, reason=reason, until=until)
         await self.log.tell(waiting, f"waiting.{self._world.token()}")
         self.post()
+
+
+def _went_well(task: asyncio.Task[None]) -> bool:
+    return not task.cancelled() and task.exception() is None
