@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import nats.errors
 import pytest
@@ -24,7 +25,7 @@ async def client(request: pytest.FixtureRequest, nats_server: EmbeddedServer) ->
 
 
 @pytest.fixture
-async def heard(client: Client) -> AsyncIterator[asyncio.Queue[Msg]]:
+async def heard(client: Client) -> asyncio.Queue[Msg]:
     """What was published on `a`; each is answered with its own body."""
     queue: asyncio.Queue[Msg] = asyncio.Queue()
 
@@ -35,7 +36,7 @@ async def heard(client: Client) -> AsyncIterator[asyncio.Queue[Msg]]:
 
     await client.subscribe("a", cb=hear)
     await client.flush()
-    yield queue
+    return queue
 
 
 async def test_a_request_gets_its_own_answer_however_many_are_under_way(
@@ -112,9 +113,12 @@ async def test_a_closed_connection_takes_nothing(client: Client) -> None:
 
 
 @pytest.mark.parametrize("kind", [Client, SwiftClient])
-async def test_requests_go_on_after_the_server_was_away(kind: type[Client], private_nats_server: EmbeddedServer) -> None:
+async def test_requests_go_on_after_the_server_was_away(
+    kind: type[Client], private_nats_server: EmbeddedServer
+) -> None:
     client = kind()
-    await client.connect(private_nats_server.url, reconnect_time_wait=0.05, max_reconnect_attempts=-1)
+    patience: dict[str, Any] = {"reconnect_time_wait": 0.05, "max_reconnect_attempts": -1}
+    await client.connect(private_nats_server.url, **patience)
 
     async def answer(message: Msg) -> None:
         await message.respond(message.data)
