@@ -63,6 +63,8 @@ class Fetch:
         self._contested = False
         """A worker that had the job before us may still publish a page, for all we know."""
         self._started = False
+        self._starting: asyncio.Task[None] | None = None
+        """Tells the start while the first page is asked for."""
         self._restored = self.standing.progress()
         self.was_over = False
         """The job had ended before this attempt."""
@@ -123,8 +125,6 @@ class Fetch:
             self.signals.check()
             self._client.check(self.job.command)
             await self._recall(tail)
-            if not reopened:
-                await self._start()
             await self._read()
         done = completed(self.job, self.account, self.standing, self._world.now(), digest=self.log.digest)
         return await self.log.end(done, anyone=True)
@@ -235,17 +235,15 @@ class Fetch:
 
     async def _read(self) -> None:
         reader, read = self._reader()
-        order = self._client.order(self.job.command)
         self.signals.on_cancel = reader.abort
         try:
-            while not self.standing.last:
-                self.signals.check()
-                page = await self._next(read)
-                if page.next_cursor is None and not isinstance(page, Swept):
-                    # Through the reader, whose requests end when the job is cancelled.
-                    head = partial(self._next, partial(reader.get, None))
-                    await look_back(order, self.standing, self.job.address.job_id, head, self.log.first_page)
+            page = await self._first(reader, read)
+            while True:
                 await self._publish(page)
+                if self.standing.last:
+                    return
+                self.signals.check()
+                page = await self._page(reader, read)
         finally:
             await reader.close()
 
@@ -260,6 +258,31 @@ class Fetch:
             self._requests.fetch, plan, standing.position(), seen, published=self._published, total=standing.total
         )
         return sweep, lambda: sweep.read(command.page_size - len(self._published), self._wanted(), self._ahead())
+
+    async def _first(self, reader: Ahead, read: Read) -> ProviderPage:
+        """Ask for the first page and tell the start meanwhile: no page, and no other event, is appended before that."""
+        if self._started:
+            return await self._page(reader, read)
+        self._starting = asyncio.create_task(self._start())
+        # Fenced, it needs no page: the wait for one would outlast the job.
+        self._starting.add_done_callback(lambda start: None if _went_well(start) else reader.abort())
+        try:
+            return await self._page(reader, read)
+        except asyncio.CancelledError:
+            self._starting.cancel()
+            raise
+        finally:
+            # Whatever became of the page: a start under way must not be told a second time, and who is fenced is that.
+            await self._starting
+
+    async def _page(self, reader: Ahead, read: Read) -> ProviderPage:
+        page = await self._next(read)
+        if page.next_cursor is None and not isinstance(page, Swept):
+            # Through the reader, whose requests end when the job is cancelled.
+            head = partial(self._next, partial(reader.get, None))
+            order = self._client.order(self.job.command)
+            await look_back(order, self.standing, self.job.address.job_id, head, self.log.first_page)
+        return page
 
     async def _next(self, read: Read) -> ProviderPage:
         try:
@@ -357,6 +380,8 @@ class Fetch:
 
         An `until` that isn't firm is told anew only once the one told before is over.
         """
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
         now, told = self._world.now(), self._told
         if (until - now).total_seconds() < TELL_WAITS_FROM:
             return
@@ -373,3 +398,7 @@ class Fetch:
         waiting = JobWaiting(**self.log.common, attempt=attempt, reason=reason, until=until, wait=wait)
         await self.log.tell(waiting, f"waiting.{self._world.token()}")
         self.post()
+
+
+def _went_well(task: asyncio.Task[None]) -> bool:
+    return not task.cancelled() and task.exception() is None

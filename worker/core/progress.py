@@ -1,6 +1,6 @@
 """Where a job stands, carried from page to page and from one worker to the next."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -88,12 +88,15 @@ class Standing:
         self.duplicates_dropped = position.dropped
         self.moved, self.missed_at_most, self.window = position.moved, position.missed, position.day
 
-    def unseen(self, followers: Iterable[Follower], published: set[str]) -> list[Follower]:
+    def unseen(self, followers: Sequence[Follower], published: set[str]) -> list[Follower]:
         """Return `followers` without those that came before, counting them.
 
         `published` are ids of this very page that its earlier parts hold; leaving those out is no duplicate.
         """
+        ids = [follower.user_id for follower in followers]
         known = self.seen if self.seen is not None else Ids()
+        if published.isdisjoint(ids) and (known.add_new(ids) if known is self.seen else len(set(ids)) == len(ids)):
+            return list(followers)  # nobody twice, as nearly always
         fresh: list[Follower] = []
         for follower in followers:
             if follower.user_id in published:

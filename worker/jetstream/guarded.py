@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import nkeys
-from nats.aio.client import Client, Srv
+from nats.aio.client import Srv
 from nats.errors import Error
+
+from worker.jetstream.swift import SwiftClient
 
 _LOGIN_OVER = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
 _MARKS = {"jwt": b"-----BEGIN NATS USER JWT-----", "seed": b"-----BEGIN USER NKEY SEED-----"}
@@ -27,8 +29,8 @@ class CredentialsError(Error):
     """A credentials file can't be used now; the message names the path, never the content."""
 
 
-class GuardedClient(Client):
-    """A `Client` that logs in only over TLS once TLS files or a `tls://` server are named."""
+class GuardedClient(SwiftClient):
+    """A client that logs in only over TLS once TLS files or a `tls://` server are named."""
 
     def _connect_command(self) -> bytes:
         # nats-py turns TLS on when the server's greeting asks for it, and that greeting is not protected: whoever
@@ -47,7 +49,7 @@ class GuardedClient(Client):
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         # After an attempt to log in that failed, nats-py tries again but leaves the client marked as closed for good.
         await super()._close(status, do_cbs)
-        if status == Client.DISCONNECTED:
+        if status == self.DISCONNECTED:
             self._status = status
 
     async def _process_connect_init(self) -> None:

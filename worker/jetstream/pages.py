@@ -4,6 +4,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
 import nats.errors
 import nats.js.errors
 import structlog
@@ -25,6 +26,17 @@ TOO_LARGE_CODES = frozenset({10054, 10097})
 _log = structlog.get_logger(__name__)
 
 
+class _Ack(msgspec.Struct, gc=False):
+    """What the server answers to a publish; `js.publish` takes longer to read it than to send the request."""
+
+    seq: int = 0
+    duplicate: bool = False
+    error: dict[str, Any] | None = None
+
+
+_ack = msgspec.json.Decoder(_Ack)
+
+
 class JetStreamLog:
     """`EventLog` on a JetStream stream."""
 
@@ -32,6 +44,7 @@ class JetStreamLog:
         """Take a connection, and the seconds after which an unanswered call counts as unavailable."""
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=timeout)
+        self._timeout = timeout
         self._stream = stream
 
     @property
@@ -49,7 +62,7 @@ class JetStreamLog:
         if message_bytes(data, conditional) > self.max_payload:
             raise PayloadTooLargeError(f"{len(data)} bytes and headers on {subject}")
         try:
-            ack = await self._js.publish(subject, data, headers=conditional)
+            ack = await self._append(subject, data, conditional)
         except nats.errors.MaxPayloadError as error:
             raise PayloadTooLargeError(f"{len(data)} bytes on {subject}") from error
         except nats.js.errors.APIError as error:
@@ -77,6 +90,16 @@ class JetStreamLog:
     async def at(self, sequence: int) -> Entry | None:
         """Return the message with that sequence, None when it is no longer there. Raises LogUnavailableError."""
         return await self._get(seq=sequence)
+
+    async def _append(self, subject: str, data: bytes, headers: dict[str, str]) -> _Ack:
+        answer = await self._client.request(subject, data, timeout=self._timeout, headers=headers)
+        try:
+            ack = _ack.decode(answer.data)
+        except msgspec.DecodeError as error:
+            raise nats.errors.Error("nats: an answer to a publish that is no acknowledgement") from error
+        if ack.error is not None:
+            raise nats.js.errors.APIError.from_error(ack.error)
+        return ack
 
     async def _get(self, **query: Any) -> Entry | None:
         try:

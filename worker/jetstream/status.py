@@ -68,8 +68,12 @@ class JetStreamStatusBoard:
 
     def post(self, status: JobStatus) -> None:
         """Note it; `run` writes it."""
-        if status.job_id not in self._settled:
-            self._pending[status.job_id] = status
+        if status.job_id in self._settled:
+            return
+        waits = self._pending.get(status.job_id)
+        self._pending[status.job_id] = status
+        # In place of one that waits for its second to be over, it waits as long: there is nothing to look at.
+        if waits is None or waits.state != status.state:
             self._wake.set()
 
     async def settle(self, status: JobStatus) -> None:
@@ -90,12 +94,14 @@ class JetStreamStatusBoard:
 
     async def run(self) -> None:
         """Write what was posted, until cancelled."""
+        loop, again = asyncio.get_running_loop(), None
         while True:
             await self._wake.wait()
             self._wake.clear()
             wait = await self._write_due()
-            if wait is not None:
-                asyncio.get_running_loop().call_later(wait, self._wake.set)
+            if again is not None:
+                again.cancel()
+            again = None if wait is None else loop.call_later(wait, self._wake.set)
 
     async def _write_due(self) -> float | None:
         """Write each pending status whose time has come; return the seconds until the next one's, if any."""

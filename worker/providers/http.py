@@ -9,15 +9,13 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from typing import cast
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
-from httpx_aiohttp.transport import AiohttpResponseStream
 from msgspec import Struct
 
 from worker.core.errors import (
@@ -28,9 +26,8 @@ from worker.core.errors import (
     ProviderUnavailableError,
 )
 from worker.providers.inflate import Inflater
+from worker.providers.transport import Transport
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds for one TCP and TLS handshake."""
 LARGE = 512 * 1024
 """Bytes; only one answer at a time may grow beyond that, and the others wait for it within their own deadline."""
 LONGEST_WAIT = 366 * 86400.0
@@ -38,11 +35,7 @@ LONGEST_WAIT = 366 * 86400.0
 
 _SECONDS = re.compile(r"(-?)(\d+)(?:\.\d+)?", re.ASCII)
 _KEEP_ALIVE = 15.0
-_CHUNK = 64 * 1024
-"""Bytes read at a time, at most: a page of 50 in one piece, where 16 KB would take three."""
 _NONE: Mapping[str, str] = {}
-# The whole request has one deadline; a limit per read would only let a slow drip through.
-_EXTENSIONS = {"timeout": {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}}
 _STEADY_HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip",
@@ -58,25 +51,6 @@ class Answer(Struct, frozen=True):
     body: bytes
     retry_after: float | None = None
     """Seconds that the server asks to wait, 0 or more; None when it doesn't."""
-
-
-class _NoCookies(httpx.Cookies):
-    """Keeps none, and looks for none: httpx takes longer to look than to send (tests/bench/README.md)."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Leave them where they are."""
-
-
-class _Client(httpx.AsyncClient):
-    cookies = _NoCookies()  # type: ignore[override]
-
-
-class _Transport(AiohttpTransport):
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await super().handle_async_request(request)
-        assert isinstance(response.stream, AiohttpResponseStream)
-        response.stream.CHUNK_SIZE = _CHUNK
-        return response
 
 
 class HttpClient:
@@ -106,11 +80,8 @@ class HttpClient:
         self._connections = asyncio.Semaphore(max_connections)
         self._given: Mapping[str, str] = _NONE
         self._headers = httpx.Headers(_STEADY_HEADERS)
-        self._client = _Client(
-            transport=_Transport(verify=_tls(), client=self._open_session),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        # Without httpx's client on top: it adds redirects, cookies, authentication and hooks, none of which is ours.
+        self._transport = Transport(verify=_tls(), client=self._open_session)
 
     async def post(self, url: httpx.URL, body: bytes, headers: Mapping[str, str] = _NONE) -> Answer:
         """Send `body` (JSON) to `url` and return the answer, whatever its status. One attempt.
@@ -122,13 +93,13 @@ class HttpClient:
             self._given, self._headers = headers, httpx.Headers({**_STEADY_HEADERS, **headers})
         # As a stream: of what httpx would add to `content`, aiohttp adds all once more.
         stream = httpx.ByteStream(body)
-        request = httpx.Request("POST", url, headers=self._headers, stream=stream, extensions=_EXTENSIONS)
+        request = httpx.Request("POST", url, headers=self._headers, stream=stream)
         request.read()
         try:
             async with asyncio.timeout(self._timeout), self._connections:
-                response = await self._client.send(request, stream=True)
+                response = await self._transport.handle_async_request(request)
                 try:
-                    return await self._read(response)
+                    return await self._read(response, url.host)
                 finally:
                     await response.aclose()
         except FetchFailure:
@@ -143,7 +114,7 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     def _open_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=self._max_connections, ssl=_tls(), keepalive_timeout=_KEEP_ALIVE)
@@ -151,13 +122,13 @@ class HttpClient:
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
         )
 
-    async def _read(self, response: httpx.Response) -> Answer:
+    async def _read(self, response: httpx.Response, host: str) -> Answer:
         # One pass: each look-up in httpx's Headers goes through all of them.
         headers = {name.lower(): value for name, value in response.headers.raw}
         encoding = headers.get(b"content-encoding", b"").decode("latin-1")
         try:
             # httpx inflates a whole chunk at once, so a small body could swell without bound: read it raw.
-            body = await self._collect(response, Inflater(encoding, self._max_bytes, response.url.host))
+            body = await self._collect(response, Inflater(encoding, self._max_bytes, host))
         except (FetchFailure, httpx.HTTPError, aiohttp.ClientError):
             # An error page that can't be read must not hide a 429 and how long to wait.
             if response.status_code == 200:
@@ -170,18 +141,19 @@ class HttpClient:
         return Answer(response.status_code, body, retry_after(wait.decode("latin-1"), date, self._now))
 
     async def _collect(self, response: httpx.Response, inflater: Inflater) -> bytes:
-        async with AsyncExitStack() as alone:
-            waits = True
-            assert isinstance(response.stream, httpx.AsyncByteStream)
+        alone, stream = False, cast(httpx.AsyncByteStream, response.stream)
+        try:
             # What `aiter_raw` reads, with two generators less around each chunk.
-            async for chunk in response.stream:
+            async for chunk in stream:
                 for piece in inflater.pieces(chunk):
                     inflater.feed(piece)
-                    if waits and inflater.held > LARGE:
+                    if inflater.held > LARGE and not alone:
                         # Pages read ahead come together, so each at its limit they would be many times that.
-                        await alone.enter_async_context(self._large)
-                        waits = False
+                        alone = await self._large.acquire()
             return inflater.finish()
+        finally:
+            if alone:
+                self._large.release()
 
 
 def retry_after(value: str, date: str, now: Callable[[], datetime]) -> float | None:

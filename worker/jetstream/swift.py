@@ -1,0 +1,115 @@
+"""nats-py's client, which asks and publishes with less ado: what every page does, done the short way.
+
+What it overrides is nats-py's own business. Were a newer version to do it elsewhere, these ways would no longer be
+taken, and nothing but the time they save would be lost.
+"""
+
+import asyncio
+import itertools
+from functools import lru_cache
+from typing import Any
+
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from worker.jetstream.headers import can_be_published
+
+_NAMES_KEPT = 512
+
+
+class SwiftClient(Client):
+    """A `Client` that behaves as nats-py's does, at less than half of its cost a request."""
+
+    def __init__(self) -> None:
+        """Make one that isn't connected."""
+        super().__init__()
+        self._numbers = itertools.count(1)
+
+    async def _init_request_sub(self) -> None:
+        # With a callback, each answer would go through a queue and a task before it gets to whoever asked.
+        self._resp_map = {}
+        self._resp_sub_prefix = self._inbox_prefix + b"." + self._nuid.next() + b"."
+        replies: Any = _Replies(self._resp_map)
+        await self.subscribe(f"{self._resp_sub_prefix.decode()}*", future=replies)
+
+    async def _request_new_style(
+        self, subject: str, payload: bytes, timeout: float | None = 1, headers: dict[str, Any] | None = None
+    ) -> Msg:
+        if self.is_draining_pubs:
+            raise errors.ConnectionDrainingError
+        if not self._resp_sub_prefix:
+            await self._init_request_sub()
+        assert self._resp_sub_prefix is not None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Msg] = loop.create_future()
+        # A number will do: what must not be guessed is the inbox before it.
+        token, timer = str(next(self._numbers)), None
+        self._resp_map[token] = answer
+        try:
+            await self.publish(subject, payload, reply=self._resp_sub_prefix.decode() + token, headers=headers)
+            if timeout is not None:
+                timer = loop.call_later(timeout, _give_up, answer)
+            return await answer
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._resp_map.pop(token, None)
+
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        if not headers or not subject or self._flush_queue is None:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        block = header_block(headers)
+        line = f"HPUB {subject} {reply} {len(block)} {len(block) + payload_size}\r\n".encode()
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(b"".join((line, block, payload, b"\r\n")))
+        if self._flush_queue.empty():
+            await self._flush_pending()
+
+
+class _Replies:
+    """Hands each answer to whoever asked: in nats-py's hands the future of a subscription, which is never done."""
+
+    def __init__(self, waiting: dict[str, asyncio.Future[Msg]]) -> None:
+        self._waiting = waiting
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, message: Msg) -> None:
+        answer = self._waiting.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+
+def header_block(headers: dict[str, str]) -> bytes:
+    """Return `headers` as NATS sends them. Raises BadHeaderError for a name that can't be one."""
+    lines = [b"NATS/1.0"]
+    for name, value in headers.items():
+        if start := _start_of_line(name):
+            lines.append(start + _one_line(value).encode())
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def _one_line(value: str) -> str:
+    plain = value.strip()
+    # A line's end within a value would begin another header, or another message.
+    return plain.replace("\r", " ").replace("\n", " ") if "\n" in plain or "\r" in plain else plain
+
+
+@lru_cache(_NAMES_KEPT)
+def _start_of_line(name: str) -> bytes:
+    plain = name.strip()
+    if plain and not can_be_published(plain):
+        raise errors.BadHeaderError(plain)
+    return f"{plain}: ".encode() if plain else b""
+
+
+def _give_up(answer: asyncio.Future[Msg]) -> None:
+    if not answer.done():
+        answer.set_exception(errors.TimeoutError())
