@@ -131,7 +131,7 @@ def without_the_last_part(log: Log) -> None:
         (lambda log: log[5][1].update(type="failed"), "terminal"),
         (lambda log: log[5][1].update(pages=3), "counts"),
         (lambda log: log[5][1].update(verdict="drifted"), "counts"),
-        (lambda log: log[5][1].update(requests=3), "counts"),
+        (lambda log: log[5][1].update(requests=2), "counts"),
         (lambda log: log[0][1].update(attempt=2), "attempts"),
     ],
 )

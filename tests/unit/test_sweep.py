@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 
 import pytest
 
@@ -32,7 +33,7 @@ class Provider:
         self.before_request()
         span, _, number = (cursor or "0").rpartition("@")
         rows, offset = self._of(span) if span else self.rows, int(number)
-        found = rows[offset : offset + 5]
+        found = rows[offset : offset + self.plan.count]
         end = offset + len(found)
         capped = end < len(rows) and offset >= self.plan.last
         more = bool(found) and end < len(rows) and not capped
@@ -177,6 +178,28 @@ async def test_a_successor_goes_on_in_the_same_days() -> None:
 
         assert ids(whole[:done] + pages) == provider.rows
         assert (pages[-1].position.missed, pages[-1].position.moved) == (0, False)
+
+
+async def test_a_list_that_grows_beyond_the_ceiling_is_read_by_days_wherever_its_reader_is_replaced() -> None:
+    def grow(provider: Provider) -> None:
+        if len(provider.asked) == 3:
+            provider.rows += ["late-1", "late-2", "late-3"]
+            assert provider.per_day is not None
+            provider.per_day[4] += 3
+
+    for done in range(1, 4):
+        provider = Provider(10, [2, 2, 2, 2, 2, 0, 0, 0], last=8)
+        provider.plan = Offsets(count=3, last=8, days=DAYS)
+        provider.before_request = partial(grow, provider)
+        sweep = reading(provider)
+        pages = [await sweep.read(3, None, 0) for _ in range(done)]
+        await sweep.close()
+        cursor = pages[-1].next_cursor
+        assert cursor is not None
+
+        pages += await rest(reading(provider, Position().resumed(cursor), ids(pages)))
+
+        assert sorted(ids(pages)) == sorted(provider.rows)
 
 
 async def test_a_day_beyond_the_ceiling_is_named() -> None:

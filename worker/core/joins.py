@@ -8,7 +8,9 @@ So when the first reading begins at the list's head, each next one is joined to 
 the last one comes to the list's end, nobody who was there throughout is missing.
 
 One row that stands in both readings need not be an anchor: its owner may have left and come again, elsewhere. So it
-counts alone only where nothing moved as far as can be seen; else several rows must stand in the same order.
+counts alone only where nothing moved as far as can be seen; else several rows must stand in the same order. What is
+left is a coincidence: ENOUGH people who leave and come again between two requests, keep their order, and stand where
+the next request starts, with none of those who stayed beside them.
 """
 
 from bisect import bisect_left

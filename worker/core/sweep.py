@@ -112,6 +112,7 @@ class Sweep(Ahead):
             return True
         self._arrive(page, ids, new, offset, self._here.gap)
         self._pending.put(self._here, self._known, page.followers[overlap:], range(offset + overlap, offset + len(ids)))
+        self._finish(page)
         return True
 
     def _begin(self, page: ProviderPage, ids: list[str]) -> None:
@@ -140,7 +141,7 @@ class Sweep(Ahead):
             self._here = replace(self._here, settled=None)
             self._take(page, ids, offset, gap=here.gap)
         elif self._joins(ids) or await self._found_again(ids, offset):
-            if not self._over and self._joins(ids):
+            if not self._over and offset + len(ids) - 1 > self._here.at >= 0 and self._joins(ids):
                 self._take(page, ids, offset, gap=self._here.gap)
         else:
             self._take(page, ids, offset, gap=offset)
@@ -206,6 +207,7 @@ class Sweep(Ahead):
         self._arrive(page, ids, ids, offset, gap)
         rows = [page.followers[number] for number in fresh]
         self._pending.put(self._here, self._known, rows, [offset + number for number in fresh])
+        self._finish(page)
 
     def _arrive(self, page: ProviderPage, ids: list[str], new: list[str], offset: int, gap: int | None) -> None:
         self._last = offset, ids
@@ -214,10 +216,12 @@ class Sweep(Ahead):
         if at > self._highest:
             self._highest, self._walks = at, 0
         self._here = replace(self._here, at=at, total=page.total, gap=gap)
-        if page.next_cursor is not None:
-            if 1 < len(ids) < self._route.count:
-                self._route.count = len(ids)  # it gives no more at once
-        elif not (page.capped and self._split(page)):
+        if page.next_cursor is not None and 1 < len(ids) < self._route.count:
+            self._route.count = len(ids)  # it gives no more at once
+
+    def _finish(self, page: ProviderPage) -> None:
+        """After the rows of a reading are kept, with the place where they stood: is it the end?"""
+        if page.next_cursor is None and not (page.capped and self._split(page)):
             self._over = True
             if page.capped:
                 self._cap(page.total)
