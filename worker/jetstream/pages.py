@@ -56,6 +56,10 @@ class JetStreamLog:
         """Ask the stream's leader: a direct get may be answered by a replica that lags."""
         return await self._get(subject=subject)
 
+    async def at(self, sequence: int) -> Entry | None:
+        """Return the message with that sequence, None when it is no longer there. Raises LogUnavailableError."""
+        return await self._get(seq=sequence)
+
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str], expected: int) -> int:
         """Publish on condition that `expected` is still the subject's last sequence."""
         conditional = {**headers, EXPECTED_SEQUENCE: str(expected)}
@@ -86,10 +90,6 @@ class JetStreamLog:
                 return
             yield entry
             first = entry.sequence + 1
-
-    async def at(self, sequence: int) -> Entry | None:
-        """Return the message with that sequence, None when it is no longer there. Raises LogUnavailableError."""
-        return await self._get(seq=sequence)
 
     async def _append(self, subject: str, data: bytes, headers: dict[str, str]) -> _Ack:
         answer = await self._client.request(subject, data, timeout=self._timeout, headers=headers)
