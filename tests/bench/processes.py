@@ -33,6 +33,20 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
+def machine_seconds() -> float:
+    """Return the CPU time that all programs of this machine have taken, and other machines on its cores."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Return the CPU time of this process and of those that it started, once they have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def memory(pid: int, *, peak: bool = False) -> int:
     """Return the resident memory of a process in bytes, now or at its highest."""
     found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())

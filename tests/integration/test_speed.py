@@ -7,8 +7,9 @@ import pytest
 from tests.bench.cost import worker_to_bare
 from tests.bench.stage import stage
 
-MARGIN = 2.0
-"""The target is 1.25. A machine that others use as well showed up to 1.6; losing what was won here would double it."""
+MARGIN = 1.3
+"""It is 0.9 where nobody else works, and was 1.02 at most in a turn beside five others. 1.15 is what it was before the
+short ways through httpx and nats-py."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the CPU time of another process is read from Linux's clocks")
