@@ -307,5 +307,6 @@ def fake_feeds(world: World, feeds: Any = None, snapshots: Any = None, **options
         snapshots or FakeSnapshots(),
         options.pop("pages", None) or PlainPages(world.log),
         threshold=options.pop("threshold", 0.3),
+        drifted=options.pop("drifted", False),
         offload=inline,
     )

@@ -246,10 +246,13 @@ class Worker:
         await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
 
     async def _open_changes(self, client: Client, world: World, timeout: float) -> ChangeFeeds | None:
-        if not self.settings.changes.enabled:
+        changes = self.settings.changes
+        if not changes.enabled:
             return None
         try:
-            return await open_changes(client, world, threshold=self.settings.changes.threshold, timeout=timeout)
+            return await open_changes(
+                client, world, threshold=changes.threshold, drifted=changes.drifted, timeout=timeout
+            )
         except TopologyError as error:
             _log.warning("changes.off", reason=str(error), advice="restart once the server answers")
             return None

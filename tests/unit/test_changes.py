@@ -26,7 +26,9 @@ from tests.changes_kit import (
     user,
 )
 from tests.fakes import EPOCH, FakeLog, FakeMeter, make_world
-from worker.core.changes_feed import feed_key
+from worker.core import changes as changes_module
+from worker.core.changes import AT_ONCE, ChangeFeeds
+from worker.core.changes_feed import EndedJob, feed_key
 from worker.core.changes_ports import FeedsMissingError
 from worker.core.changes_release import Releases
 from worker.core.changes_snapshot import UnreadableSnapshotError, decode_snapshot
@@ -513,3 +515,26 @@ def test_a_feeds_key_is_a_key_and_says_who():
     assert feed_key(msgspec.structs.replace(feed, filter={})) == "esms.my-shop.1.all"
     assert feed_key(feed).startswith("esms.my-shop.1.")
     assert len(feed_key(feed)) == len("esms.my-shop.1.") + 16
+
+
+@pytest.mark.parametrize(("large_from", "at_once"), [(1, 1), (1_000, AT_ONCE)])
+async def test_so_many_lists_are_compared_at_once_and_of_large_ones_a_single_one(
+    monkeypatch: pytest.MonkeyPatch, large_from: int, at_once: int
+):
+    monkeypatch.setattr(changes_module, "LARGE", large_from)
+    under_way, most = 0, 0
+
+    async def compare(self: ChangeFeeds, job: EndedJob, check: object) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+
+    monkeypatch.setattr(ChangeFeeds, "_follow", compare)
+    stage = Stage()
+    jobs = [await publish_list(stage.world, f"j{number}", people(range(3)), day=number) for number in range(1, 9)]
+
+    await asyncio.gather(*(stage.changes.follow(job, never_stop) for job in jobs))
+
+    assert most == at_once

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from schemas.changes import ChangeEvent
+from schemas.changes import ChangeEvent, FeedBaseline
+from schemas.events import JobCompleted
 from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, change_of, fake_feeds, told
 from tests.fakes import FakeClient, FakeDelivery
 from tests.replica import EVENTS, Replica, command, kinds
@@ -19,10 +20,10 @@ from worker.core.consume import FAULTS_ALLOWED
 class Fed(Replica):
     """A replica with a change feed."""
 
-    def __init__(self, client: FakeClient | None = None, **world: Any) -> None:
+    def __init__(self, client: FakeClient | None = None, *, drifted: bool = False, **world: Any) -> None:
         super().__init__(client, **world)
         self.feeds, self.snapshots = FakeFeeds(), FakeSnapshots()
-        self.handler.changes = fake_feeds(self.world, self.feeds, self.snapshots)
+        self.handler.changes = fake_feeds(self.world, self.feeds, self.snapshots, drifted=drifted)
 
     @property
     def changes(self) -> list[ChangeEvent]:
@@ -71,9 +72,10 @@ async def test_a_job_with_a_ceiling_gives_no_changes(fields: dict[str, int]):
     assert replica.feeds.values == {}
 
 
-async def test_a_job_whose_list_moved_gives_no_changes():
+@pytest.mark.parametrize("drifted", [False, True])
+async def test_a_job_whose_list_moved_gives_changes_only_where_that_is_wished_and_nobody_is_missing(drifted: bool):
     client = FakeClient(12, paging="offset")
-    replica = Fed(client)
+    replica = Fed(client, drifted=drifted)
 
     async def move(cursor: str | None) -> None:
         if cursor == "4":
@@ -82,7 +84,10 @@ async def test_a_job_whose_list_moved_gives_no_changes():
     client.before_request = move
     await replica.fetch("j1")
 
-    assert replica.changes == []
+    ended = replica.events[-1]
+    assert isinstance(ended, JobCompleted)
+    assert (ended.verdict, ended.missed_at_most) == ("drifted", 0)
+    assert [type(one) for one in replica.changes] == ([FeedBaseline] if drifted else [])
 
 
 async def test_a_failed_and_a_cancelled_job_give_no_changes():

@@ -7,6 +7,7 @@ that do so at once apart (`changes_publish`). Every step may run twice and be gi
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,8 @@ from worker.core.world import World
 
 AT_ONCE = 4
 """Lists that one replica compares at the same time: each takes some 250 bytes a follower for that while."""
+LARGE = 50_000
+"""Followers from which on a list is compared only while no other large one is."""
 
 Offload = Callable[..., Awaitable[Any]]
 
@@ -63,16 +66,21 @@ class ChangeFeeds:
         pages: PageStore,
         *,
         threshold: float,
+        drifted: bool = False,
         offload: Offload = asyncio.to_thread,
     ) -> None:
-        """Take the ports. `threshold`: the share of followers that may be gone. `offload` runs what would block."""
+        """Take the ports. `threshold`: the share of followers that may be gone. `offload` runs what would block.
+
+        `drifted`: follow lists that moved while they were read, too, where it is proven that nobody is missing.
+        """
         self.feeds = feeds
         self._world = world
         self._snapshots = snapshots
         self._pages = pages
         self._threshold = threshold
+        self._drifted = drifted
         self._offload = offload
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._room, self._large_room = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(1)
 
     def store(self, check: Callable[[], None]) -> FeedStore:
         """Return the buckets for one attempt, which ends with what `check` raises."""
@@ -83,9 +91,12 @@ class ChangeFeeds:
 
         `check` is called again and again, and may raise to stop. Raises FeedsMissingError, FeedsAwayError.
         """
-        if is_comparable(job):
-            async with self._room:
-                await self._follow(job, check)
+        if not is_comparable(job, drifted=self._drifted):
+            return
+        large = job.ended.followers >= LARGE
+        # A large one waits before it takes a place that a small one could have.
+        async with self._large_room if large else nullcontext(), self._room:
+            await self._follow(job, check)
 
     async def _follow(self, job: EndedJob, check: Callable[[], None]) -> None:
         store, feed, snapshot = self.store(check), blank(job), None

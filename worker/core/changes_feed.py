@@ -35,12 +35,16 @@ def feed_key(feed: Feed) -> str:
     return f"{feed.provider}.{feed.account}.{feed.oa_id}.{which}"
 
 
-def is_comparable(job: EndedJob) -> bool:
-    """Say whether the job's list is all of what its filter asks for, and something to follow."""
-    command = job.command
+def is_comparable(job: EndedJob, *, drifted: bool = False) -> bool:
+    """Say whether the job's list is all of what its filter asks for, and something to follow.
+
+    `drifted`: one that moved while it was read will do, where nobody who was there throughout is missing.
+    """
+    command, ended = job.command, job.ended
     given = _filter(command)
     unbounded = command.max_pages is None and command.max_followers is None
-    return job.ended.verdict == "complete" and unbounded and not any(name in given for name in ABOUT_ONE)
+    whole = ended.verdict == "complete" or (drifted and ended.verdict == "drifted" and ended.missed_at_most == 0)
+    return whole and unbounded and not any(name in given for name in ABOUT_ONE)
 
 
 def _filter(command: FetchFollowers) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from worker.jetstream.topology import missing_for_changes
 _log = structlog.get_logger(__name__)
 
 
-async def open_changes(client: Client, world: World, *, threshold: float, timeout: float) -> ChangeFeeds | None:
+async def open_changes(
+    client: Client, world: World, *, threshold: float, drifted: bool = False, timeout: float
+) -> ChangeFeeds | None:
     """Return the change feed, None where the server has no place for it or this user may not; the log says why.
 
     Raises TopologyError when JetStream can't be asked.
@@ -36,4 +38,5 @@ async def open_changes(client: Client, world: World, *, threshold: float, timeou
         JetStreamSnapshots(client, timeout=timeout),
         BulkReader(client, timeout=timeout),
         threshold=threshold,
+        drifted=drifted,
     )

@@ -173,6 +173,8 @@ class ChangesSettings(Section):
     enabled: bool = True
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
     """The share of followers that may be gone at once; above it a list is held back until somebody releases it."""
+    drifted: bool = False
+    """Follow lists that moved while they were read, too, where it is proven that nobody is missing."""
 
 
 class LogSettings(Section):
