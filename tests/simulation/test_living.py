@@ -9,7 +9,7 @@ from worker.core import joins, sweep
 from worker.core.ports import ProviderPage
 from worker.core.sweep import Sweep
 
-CASES = 3_000
+CASES = 5_000
 
 
 def test_what_the_verdict_promises_holds_whatever_moves_and_whoever_crashes():
@@ -60,4 +60,4 @@ def test_ignoring_the_order_of_the_known_rows_is_caught(monkeypatch: pytest.Monk
     monkeypatch.setattr(sweep, "joined", lambda known, rows: len(set(known) & set(rows)) >= joins.ENOUGH)
 
     # It takes three people at least who come again elsewhere in another order, in one reading that nobody else is in.
-    assert _caught(range(4_200, 4_500))
+    assert _caught(range(7_300, 7_400))

@@ -111,6 +111,8 @@ def summary(event: Terminal) -> str:
         return "cancelled"
     seconds = (event.finished_at - event.started_at).total_seconds()
     verdict = f"{event.verdict} ({event.reason})" if event.reason else event.verdict
+    if event.verdict != "complete" and event.missed_at_most is not None:
+        verdict += f", {event.missed_at_most:,} missed at most" if event.missed_at_most else ", nobody missed"
     return f"completed: {event.followers:,} followers in {event.pages:,} pages, {verdict}, {seconds:.1f} s"
 
 

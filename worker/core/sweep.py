@@ -49,6 +49,8 @@ class Sweep(Ahead):
         self._capped = start.day is not None
         self._highest, self._walks = start.at, 0
         self._last: tuple[int, list[str]] = (0, [])
+        self._short = 0
+        """How many rows the last reading had, where it had fewer than asked for and there may be more."""
 
     async def read(self, room: int, wanted: int | None, ahead: int) -> Swept:
         """Return the next page, of `room` followers unless fewer are left or `wanted`.
@@ -140,7 +142,9 @@ class Sweep(Ahead):
             # The same rows elsewhere: a provider that doesn't look at the row number, and nothing can ever be proven.
             self._here = replace(self._here, settled=None)
             self._take(page, ids, offset, gap=here.gap)
-        elif self._joins(ids) or await self._found_again(ids, offset):
+        elif self._joins(ids):
+            self._take(page, ids, offset, gap=here.gap)
+        elif await self._found_again(ids, offset):
             if not self._over and offset + len(ids) - 1 > self._here.at >= 0 and self._joins(ids):
                 self._take(page, ids, offset, gap=self._here.gap)
         else:
@@ -183,7 +187,7 @@ class Sweep(Ahead):
     async def _look_beyond(self, before: Position) -> None:
         """Where a short reading went no further, make sure that nobody comes behind it, whatever the total says."""
         here, rows = self._here, len(self._last[1])
-        if self._over or here.at < 0 or (here.span, here.at) != (before.span, before.at) or rows >= self._plan.count:
+        if self._over or here.at < 0 or (here.span, here.at) != (before.span, before.at) or rows >= self._route.count:
             return
         page = await self.get(self._cursor(min(here.at + 1, self._plan.last)))
         ids = [follower.user_id for follower in page.followers]
@@ -212,12 +216,14 @@ class Sweep(Ahead):
     def _arrive(self, page: ProviderPage, ids: list[str], new: list[str], offset: int, gap: int | None) -> None:
         self._last = offset, ids
         self._known = (self._known + new)[-2 * self._plan.count :]
-        at = offset + len(ids) - 1 if ids else min(self._here.at, offset - 1)
+        before = self._here.at
+        at = offset + len(ids) - 1 if ids else min(before, offset - 1)
         if at > self._highest:
             self._highest, self._walks = at, 0
         self._here = replace(self._here, at=at, total=page.total, gap=gap)
-        if page.next_cursor is not None and 1 < len(ids) < self._route.count:
-            self._route.count = len(ids)  # it gives no more at once
+        if before < at and self._short:
+            self._route.count = self._short  # people came after a short reading: the provider gives no more at once
+        self._short = len(ids) if page.next_cursor is not None and 1 < len(ids) < self._route.count else 0
 
     def _finish(self, page: ProviderPage) -> None:
         """After the rows of a reading are kept, with the place where they stood: is it the end?"""
