@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas import EtelecomFilter, FetchEtelecomFollowers, Follower, SharedInfo
@@ -20,6 +21,7 @@ from worker.core.errors import (
     UnsupportedError,
 )
 from worker.core.ports import ProviderPage
+from worker.providers import etelecom_rows
 from worker.providers.etelecom_errors import failure
 from worker.providers.etelecom_rows import read_page
 from worker.providers.http import Answer
@@ -87,6 +89,26 @@ def only(**changes: Any) -> Follower:
 
 def test_every_field_is_read() -> None:
     assert page(RICH) == ProviderPage(followers=[READ], next_cursor="n", total=None)
+
+
+def test_rows_are_decoded_into_the_very_fields_that_are_published() -> None:
+    assert set(etelecom_rows._Row.__struct_fields__) == set(Follower.__struct_fields__)
+    assert set(etelecom_rows._SharedInfo.__struct_fields__) == set(SharedInfo.__struct_fields__)
+
+    follower = page(RICH).followers[0]
+
+    assert type(follower) is Follower
+    assert type(follower.shared_info) is SharedInfo
+    assert msgspec.json.decode(msgspec.json.encode(follower), type=Follower) == READ
+    with pytest.raises(AttributeError):
+        follower.user_id = "1"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["notes", "phone_raw", "(notes)", "(phone_raw)", "tags", "user_id", "display_name"])
+@pytest.mark.parametrize("value", ["a private word", ["a private word"], {"a": "private word"}, 7, None])
+def test_what_only_looks_like_a_field_of_ours_is_not_passed_on(name: str, value: object) -> None:
+    assert page({**RICH, name: value}).followers[0] == READ
+    assert page({"zl_user_id": "7", name: value}).followers[0] == Follower(user_id="7")
 
 
 def test_a_row_with_nothing_but_an_id_is_a_follower() -> None:

@@ -1,7 +1,7 @@
 """nats-py's client, which asks and publishes with less ado: what every page does, done the short way.
 
-What it overrides is nats-py's own business. Were a newer version to do it elsewhere, these ways would no longer be
-taken, and nothing but the time they save would be lost.
+What it overrides is nats-py's own business: after an upgrade of that, `tests/contract/test_swift.py` says whether both
+still do the same. A page is published in 34 µs, where nats-py takes 59 (tests/bench/README.md).
 """
 
 import asyncio
