@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from schemas.digest import START, next_digest
 from schemas.events import TERMINAL, FollowerPage, JobCompleted, JobEvent, JobFailed, JobStarted
-from schemas.idset import IdSet
+from schemas.ids import Ids
 
 Kind = Literal[
     "missing",  # pages or parts are not there
@@ -59,7 +59,7 @@ class Checker:
         """The terminal event of a job that completed."""
         self.without_digest: int | None = None
         """The first page without a digest."""
-        self._ids = IdSet()
+        self._ids = Ids()
         self._last: FollowerPage | None = None
         self._end: JobEvent | None = None
         self._generation: int | None = None
@@ -143,8 +143,13 @@ class Checker:
 
     def _repeated(self, page: FollowerPage) -> int | None:
         """Return the number within `page` of the first follower who came before."""
-        new = [self._ids.add(follower.user_id) for follower in page.followers]
-        return None if all(new) else new.index(False) + 1
+        ids = [follower.user_id for follower in page.followers]
+        if self._ids.add_new(ids):
+            return None
+        repeated = (number for number, id in enumerate(ids) if id in self._ids or id in ids[:number])
+        first = next(repeated)
+        self._ids.add(ids)
+        return first + 1
 
     def _take_event(self, event: JobEvent) -> Finding | None:
         if self._end is not None:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from schemas import FollowerPage
 from schemas.commands import FetchEsmsFollowers
+from schemas.ids import Ids
 from schemas.types import Verdict
 from worker.core.commands import Address, Job
-from worker.core.ids import Ids
 from worker.core.joins import ENOUGH
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.progress import Standing, completed

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core import ids as module
-from worker.core.ids import Ids
+from schemas import ids as module
+from schemas.ids import Ids
 
 odd_ids = st.sampled_from(["0", "00", "01", "-1", "+1", "1_0", " 1", "٣", "", "a", str(2**64), str(2**64 - 1), "1.0"])
 any_id = st.one_of(st.integers(0, 60).map(str), odd_ids, st.text(max_size=3))

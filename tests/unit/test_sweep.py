@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from schemas import Follower
+from schemas.ids import Ids
 from worker.core.errors import InternalError, NotFoundError
-from worker.core.ids import Ids
 from worker.core.joins import joined
 from worker.core.pending import Swept
 from worker.core.ports import Offsets, ProviderPage

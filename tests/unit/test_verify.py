@@ -1,13 +1,10 @@
 """Each way in which a list can be other than it was published is found, and the first page in question is named."""
 
-import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas import (
@@ -20,10 +17,8 @@ from schemas import (
     JobFailed,
     JobStarted,
     Progress,
-    idset,
 )
 from schemas.digest import START, next_digest
-from schemas.idset import IdSet
 from schemas.verify import Checker, Finding
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -233,30 +228,3 @@ def test_a_seal_without_followers_is_a_link_like_any_other() -> None:
     finding, _ = check([started(), *pages, completed(pages)])
 
     assert finding is None
-
-
-@given(st.lists(st.integers(0, 30).map(str) | st.sampled_from(["", "0", "00", "007", "٧", "x", "9" * 19, "9" * 20])))
-def test_a_set_of_ids_tells_new_ones_as_a_set_of_texts_does(texts: list[str]) -> None:
-    ours, known = IdSet(), set[str]()
-
-    for text in texts:
-        assert ours.add(text) == (text not in known)
-        known.add(text)
-
-    assert len(ours) == len(known)
-
-
-def test_a_million_ids_take_less_than_32_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idset, "_BUCKETS", idset._BUCKETS >> 5)
-    count = 1_000_000 >> 5
-    tracemalloc.start()
-    try:
-        ids = IdSet()
-        for number in range(count):
-            ids.add(str(7_800_378_501_923_859_642 + 104_729 * number))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert len(ids) == count
-    assert peak < 32 * count

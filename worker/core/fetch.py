@@ -21,12 +21,12 @@ from schemas.events import (
     JobStarted,
     JobWaiting,
 )
+from schemas.ids import Ids
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, WaitReason
 from worker.core.commands import Job
 from worker.core.errors import FetchFailure
 from worker.core.gate import Gate
-from worker.core.ids import Ids
 from worker.core.joblog import JobLog
 from worker.core.lookback import look_back
 from worker.core.paging import Ahead, Reader

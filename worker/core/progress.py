@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 from schemas.events import FollowerPage, JobCompleted, Progress
 from schemas.follower import Follower
+from schemas.ids import Ids
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, Verdict
 from schemas.wait import Wait
 from worker.core.commands import Job
-from worker.core.ids import Ids
 from worker.core.position import Position
 
 

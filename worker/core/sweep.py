@@ -11,8 +11,8 @@ A list longer than the provider gives is read by days (`core/spans.py`), each sp
 
 from msgspec.structs import replace
 
+from schemas.ids import Ids
 from worker.core.errors import NotFoundError, UnsupportedError
-from worker.core.ids import Ids
 from worker.core.joins import joined
 from worker.core.paging import Ahead, FetchPage
 from worker.core.pending import Pending, Swept
