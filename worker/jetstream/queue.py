@@ -63,9 +63,8 @@ class JetStreamCommandQueue:
     async def _search(self, job_id: str) -> QueuedCommand | str | None:
         too_long = False
         for provider in PROVIDERS:
+            # What the consumer says of its backlog may be older than the newest command: look in any case.
             info = await self._js.consumer_info(COMMANDS_STREAM, consumer_name(provider))
-            if not (info.num_pending or info.num_ack_pending):
-                continue
             found, whole = await self._search_one(provider, info, job_id)
             if found is not None:
                 return found
