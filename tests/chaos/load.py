@@ -50,6 +50,14 @@ class Command:
         return f"followers.fetch.{self.provider}"
 
 
+def pages_needed(command: Command, size: int) -> int:
+    """Return how many answers of the provider a list of `size` takes when nothing goes wrong."""
+    if command.provider == "etelecom":
+        return 1 + -(-size // command.page_size)  # the end shows by an empty one
+    count = max(command.page_size, 2)
+    return 1 + -(-max(0, size - count) // (count - 1))  # each begins at the last row of the one before
+
+
 class Load:
     """Keeps the work queue filled, and publishes duplicates."""
 

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from tests.chaos.check import Violation, check
 from tests.chaos.journal import Journal
 from tests.chaos.ledger import Ledger, figures, timeline
-from tests.chaos.load import ACCOUNTS, Load
+from tests.chaos.load import ACCOUNTS, Load, pages_needed
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.options import Options
 from tests.chaos.provider import Provider
@@ -68,7 +68,12 @@ async def run(options: Options) -> Ledger:
         findings = check(load.commands, lists, events, dead)
         asked = await provider.counters()
     findings.violations += _beside_the_events(left, journal)
-    again = asked["pages"] - findings.pages_published
+    needed = sum(
+        pages_needed(command, len(lists[command.provider, command.oa_id]))
+        for command in load.commands
+        if not command.poison
+    )
+    again = asked["pages"] - needed
     disturbances = sum(journal.counts[kind] for kind in ("worker_kill", "zombie", "worker_drain", "server_kill"))
     violated = [f"{item.kind}: {item.job_id} {item.text}" for item in findings.violations]
     worst = next((item.job_id for item in findings.violations if item.job_id), "")
@@ -86,6 +91,7 @@ async def run(options: Options) -> Ledger:
             "dead_letters": len(dead),
             "provider_requests": asked["requests"],
             "provider_faults": asked["faults"],
+            "pages_to_fetch": needed,
             "pages_fetched_again": again,
             "pages_fetched_again_per_disturbance": round(again / max(1, disturbances), 2),
             "workers_started": workers.started,
