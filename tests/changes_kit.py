@@ -66,6 +66,7 @@ async def publish_list(
         started_at=started_at,
         finished_at=started_at,
         verdict=verdict,
+        missed_at_most=0 if verdict == "complete" else None,
     )
     end = await _append(world, job_subject(provider, OA, job_id), ended, "end", 0)
     kind: Any = FetchEtelecomFollowers if provider == "etelecom" else FetchEsmsFollowers

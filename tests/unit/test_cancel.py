@@ -6,7 +6,7 @@ import random
 import msgspec
 import pytest
 
-from schemas import ControlError, JobCancelled, JobCompleted, JobStatus
+from schemas import ControlError, JobCancelled, JobCompleted, JobStatus, deadletters
 from tests.fakes import EPOCH, FakeClient, FakeDelivery
 from tests.replica import PAGES, Replica, command, kinds
 from tests.simulation.loop import run
@@ -320,3 +320,30 @@ async def test_until_a_cancelled_job_has_ended_its_status_says_that_it_was_asked
     replica.client.gate.set()
     await task
     assert (replica.board.settled[-1].state, replica.board.settled[-1].wait) == ("cancelled", None)
+
+
+async def test_a_retry_after_a_cancellation_is_not_said_to_be_cancelled():
+    replica = Replica(FakeClient(12))
+    replica.client.fail_next(None, UnauthorizedError("another key"))
+    replica.clock.advance(10)
+    await replica.handle(command())
+    replica.clock.advance(60)
+    await replica.control.cancel("j1")
+    replica.clock.advance(300)
+    replica.client.gate.clear()
+    retry = command(
+        sequence=2,
+        headers={deadletters.RETRY: "1"},
+        timestamp_us=int(replica.clock.now().timestamp() * 1_000_000),
+    )
+    retrying = asyncio.create_task(replica.handle(retry))
+    while "j1" not in replica.handler.running or len(replica.events) < 3:
+        await asyncio.sleep(0)
+
+    status = await replica.control.status("j1")
+    replica.client.gate.set()
+    await retrying
+
+    assert isinstance(status, JobStatus)
+    assert status.wait is None or status.wait.owner != "cancelled"
+    assert kinds(replica.events)[-1] == "completed"

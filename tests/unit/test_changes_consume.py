@@ -2,19 +2,22 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from schemas.changes import ChangeEvent, FeedBaseline
 from schemas.events import JobCompleted
-from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, change_of, fake_feeds, told
+from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, PlainPages, change_of, fake_feeds, told
 from tests.fakes import FakeClient, FakeDelivery
 from tests.replica import EVENTS, Replica, command, kinds
 from tests.simulation.loop import run
+from worker.core import changes as changes_module
 from worker.core import consume
 from worker.core.changes_store import PATIENCE
 from worker.core.consume import FAULTS_ALLOWED
+from worker.core.ports import Entry
 
 
 class Fed(Replica):
@@ -195,3 +198,93 @@ async def test_without_a_change_feed_nothing_is_asked():
     await replica.handle(command())
 
     assert replica.log.on(CHANGES) == []
+
+
+async def test_a_list_of_which_nobody_knows_whom_it_passed_over_gives_no_changes():
+    """In an order that may move, somebody who follows throughout can be missing from a list that looks complete."""
+    client = FakeClient(12)
+    client.order = lambda command: "unknown"  # type: ignore[method-assign]
+    client.moves = lambda command: True  # type: ignore[method-assign]
+    client.gives_total = False
+    replica = Fed(client)
+    await replica.fetch("j1", sort="full_name")
+
+    async def move(cursor: str | None) -> None:
+        if cursor == "1009":
+            client.users.remove("1011")
+            client.users.insert(6, "1011")
+
+    client.before_request = move
+    await replica.fetch("j2", sort="full_name")
+
+    assert replica.changes == []
+
+
+async def test_a_command_whose_changes_are_being_published_is_not_taken_for_a_stranded_one():
+    replica, hold = Fed(), asyncio.Event()
+    await replica.fetch("j1")
+    replica.client.users = [*replica.client.users, "7", "8", "9"]
+    published = 0
+
+    async def stop_at_the_second(subject: str) -> None:
+        nonlocal published
+        published += subject == CHANGES
+        if published == 2:
+            await hold.wait()
+
+    replica.log.before_publish = stop_at_the_second
+    replica.clock.advance(3600)
+    publishing = asyncio.create_task(replica.handle(command(id="j2", sequence=5)))
+    while published < 2:
+        await asyncio.sleep(0)
+    other = Replica(
+        replica.client,
+        log=replica.log,
+        status=replica.board,
+        dead_letters=replica.letters,
+        cancellations=replica.cancellations,
+    )
+    same = command(id="j2", sequence=5)
+    await other.handler.handle_stranded(same)
+    hold.set()
+    await publishing
+
+    assert (same.acks, same.naks) == (0, [])
+
+
+def test_a_full_bucket_is_waited_for_once_and_not_by_each_job():
+    async def forty_jobs() -> float:
+        replica, slots = Fed(), asyncio.Semaphore(4)
+        replica.feeds.full = True
+
+        async def one(number: int) -> FakeDelivery:
+            async with slots:
+                return await replica.handle(command(id=f"f{number}", oa_id=str(number), sequence=number + 1))
+
+        began = asyncio.get_running_loop().time()
+        assert {delivery.acks for delivery in await asyncio.gather(*map(one, range(40)))} == {1}
+        return asyncio.get_running_loop().time() - began
+
+    assert run(random.Random(1), forty_jobs()) < 2 * PATIENCE
+
+
+async def test_lists_that_wait_for_each_other_have_one_time_to_finish_in_common(monkeypatch: pytest.MonkeyPatch):
+    class SlowPages(PlainPages):
+        async def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:
+            for _ in range(50):
+                await asyncio.sleep(0.02)
+                yield []
+
+    monkeypatch.setattr(changes_module, "LARGE", 1)
+    monkeypatch.setattr(consume, "FINISH_WITHIN", 0.1)
+    replica = Fed()
+    replica.handler.changes = fake_feeds(replica.world, replica.feeds, replica.snapshots, pages=SlowPages(replica.log))
+    jobs = [asyncio.create_task(replica.handle(command(id=f"k{n}", sequence=10 + n))) for n in range(8)]
+    while sum(status.state == "completed" for status in replica.board.settled) < 8:
+        await asyncio.sleep(0.01)
+
+    began = asyncio.get_running_loop().time()
+    replica.draining.set()
+    await asyncio.gather(*jobs)
+
+    assert asyncio.get_running_loop().time() - began < 4 * 0.1

@@ -120,10 +120,23 @@ def test_a_wrong_command_is_refused_with_what_to_change(body, says):
     assert says in rejection.error.message
 
 
-def test_an_unknown_content_type_is_refused_by_name():
-    rejection = _rejection(Command(_json(), headers={"content-type": "application/xml"}))
+@pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=utf-8", "application/octet-stream"])
+def test_whatever_is_not_said_to_be_messagepack_is_read_as_json(content_type: str):
+    job = read_job(Command(_json(), headers={"content-type": content_type}))
 
-    assert "application/xml" in rejection.error.message
+    assert job.address.oa_id == "579745863508352884"
+
+
+def test_what_is_no_json_and_not_said_to_be_messagepack_says_how_to_say_so():
+    rejection = _rejection(Command(b"\x81\xa1", headers={"content-type": "application/xml"}))
+
+    assert "MessagePack with Content-Type application/msgpack" in rejection.error.message
+
+
+def test_an_envelope_is_refused_by_name():
+    rejection = _rejection(Command(_json(), headers={"content-type": "application/cloudevents+json"}))
+
+    assert "application/cloudevents+json" in rejection.error.message
 
 
 def test_what_only_the_other_provider_can_do_is_unsupported_and_named():

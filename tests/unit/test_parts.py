@@ -30,8 +30,21 @@ def _page(notes: list[int], *, last: bool = True, before: int = 0) -> FollowerPa
         last=last,
         fetched_at=NOW,
         progress=Progress(
-            followers=before + len(followers), duplicates_dropped=0, total_first=None, requests=3, started_at=NOW
+            followers=before + len(followers),
+            duplicates_dropped=2,
+            total_first=None,
+            requests=3,
+            started_at=NOW,
+            moved=True,
+            missed_at_most=7,
         ),
+    )
+
+
+def _before(followers: int = 0) -> Progress:
+    """The job's totals before the page."""
+    return Progress(
+        followers=followers, duplicates_dropped=1, total_first=None, requests=2, started_at=NOW, missed_at_most=0
     )
 
 
@@ -39,7 +52,7 @@ def _page(notes: list[int], *, last: bool = True, before: int = 0) -> FollowerPa
 def test_parts_hold_every_follower_in_order_within_the_limit(notes, limit, last, before):
     page = _page(notes, last=last, before=before)
 
-    parts = split(page, limit, _size)
+    parts = split(page, _before(before), limit, _size)
 
     assert [follower for part in parts for follower in part.followers] == page.followers
     assert all(_size(part) <= limit for part in parts)
@@ -50,10 +63,19 @@ def test_parts_hold_every_follower_in_order_within_the_limit(notes, limit, last,
     assert counts == sorted(counts)
 
 
+def test_what_the_page_found_counts_only_once_it_is_whole():
+    """Whoever goes on behind a part reads the page anew, and finds it once more."""
+    parts = split(_page([800, 800, 800]), _before(), 1_600, _size)
+
+    found = [(part.progress.duplicates_dropped, part.progress.moved, part.progress.missed_at_most) for part in parts]
+    assert found == [(1, False, 0), (1, False, 0), (2, True, 7)]
+    assert {part.progress.requests for part in parts} == {3}
+
+
 def test_the_numbering_goes_on_after_the_parts_that_are_published():
     page = _page([800, 800, 800])
 
-    parts = split(page, 1_600, _size, done=1, parts=4)
+    parts = split(page, _before(), 1_600, _size, done=1, parts=4)
 
     assert [(part.part, part.parts) for part in parts] == [(2, 4), (3, 4), (4, 4)]
 
@@ -61,7 +83,7 @@ def test_the_numbering_goes_on_after_the_parts_that_are_published():
 def test_announced_parts_that_turn_out_empty_are_still_sent():
     page = _page([10])
 
-    parts = split(page, 5_000, _size, done=1, parts=3)
+    parts = split(page, _before(), 5_000, _size, done=1, parts=3)
 
     assert [len(part.followers) for part in parts] == [1, 0]
     assert [(part.part, part.parts, part.last) for part in parts] == [(2, 3, False), (3, 3, True)]
@@ -70,11 +92,11 @@ def test_announced_parts_that_turn_out_empty_are_still_sent():
 def test_more_parts_than_announced_raise_the_number():
     page = _page([800, 800, 800])
 
-    parts = split(page, 1_600, _size, done=1, parts=2)
+    parts = split(page, _before(), 1_600, _size, done=1, parts=2)
 
     assert [(part.part, part.parts) for part in parts] == [(2, 4), (3, 4), (4, 4)]
 
 
 def test_one_follower_larger_than_a_message_is_an_error_that_says_what_to_raise():
     with pytest.raises(BadResponseError, match="raise `max_payload` on the NATS server"):
-        split(_page([9_000]), 5_000, _size)
+        split(_page([9_000]), _before(), 5_000, _size)

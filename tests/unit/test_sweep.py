@@ -221,6 +221,40 @@ async def test_where_days_cannot_be_asked_for_the_list_is_read_as_far_as_it_goes
     assert (pages[-1].capped, pages[-1].position.missed) == (True, 30)
 
 
+async def test_where_days_make_no_difference_the_list_is_not_read_once_for_each_of_them() -> None:
+    class Indifferent(Provider):
+        def _of(self, span: str) -> list[str]:
+            return self.rows
+
+    provider = Indifferent(40)
+
+    pages = await rest(reading(provider), ahead=3)
+
+    assert ids(pages) == provider.rows[:10]
+    last = pages[-1].position
+    assert (pages[-1].capped, last.day, last.missed) == (True, None, 30)
+    assert len(provider.asked) < 20
+
+
+@pytest.mark.parametrize(("rows", "given"), [(45, 40), (80, 40), (60, 30), (45, 45)])
+async def test_a_provider_that_gives_fewer_than_asked_is_taken_at_its_word(rows: int, given: int) -> None:
+    provider = Provider(rows, last=9_950)
+    provider.plan = Offsets(count=50, last=9_950, days=None)
+
+    async def fetch(cursor: str | None) -> ProviderPage:
+        page = await Provider.fetch(provider, cursor)
+        followers = page.followers[:given]
+        end = int(cursor or 0) + len(followers)
+        return ProviderPage(followers=followers, next_cursor=str(end) if followers and end < rows else None, total=rows)
+
+    sweep = Sweep(fetch, provider.plan, Position(), Ids(), published=set(), total=None)
+    pages = await rest(sweep)
+
+    assert ids(pages) == provider.rows
+    assert (pages[-1].position.moved, pages[-1].position.missed) == (False, 0)
+    assert len(provider.asked) <= 5
+
+
 # Joins.
 
 

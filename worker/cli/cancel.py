@@ -33,7 +33,7 @@ def cancel(
     """Cancel a job.
 
     A running one stops within a page or a second, a queued one when it is delivered; one that is over stays as it is.
-    Exit code 0: it is over, and its state is said. 1: it isn't known yet, is not over, or no worker answered.
+    Exit code 0: it is over, or will be when it is delivered. 1: it isn't known yet, is not over, or no worker answered.
     """
 
     async def work() -> int:
@@ -48,7 +48,7 @@ def cancel(
         async with connected(settings) as client:
             deadline = time.monotonic() + _ENDS_WITHIN
             answer = await _request(client, job)
-            while not isinstance(answer, ControlError) and not _is_over(answer) and time.monotonic() < deadline:
+            while not isinstance(answer, ControlError) and not _is_settled(answer) and time.monotonic() < deadline:
                 await asyncio.sleep(0.2)
                 answer = await _request(client, job)
         if json:
@@ -56,7 +56,7 @@ def cancel(
         if isinstance(answer, ControlError):
             raise Stop(answer.error.message)
         note(_sentence(answer))
-        return OK if _is_over(answer) else FAILED
+        return OK if _is_settled(answer) else FAILED
 
     perform(work)
 
@@ -82,6 +82,11 @@ async def _request(client: "Client", job: str) -> "JobStatus | ControlError":
 
 def _is_over(status: "JobStatus") -> bool:
     return status.state in _OVER
+
+
+def _is_settled(status: "JobStatus") -> bool:
+    """Nothing more is to be waited for: a queued job ends as cancelled, whenever that is."""
+    return _is_over(status) or status.state == "queued"
 
 
 def _sentence(status: "JobStatus") -> str:

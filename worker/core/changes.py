@@ -31,10 +31,10 @@ from worker.core.changes_feed import (
     kept,
     moved,
 )
-from worker.core.changes_ports import Feeds, PageStore, Snapshots
+from worker.core.changes_ports import Feeds, FeedsAwayError, PageStore, Snapshots
 from worker.core.changes_publish import ChangeLog
 from worker.core.changes_snapshot import Builder, Change, Snapshot, compare
-from worker.core.changes_store import FeedStore, say, tell
+from worker.core.changes_store import PATIENCE, FeedStore, say, tell
 from worker.core.changes_values import ChangeSet, baseline, counts_of, held
 from worker.core.ports import LogUnavailableError
 from worker.core.world import World
@@ -80,11 +80,14 @@ class ChangeFeeds:
         self._threshold = threshold
         self._drifted = drifted
         self._offload = offload
+        self._away = False
+        """The buckets did nothing for as long as a job may wait: until they do, no other job waits for them."""
         self._room, self._large_room = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(1)
 
     def store(self, check: Callable[[], None]) -> FeedStore:
         """Return the buckets for one attempt, which ends with what `check` raises."""
-        return FeedStore(self.feeds, self._snapshots, self._world.log, check)
+        patience = 0.0 if self._away else PATIENCE
+        return FeedStore(self.feeds, self._snapshots, self._world.log, check, patience=patience)
 
     async def follow(self, job: EndedJob, check: Callable[[], None]) -> None:
         """Publish what `job` has changed, unless that is done, or its list can't be compared.
@@ -96,7 +99,12 @@ class ChangeFeeds:
         large = job.ended.followers >= LARGE
         # A large one waits before it takes a place that a small one could have.
         async with self._large_room if large else nullcontext(), self._room:
-            await self._follow(job, check)
+            try:
+                await self._follow(job, check)
+            except FeedsAwayError:
+                self._away = True
+                raise
+            self._away = False
 
     async def _follow(self, job: EndedJob, check: Callable[[], None]) -> None:
         store, feed, snapshot = self.store(check), blank(job), None

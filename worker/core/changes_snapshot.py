@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -218,21 +219,43 @@ def _names(old: Snapshot, before: Table, i: int, new: Snapshot, after: Table, j:
             yield name
 
 
+_AT_A_TIME = 16_384
+"""Rows per call into C: it keeps the interpreter from everybody else meanwhile."""
+
+
 def _sorted(table: Table) -> Table:
     """Return the rows sorted by key, each once: of several one that follows, else the first that was read."""
     keys, order = table.keys, list[int]()
-    for row in sorted(range(len(keys)), key=keys.__getitem__):
+    for row in _in_order(keys):
         if not order or keys[order[-1]] != keys[row]:
             order.append(row)
         elif table.digests[row] and not table.digests[order[-1]]:
             order[-1] = row
-    in_order = [keys[row] for row in order]
     return Table(
-        array("Q", in_order) if isinstance(keys, array) else in_order,
-        array("Q", map(table.digests.__getitem__, order)),
-        [array("H", map(column.__getitem__, order)) for column in table.marks],
-        array("I", map(table.pages.__getitem__, order)),
+        _picked("Q", keys, order) if isinstance(keys, array) else [keys[row] for row in order],
+        _picked("Q", table.digests, order),
+        [_picked("H", column, order) for column in table.marks],
+        _picked("I", table.pages, order),
     )
+
+
+def _in_order(keys: Any) -> Iterator[int]:
+    """Yield the rows by their keys, sorted in portions."""
+    count = len(keys)
+    sample = sorted(keys[row] for row in range(0, count, max(1, count // 1024)))
+    edges = sample[:: max(1, len(sample) * _AT_A_TIME // (count + 1))]
+    portions: list[list[int]] = [[] for _ in range(len(edges) + 1)]
+    for row, key in enumerate(keys):
+        portions[bisect_right(edges, key)].append(row)
+    for portion in portions:
+        yield from sorted(portion, key=keys.__getitem__)
+
+
+def _picked(kind: str, column: Any, order: Sequence[int]) -> Any:
+    found = array(kind)
+    for start in range(0, len(order), _AT_A_TIME):
+        found.extend(map(column.__getitem__, order[start : start + _AT_A_TIME]))
+    return found
 
 
 def _little(column: array[int]) -> bytes:

@@ -29,8 +29,17 @@ class FeedStore:
     Everything raises FeedsMissingError, FeedsAwayError, and what `check` raises.
     """
 
-    def __init__(self, feeds: Feeds, snapshots: Snapshots, log: EventLog, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        feeds: Feeds,
+        snapshots: Snapshots,
+        log: EventLog,
+        check: Callable[[], None],
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
         """Take the ports. `check` is called again and again, and may raise to stop."""
+        self._patience = patience
         self.check = check
         self._feeds = feeds
         self._snapshots = snapshots
@@ -104,7 +113,7 @@ class FeedStore:
         now = asyncio.get_running_loop().time()
         if self._failing_since is None:
             self._failing_since = now
-        elif now - self._failing_since > PATIENCE:
+        if now - self._failing_since >= self._patience:
             raise FeedsAwayError(str(error)) from error
 
 

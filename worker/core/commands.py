@@ -12,7 +12,7 @@ from schemas import deadletters
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEtelecomFollowers, FetchFollowers
 from schemas.subjects import command_subject, is_token, provider_of
 from schemas.types import Provider
-from schemas.wire import UnknownContentTypeError, content_type, decode, encoding_of
+from schemas.wire import JSON, UnknownContentTypeError, content_type, decode, encoding_of, is_structured
 from worker.core.errors import FatalError, InvalidCommandError, UnsupportedError
 from worker.core.ports import Delivery
 
@@ -126,8 +126,7 @@ def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
     if not delivery.data:
         raise InvalidCommandError('the command is empty: send an object such as {"provider": …, "oa_id": …}')
     try:
-        encoding_of(content_type(delivery.headers))  # an event may be in an envelope, a command may not
-        command: FetchFollowers = decode(delivery.data, FetchFollowers, content_type(delivery.headers))
+        command: FetchFollowers = decode(delivery.data, FetchFollowers, _body_type(delivery))
     except UnknownContentTypeError as error:
         raise InvalidCommandError(str(error)) from error
     except msgspec.ValidationError as error:
@@ -143,6 +142,21 @@ def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
             f"publish it on {command_subject(command.provider)}"
         )
     return command
+
+
+def _body_type(delivery: Delivery) -> str | None:
+    """Return the command's Content-Type, JSON's for all that isn't MessagePack's: clients put there what they like.
+
+    Raises UnknownContentTypeError for an envelope, in which an event may be and a command may not.
+    """
+    given = content_type(delivery.headers)
+    try:
+        encoding_of(given)
+    except UnknownContentTypeError:
+        if is_structured(given):
+            raise
+        return JSON
+    return given
 
 
 def _explain(error: msgspec.ValidationError, provider: Provider) -> FatalError:
@@ -208,8 +222,8 @@ def _address(fields: Mapping[str, Any], provider: Provider, job_id: str) -> Addr
 
 def _loosely(delivery: Delivery) -> dict[str, Any]:
     try:
-        fields: Any = decode(delivery.data[:MAX_COMMAND_BYTES], Any, content_type(delivery.headers))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        fields: Any = decode(delivery.data[:MAX_COMMAND_BYTES], Any, _body_type(delivery))
+    except (msgspec.MsgspecError, UnknownContentTypeError, ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 

@@ -43,6 +43,8 @@ FIRST_LOOK = 0.5
 """Seconds after its start until a job is looked up again among those to be cancelled."""
 FINISH_WITHIN = 2.0
 """Seconds that a replica told to stop still gives to publishing a list's changes."""
+ENDED_LATELY = 20
+"""Times `ack_wait` after its end in which a job's command may still be in somebody's hands."""
 FAULTS_ALLOWED = 3
 """A command that makes us fail unexpectedly is a dead letter after this many times in one replica."""
 
@@ -85,6 +87,7 @@ class CommandHandler:
         self._world = world
         self._draining = draining
         self._faults: Counter[int] = Counter()
+        self._told_to_stop_at: float | None = None
 
     def cancel(self, job_id: str) -> None:
         """Cancel the job if it is in hand here; that it is noted durably is another's business."""
@@ -275,14 +278,13 @@ class CommandHandler:
 
     def _stop_soon(self) -> Callable[[], None]:
         """Return what raises DrainingError some time after this replica was told to stop: most lists need less."""
-        told_at: float | None = None
 
         def check() -> None:
-            nonlocal told_at
             if self._draining.is_set():
                 now = asyncio.get_running_loop().time()
-                told_at = told_at if told_at is not None else now
-                if now - told_at >= FINISH_WITHIN:
+                # Of all lists: those that wait for each other would else take their time one after the other.
+                self._told_to_stop_at = now if self._told_to_stop_at is None else self._told_to_stop_at
+                if now - self._told_to_stop_at >= FINISH_WITHIN:
                     raise DrainingError
 
         return check
@@ -351,10 +353,12 @@ class CommandHandler:
         known = await self._world.status.get(job_id)
         if job_id not in self.running:
             self._world.status.drop(job_id)
-        if known is None or known.state not in ("running", "waiting"):
+        if known is None or known.state == "queued":
             return False
-        # Posted with each heartbeat, a third of `ack_wait` apart, unless the bucket is away for a moment.
-        return self._world.now() - known.updated_at < timedelta(seconds=2 * self._world.ack_wait)
+        # Posted with each heartbeat, a third of `ack_wait` apart, unless the bucket is away for a moment. Once the job
+        # has ended nothing is posted, but its changes may still be published by whoever has the command.
+        patience = 2 if known.state in ("running", "waiting") else ENDED_LATELY
+        return self._world.now() - known.updated_at < timedelta(seconds=patience * self._world.ack_wait)
 
     def _is_worked_on(self, job: Job, known: JobStatus | None) -> bool:
         """Say whether another message of the same job is in another replica's hands, as far as the status tells.

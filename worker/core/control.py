@@ -1,6 +1,7 @@
 """Answers to requests about a job: cancel it, say how it is doing."""
 
 import asyncio
+import contextlib
 
 import msgspec
 
@@ -10,7 +11,7 @@ from schemas.subjects import is_token
 from schemas.types import ErrorCode
 from worker.core.explain import OVER, explained
 from worker.core.ports import BoardUnavailableError, QueueUnavailableError
-from worker.core.waits import cancelling
+from worker.core.waits import cancelling, queued_status
 from worker.core.world import World
 
 ENDS_WITHIN = 2.0
@@ -43,6 +44,10 @@ class Control:
                 return known
             await self._world.cancellations.request(job_id)
             known = await self._await_end(job_id, known)
+            if known is None and self._world.queue is not None:
+                with contextlib.suppress(QueueUnavailableError):
+                    command = await self._world.queue.find(job_id)
+                    known = None if command is None else queued_status(command)
             if known is not None and not _is_over(known):
                 known = msgspec.structs.replace(known, wait=cancelling(self._world.now()))
         except BoardUnavailableError:

@@ -36,6 +36,9 @@ async def explained(
     if told is None:
         return None
     since = await _cancelled_since(told, cancellations)
+    heard = told.state in ("running", "waiting") and now - told.updated_at <= timedelta(seconds=silent_after)
+    if since is not None and heard and now - since > timedelta(seconds=silent_after):
+        return told  # its worker has looked since, and goes on: the mark is from before a retry
     return told if since is None else msgspec.structs.replace(told, wait=cancelling(since))
 
 

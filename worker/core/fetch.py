@@ -42,7 +42,7 @@ from worker.core.world import CancelledJobError, Signals, World
 Read = Callable[[], Awaitable[ProviderPage]]
 
 TELL_WAITS_FROM = 1.0
-"""Seconds: shorter waits are not worth an event."""
+"""Seconds: shorter waits are not worth an event, unless the provider asked for them."""
 
 
 class Fetch:
@@ -324,8 +324,9 @@ class Fetch:
 
     async def _publish(self, page: ProviderPage) -> None:
         standing = self.standing
+        before = standing.progress()
         event = self._event(page)
-        await self.log.append_page(event, done=standing.done_parts, parts=standing.parts)
+        await self.log.append_page(event, before, done=standing.done_parts, parts=standing.parts)
         self._contested = False
         standing.page = event.page
         standing.cursor = event.next_cursor
@@ -383,7 +384,9 @@ class Fetch:
         if self._starting is not None:
             await asyncio.shield(self._starting)
         now, told = self._world.now(), self._told
-        if (until - now).total_seconds() < TELL_WAITS_FROM:
+        # What a provider asks for is told however short it is.
+        asked = firm and reason == "rate_limited"
+        if (until - now).total_seconds() < TELL_WAITS_FROM and not asked:
             return
         if self._state != "waiting":
             self._state, self._reason, self._until = "waiting", reason, until

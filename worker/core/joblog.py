@@ -7,7 +7,7 @@ from typing import TypedDict
 import msgspec
 
 from schemas.digest import START, next_digest
-from schemas.events import TERMINAL, FollowerPage, JobEvent
+from schemas.events import TERMINAL, FollowerPage, JobEvent, Progress
 from schemas.subjects import job_subject, page_subject
 from schemas.types import Provider
 from schemas.wire import content_type, decode, encode, event_message
@@ -138,7 +138,7 @@ class JobLog:
             else:
                 return event
 
-    async def append_page(self, page: FollowerPage, *, done: int, parts: int) -> None:
+    async def append_page(self, page: FollowerPage, before: Progress, *, done: int, parts: int) -> None:
         """Append `page`, in parts where the server would not take it whole.
 
         `done` parts of it are in the log already and announced `parts`. Raises FencedError, BadResponseError when
@@ -146,9 +146,9 @@ class JobLog:
         """
         count = len(page.followers)
         with self._span.child("publish page", "producer", job_id=page.job_id, page=page.page, followers=count) as span:
-            await self._append_page(page, done, parts, span)
+            await self._append_page(page, before, done, parts, span)
 
-    async def _append_page(self, page: FollowerPage, done: int, parts: int, span: Span) -> None:
+    async def _append_page(self, page: FollowerPage, before: Progress, done: int, parts: int, span: Span) -> None:
         limit = self._world.log.max_payload - _HEADER_ROOM
         page = self._chained(page)
         if not done:
@@ -161,7 +161,7 @@ class JobLog:
                 else:
                     self.digest = page.digest
                     return
-        for part in split(page, limit, self._size, done=done, parts=parts):
+        for part in split(page, before, limit, self._size, done=done, parts=parts):
             await self._append_part(part, span)
 
     async def seal(self, part: FollowerPage) -> None:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from schemas.events import FollowerPage
+from schemas.events import FollowerPage, Progress
 from schemas.follower import Follower
 from worker.core.errors import BadResponseError
 
 Size = Callable[[object], int]
 
 
-def split(page: FollowerPage, limit: int, size: Size, *, done: int = 0, parts: int = 1) -> list[FollowerPage]:
+def split(
+    page: FollowerPage, before_page: Progress, limit: int, size: Size, *, done: int = 0, parts: int = 1
+) -> list[FollowerPage]:
     """Return `page` as parts of at most `limit` bytes each, by `size`, with the followers in order.
 
     `done` parts of this page are in the log already and announced `parts` in all: the numbering goes on from there,
@@ -27,7 +29,10 @@ def split(page: FollowerPage, limit: int, size: Size, *, done: int = 0, parts: i
     result = []
     for index, chunk in enumerate(chunks, start=done + 1):
         before += len(chunk)
-        progress = msgspec.structs.replace(page.progress, followers=before)
+        whole = page.progress
+        # Whoever goes on behind a part reads the page anew, from its own cursor: what it found must not count yet.
+        known = whole if index == total else msgspec.structs.replace(before_page, total_first=whole.total_first)
+        progress = msgspec.structs.replace(known, followers=before, requests=whole.requests)
         result.append(
             msgspec.structs.replace(
                 page,

@@ -65,7 +65,7 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
                 raise ValueError("another shape")
             span, at, total, gap, anchors = found.groups()
             known_gap = _number(gap)
-            before = None if self.settled is None or known_gap is None else self.settled - known_gap
+            before = None if self.settled is None or known_gap is None else max(0, self.settled - known_gap)
             return replace(
                 self,
                 span=Span.read(span) if span else None,

@@ -46,6 +46,8 @@ class Sweep(Ahead):
         self._pending = Pending(published)
         self._total = total
         self._over = self._again = self._probing = False
+        self._barren = False
+        """Days make no difference to the provider."""
         self._capped = start.day is not None
         self._highest, self._walks = start.at, 0
         self._last: tuple[int, list[str]] = (0, [])
@@ -119,9 +121,24 @@ class Sweep(Ahead):
 
     def _begin(self, page: ProviderPage, ids: list[str]) -> None:
         self._probing = False
+        if self._days_mean_nothing(page, ids):
+            # Else each day would bring the whole list once more, thousands of times.
+            missed = None if self._total is None else max(0, self._total - len(self._ids))
+            self._here = replace(self._here, gap=0, settled=missed, day=None)
+            self._capped = self._over = self._barren = True
+            return
         if page.total is not None and page.total > self._plan.last + self._plan.count and self._split(page):
             return
         self._take(page, ids, 0, gap=0, twice=not self._again)
+
+    def _days_mean_nothing(self, page: ProviderPage, ids: list[str]) -> bool:
+        """Say whether the provider gives the same people whatever days are asked for.
+
+        A later span then begins with people who are known, and its total is more than can be left.
+        """
+        if self._again or self._here.span is None or page.total is None or self._total is None:
+            return False
+        return self._all_known(ids) and page.total > self._total - len(self._ids) / 2
 
     def _go_on_bare(self, page: ProviderPage, ids: list[str], offset: int) -> None:
         """Take a reading that nothing joins to the one before: a ceiling allows no more requests, or nothing is known.
@@ -191,10 +208,15 @@ class Sweep(Ahead):
             return
         page = await self.get(self._cursor(min(here.at + 1, self._plan.last)))
         ids = [follower.user_id for follower in page.followers]
+        if ids and 1 < rows < self._route.count:
+            self._route.count = rows  # people come behind a short reading: the provider gives no more at once
+            return
         self._walks += 1
         if not ids or self._walks > WALKS:
-            self._here = replace(here, moved=here.moved or bool(ids))
-            self._take(page, ids, here.at + 1, gap=here.at + 1 if ids else here.gap)
+            # Nobody stands there any more: who was behind the short reading may have moved up before it.
+            shrunk = page.total is not None and page.total <= here.at
+            self._here = replace(here, moved=here.moved or bool(ids) or shrunk)
+            self._take(page, ids, here.at + 1, gap=here.at + 1 if ids or shrunk else here.gap)
             if not ids:
                 self._over = True
 
@@ -255,7 +277,7 @@ class Sweep(Ahead):
     async def _end_span(self) -> None:
         """After the last row of a span, go on with the next one."""
         here = self._here
-        if not self._over or here.span is None:
+        if not self._over or here.span is None or self._barren:
             return
         reach = self._plan.last + self._plan.count
         following = here.span.next(

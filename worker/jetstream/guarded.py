@@ -50,7 +50,7 @@ class GuardedClient(SwiftClient):
         await super()._connect_to_server(s)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        self._over = status != self.DISCONNECTED
+        self._over = self._over or status != self.DISCONNECTED
         await super()._close(status, do_cbs)
         if not self._over:
             # An attempt to log in failed: nats-py tries again, but leaves the client marked as closed for good.

@@ -5,7 +5,9 @@ clients make a consumer: whoever may do that can have the server write anywhere.
 subject of its own for its chunks, so that two can't spoil each other's; the first whose description arrives counts.
 """
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import uuid
 from datetime import UTC, datetime
@@ -51,8 +53,14 @@ class JetStreamSnapshots:
         nuid = uuid.uuid4().hex
         size = min(CHUNK, self._log.max_payload - _HEADER_ROOM)
         chunks = range(0, len(data), size)
-        for start in chunks:
-            await self._publish(_chunks(nuid), data[start : start + size])
+        try:
+            for start in chunks:
+                await self._publish(_chunks(nuid), data[start : start + size])
+        except BaseException:
+            # Nothing names them, so nobody would ever delete them.
+            with contextlib.suppress(FeedsUnavailableError, FeedsMissingError):
+                await asyncio.shield(self._purge(_chunks(nuid)))
+            raise
         description = {
             "name": name,
             "bucket": SNAPSHOTS_BUCKET,
