@@ -124,10 +124,11 @@ UNREADABLE = {
     "a-list": (b"[1, 2]", {}, "object"),
     "message-pack-called-json": (b"\x81\xa8provider\xa8etelecom", {}, "JSON"),
     "json-called-message-pack": (b'{"provider": "etelecom"}', {"Content-Type": "application/msgpack"}, "MessagePack"),
-    "unknown-content-type": (
+    "text-of-another-type": (b"provider;oa_id", {"Content-Type": "text/csv"}, "JSON"),
+    "an-envelope": (
         b'{"provider": "etelecom", "oa_id": "2801000000000000001"}',
-        {"Content-Type": "text/csv"},
-        "text/csv",
+        {"Content-Type": "application/cloudevents+json"},
+        "application/cloudevents+json",
     ),
     "oa-with-a-dot": (b'{"provider": "etelecom", "oa_id": "a.b"}', {}, "oa_id"),
     "oa-with-a-wildcard": (b'{"provider": "etelecom", "oa_id": ">"}', {}, "oa_id"),
