@@ -153,6 +153,8 @@ def retry(
                 if wanted.matches(letter):
                     meant.append(letter.sequence)
             failed = _complain_of_missing(wanted.sequences, meant)
+            if not meant and not failed:
+                complain("no dead letter meets the conditions: see `followers dead list`")
             for number in meant:
                 found = await box.get(number)
                 if found is None:

@@ -189,8 +189,10 @@ async def _queue(client: Client, name: str) -> list[Finding]:
     waiting, held, asking = info["num_pending"], info["num_ack_pending"], info.get("num_waiting", 0)
     text = f"{waiting:,} commands wait, {held:,} are in hand, {asking:,} slots ask for more"
     # At work with every slot full, a worker asks for nothing either.
-    idle = asking == 0 and held == 0
-    return [_finding("workers", name, "warn" if idle else "ok", text, "start one: `followers worker`" if idle else "")]
+    if asking:
+        return [_finding("workers", name, "ok", text)]
+    advice = "start one: `followers worker`"
+    return [_finding("workers", name, "warn", text, f"all are busy, or none runs; {advice}" if held else advice)]
 
 
 async def _ask(client: Client, subject: str) -> dict[str, Any] | None:
