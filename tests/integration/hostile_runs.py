@@ -145,6 +145,8 @@ class World:
     def __init__(self, server: HostileServer, stranger: HostileServer, jobs: Jobs, client: Client) -> None:
         self.server, self.stranger, self.jobs, self.client = server, stranger, jobs, client
         self.results: dict[str, asyncio.Task[Result]] = {}
+        self.met_circuit = 0
+        """Jobs after an outage that gave up while the circuit was still open."""
 
     def begin(self, started: Iterable[Plan]) -> None:
         """Start these trials."""
@@ -170,6 +172,7 @@ class World:
             ended = run.events[-1]
             if not (isinstance(ended, JobFailed) and circuit in ended.error.message):
                 return run
+            self.met_circuit += 1
 
 
 @asynccontextmanager
