@@ -463,7 +463,7 @@ class FakeClient:
         """What `check` raises."""
         self.gives_total = True
         self.cap: int | None = None
-        """The most rows that the provider gives; it says that the list is capped there."""
+        """The most rows that the provider gives; a list that names its next page says that it is capped there."""
         self.gate = asyncio.Event()
         """Clear it to hold requests back."""
         self.gate.set()
@@ -486,10 +486,6 @@ class FakeClient:
         if self.refusal is not None:
             raise self.refusal
 
-    def moves(self, command: FetchFollowers) -> bool:
-        """See `ProviderClient.moves`."""
-        return self.paging == "offset"
-
     async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:
         """See `ProviderClient.fetch`."""
         self.requests.append(cursor)
@@ -509,9 +505,9 @@ class FakeClient:
         more = end < len(users)
         return ProviderPage(
             followers=[Follower(user_id=user) for user in rows],
-            next_cursor=(rows[-1] if self.paging == "cursor" else str(end)) if more else None,
+            next_cursor=rows[-1] if more and self.paging == "cursor" else None,
             total=len(self.users) if self.gives_total else None,
-            capped=not more and len(users) < len(self.users),
+            capped=not more and len(users) < len(self.users) and self.paging == "cursor",
         )
 
     def order(self, command: FetchFollowers) -> Order:
@@ -520,7 +516,9 @@ class FakeClient:
 
     def offsets(self, command: FetchFollowers) -> Offsets | None:
         """See `ProviderClient.offsets`."""
-        return None if self.paging == "cursor" else Offsets(count=max(2, command.page_size), last=1_000_000)
+        count = max(2, command.page_size)
+        last = 1_000_000 if self.cap is None else self.cap - count
+        return None if self.paging == "cursor" else Offsets(count=count, last=last)
 
     async def close(self) -> None:
         """See `ProviderClient.close`."""

@@ -146,12 +146,15 @@ async def client_of(variant: str, handler: Handler, **bounds: Any) -> AsyncItera
 
 
 async def sweep(client: ProviderClient, wanted: FetchFollowers) -> list[ProviderPage]:
-    """All pages of a list, as the core reads them."""
-    pages, cursor = [], None
+    """All pages of a list that stands still, as a plain reader reads them."""
+    plan = client.offsets(wanted)
+    pages: list[ProviderPage] = []
+    cursor: str | None = None
     while True:
         page = await client.fetch(wanted, cursor)
         pages.append(page)
-        cursor = page.next_cursor
+        rows = sum(len(page.followers) for page in pages)
+        cursor = page.next_cursor if plan is None else str(rows) if page.followers and rows != page.total else None
         if cursor is None:
             return pages
 

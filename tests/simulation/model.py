@@ -322,9 +322,6 @@ class ModelClient:
     def check(self, command: FetchFollowers) -> None:
         """Everything is possible here."""
 
-    def moves(self, command: FetchFollowers) -> bool:
-        return self._offsets
-
     async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:
         await self._process.step()
         await asyncio.sleep(self._rng.uniform(0.01, 0.4))

@@ -71,9 +71,6 @@ class LivingClient:
     def check(self, command: FetchFollowers) -> None:
         """Everything is possible here."""
 
-    def moves(self, command: FetchFollowers) -> bool:
-        return self._offsets
-
     async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:
         await self._process.step()
         await asyncio.sleep(0.05)

@@ -204,7 +204,6 @@ async def test_a_list_of_which_nobody_knows_whom_it_passed_over_gives_no_changes
     """In an order that may move, somebody who follows throughout can be missing from a list that looks complete."""
     client = FakeClient(12)
     client.order = lambda command: "unknown"  # type: ignore[method-assign]
-    client.moves = lambda command: True  # type: ignore[method-assign]
     client.gives_total = False
     replica = Fed(client)
     await replica.fetch("j1", sort="full_name")

@@ -193,14 +193,21 @@ def test_half_an_emoji_does_not_hold_up_the_list() -> None:
     "body",
     [
         {"followers": [], "paging": {"next": "", "prev": ""}},
-        {"followers": [], "paging": {"next": "still there"}},
         {"followers": [], "paging": None},
         {"followers": []},
         {"followers": None, "paging": {"next": ""}},
     ],
 )
 def test_an_empty_list_is_the_end(body: Any) -> None:
-    assert read_page(json.dumps(body).encode(), "x") == ProviderPage(followers=(), next_cursor=None)
+    found = read_page(json.dumps(body).encode(), "x")
+
+    assert (list(found.followers), found.next_cursor) == ([], None)
+
+
+def test_an_empty_list_that_names_a_next_page_is_no_end() -> None:
+    found = read_page(b'{"followers": [], "paging": {"next": "c3"}}', "x")
+
+    assert (list(found.followers), found.next_cursor) == ([], "c3")
 
 
 @pytest.mark.parametrize("nothing", ["", None])

@@ -4,7 +4,7 @@ import pytest
 
 from schemas import Follower
 from worker.core.errors import BadResponseError, ProviderUnavailableError
-from worker.core.paging import Ahead, Reader
+from worker.core.paging import EMPTY_PAGES, Ahead, Reader
 from worker.core.ports import ProviderPage
 
 
@@ -25,7 +25,7 @@ class Rows:
             self.cancelled.append(cursor)
             raise
         end = int(cursor or 0) + 10
-        return ProviderPage(followers=[], next_cursor=str(end) if end < 40 else None)
+        return ProviderPage(followers=[Follower(user_id=str(end))], next_cursor=str(end) if end < 40 else None)
 
 
 async def test_what_is_wanted_is_on_its_way_before_it_is_asked_for_and_only_once():
@@ -106,7 +106,7 @@ async def test_cursors_that_run_in_a_circle_are_an_error(circle):
 async def test_the_rows_of_an_earlier_page_under_new_cursors_are_a_circle_where_rows_do_not_shift(steady: bool):
     async def fetch(cursor: str | None) -> ProviderPage:
         number = int(cursor or 0)
-        rows = [Follower(user_id=str(number % 3))] if number else []
+        rows = [Follower(user_id=str(number % 3) if number else "first")]
         return ProviderPage(followers=rows, next_cursor=str(number + 1), steady=steady)
 
     reader = Reader(fetch)
@@ -119,6 +119,36 @@ async def test_the_rows_of_an_earlier_page_under_new_cursors_are_a_circle_where_
         return
     with pytest.raises(BadResponseError, match="very rows"):
         await reader.read("4", ahead=False)
+
+
+async def test_a_page_without_anybody_that_names_another_one_is_passed_over():
+    following = {None: "a", "a": "b", "b": "c", "c": None}
+
+    async def fetch(cursor: str | None) -> ProviderPage:
+        rows = [Follower(user_id="1")] if cursor == "b" else []
+        return ProviderPage(followers=rows, next_cursor=following[cursor])
+
+    reader = Reader(fetch)
+    first = await reader.read(None, ahead=False)
+    last = await reader.read(first.next_cursor, ahead=False)
+
+    assert ([follower.user_id for follower in first.followers], first.next_cursor) == (["1"], "c")
+    assert (list(last.followers), last.next_cursor) == ([], None)
+
+
+@pytest.mark.parametrize(("empty", "ends"), [(EMPTY_PAGES - 1, True), (EMPTY_PAGES, False)])
+async def test_pages_without_anybody_are_passed_over_within_a_bound(empty: int, ends: bool):
+    async def fetch(cursor: str | None) -> ProviderPage:
+        number = int(cursor or 0)
+        return ProviderPage(followers=[], next_cursor=str(number + 1) if number < empty else None)
+
+    reader = Reader(fetch)
+
+    if ends:
+        assert (await reader.read(None, ahead=False)).next_cursor is None
+        return
+    with pytest.raises(BadResponseError, match=f"{EMPTY_PAGES} pages in a row"):
+        await reader.read(None, ahead=False)
 
 
 async def test_closing_ends_the_requests_that_are_under_way():

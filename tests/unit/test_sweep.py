@@ -5,14 +5,16 @@ from datetime import date
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from schemas import Follower
 from schemas.ids import Ids
 from worker.core.errors import InternalError, NotFoundError
-from worker.core.joins import joined
+from worker.core.joins import common
 from worker.core.pending import Swept
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.position import Position
+from worker.core.spans import Span
 from worker.core.sweep import WALKS, Sweep
 
 DAYS = (date(2026, 1, 1), date(2026, 1, 8))
@@ -149,8 +151,10 @@ def test_a_cursor_of_nobodys_is_refused(cursor: str) -> None:
 
 def test_a_position_is_the_same_after_writing_and_reading() -> None:
     position = Position(at=98, total=120, gap=3, settled=4, anchors=("1", "a-b", "9" * 19), day="2026-01-02")
+    by_days = replace(position, span=Span(*DAYS), overlap=2)
 
     assert Position(settled=7, day="2026-01-02").resumed(position.write()) == position
+    assert Position(settled=7, day="2026-01-02").resumed(by_days.write()) == by_days
 
 
 # By days.
@@ -272,4 +276,4 @@ async def test_a_provider_that_gives_fewer_than_asked_is_taken_at_its_word(rows:
     ],
 )
 def test_readings_join_where_enough_known_rows_keep_their_order(known: str, rows: str, expected: bool) -> None:
-    assert joined(known, rows) is expected
+    assert common(known, rows).joins is expected

@@ -5,7 +5,7 @@ the tail is still the one that was read: so each page is there exactly once, in 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -21,11 +21,11 @@ from schemas.events import (
     JobStarted,
     JobWaiting,
 )
-from schemas.ids import Ids
+from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, WaitReason
 from worker.core.commands import Job
-from worker.core.errors import FetchFailure
+from worker.core.errors import BadResponseError, FetchFailure
 from worker.core.gate import Gate
 from worker.core.joblog import JobLog
 from worker.core.lookback import look_back
@@ -43,6 +43,8 @@ Read = Callable[[], Awaitable[ProviderPage]]
 
 TELL_WAITS_FROM = 1.0
 """Seconds: shorter waits are not worth an event, unless the provider asked for them."""
+BARREN_PAGES = 8
+"""So many pages may bring nobody new, beside one for each page so far: whoever is updated meanwhile comes again."""
 
 
 class Fetch:
@@ -216,11 +218,9 @@ class Fetch:
         if self._client.offsets(command) is None:
             # Each page starts where the one before ended; only who moves to the list's head can be missed.
             self.standing.missed_at_most = 0 if self._client.order(command) in ("still", "rises") else None
-        if self._client.moves(command):
-            self.standing.seen = seen = Ids()
-            if tail is not None:
-                async for ids in self.log.read_ids(parts=False, between=self.signals.check):
-                    seen.add(ids)
+        if tail is not None:
+            async for ids in self.log.read_ids(parts=False, between=self.signals.check):
+                self.standing.seen.add(ids)
 
     async def _start(self) -> None:
         started = JobStarted(
@@ -253,9 +253,13 @@ class Fetch:
         if plan is None:
             reader = Reader(self._requests.fetch)
             return reader, lambda: reader.read(standing.cursor, ahead=self._reads_on())
-        seen = standing.seen if standing.seen is not None else Ids()
         sweep = Sweep(
-            self._requests.fetch, plan, standing.position(), seen, published=self._published, total=standing.total
+            self._requests.fetch,
+            plan,
+            standing.position(),
+            standing.seen,
+            published=self._published,
+            total=standing.total,
         )
         return sweep, lambda: sweep.read(command.page_size - len(self._published), self._wanted(), self._ahead())
 
@@ -350,6 +354,7 @@ class Fetch:
             standing.arrive(page.position)
         else:
             fresh = standing.unseen(page.followers, self._published)
+            self._note_twice(page, fresh)
         left = len(fresh) if command.max_followers is None else command.max_followers - standing.followers
         cut = len(fresh) > left
         fresh = fresh[:left]
@@ -367,6 +372,19 @@ class Fetch:
             fetched_at=self._world.now(),
             progress=standing.progress(),
         )
+
+    def _note_twice(self, page: ProviderPage, fresh: Sequence[Follower]) -> None:
+        """Draw the conclusions from people who came a second time in a list whose pages name the next one."""
+        standing = self.standing
+        if standing.duplicates_dropped and self._client.order(self.job.command) == "still":
+            # Its rows do move, so somebody may have moved past the reading.
+            standing.moved, standing.missed_at_most = True, None
+        standing.barren += bool(page.followers) and not fresh and not self._published
+        if standing.barren > standing.page + BARREN_PAGES:
+            raise BadResponseError(
+                f"the provider's paging runs in a circle: {standing.barren} pages brought nobody new; publish the "
+                "command again under a new id, and tell the provider if it happens again"
+            )
 
     def _truncated(self, page: ProviderPage, cut: bool) -> TruncatedReason | None:
         command, more = self.job.command, page.next_cursor is not None

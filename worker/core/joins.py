@@ -15,17 +15,36 @@ the next request starts, with none of those who stayed beside them.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import NamedTuple
 
 ENOUGH = 3
 """Rows that must stand in the same order in both readings."""
 
 
-def joined(known: Sequence[str], rows: Sequence[str]) -> bool:
-    """Say whether ENOUGH of the rows `known` stand in the new reading `rows` in the same order, and most of them do."""
+class Common(NamedTuple):
+    """What two readings have in common."""
+
+    rows: int
+    """So many rows stand in both."""
+    ordered: int
+    """So many of them at most stand in the same order."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether ENOUGH of the common rows keep their order, and most of them do."""
+        return self.ordered >= ENOUGH and 2 * self.ordered > self.rows
+
+    @property
+    def disordered(self) -> bool:
+        """Whether enough rows are in both to tell that they stand in another order."""
+        return self.rows >= ENOUGH and self.ordered < self.rows
+
+
+def common(known: Sequence[str], rows: Sequence[str]) -> Common:
+    """Compare the rows `known`, in order, with the new reading `rows`."""
     places = {id: place for place, id in enumerate(known)}
-    common = [places[id] for id in rows if id in places]
-    ordered = _longest_rise(common)
-    return ordered >= ENOUGH and 2 * ordered > len(common)
+    found = [places[id] for id in rows if id in places]
+    return Common(len(found), _longest_rise(found))
 
 
 def _longest_rise(numbers: Sequence[int]) -> int:

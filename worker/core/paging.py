@@ -10,6 +10,8 @@ from worker.core.errors import BadResponseError
 from worker.core.ports import ProviderPage
 
 FetchPage = Callable[[str | None], Awaitable[ProviderPage]]
+EMPTY_PAGES = 16
+"""So many pages without anybody in a row, each with a new cursor, before the provider's paging counts as broken."""
 
 
 class Ahead:
@@ -72,15 +74,30 @@ class Reader(Ahead):
         self._rows: set[int] = set()
 
     async def read(self, cursor: str | None, *, ahead: bool) -> ProviderPage:
-        """Return the page at `cursor`; with `ahead`, start the one after it before that.
+        """Return the page at `cursor`, or behind it where pages without anybody stand in between.
 
-        Raises what fetching raises, and BadResponseError when the provider's paging runs in a circle: a cursor that
-        was read before, or a steady page with the very rows of another one under ever new cursors.
+        With `ahead`, the one after it is started before that. Raises what fetching raises, and BadResponseError when
+        the provider's paging runs in a circle: a cursor that was read before, a steady page with the very rows of
+        another one under ever new cursors, or empty pages without an end.
         """
+        page = await self._step(cursor)
+        for _ in range(EMPTY_PAGES):
+            if page.followers or page.next_cursor is None:
+                break
+            page = await self._step(page.next_cursor)
+        else:
+            raise BadResponseError(
+                f"the provider gave {EMPTY_PAGES} pages in a row without followers, each with another one to follow: "
+                "nobody knows where the list ends; publish the command again under a new id, and tell the provider if "
+                "it happens again"
+            )
+        self.want([page.next_cursor] if ahead and page.next_cursor is not None else [])
+        return page
+
+    async def _step(self, cursor: str | None) -> ProviderPage:
         page = await self.get(cursor)
         self._guard(cursor, page.next_cursor)
         self._guard_rows(page)
-        self.want([page.next_cursor] if ahead and page.next_cursor is not None else [])
         return page
 
     def _guard(self, cursor: str | None, next_cursor: str | None) -> None:

@@ -26,8 +26,8 @@ class _Stretch:
     position: Position
     """After its last row."""
     rows: Sequence[Follower]
-    numbers: Sequence[int]
-    """Their row numbers."""
+    numbers: Sequence[int] | None
+    """Their row numbers; None: they stand elsewhere, and the position is the same before, among and after them."""
 
 
 class Pending:
@@ -44,14 +44,17 @@ class Pending:
         """Return how many rows there are."""
         return self._length
 
-    def put(self, position: Position, known: Sequence[str], rows: Sequence[Follower], numbers: Sequence[int]) -> None:
+    def put(
+        self, position: Position, known: Sequence[str], rows: Sequence[Follower], numbers: Sequence[int] | None
+    ) -> None:
         """Append `rows` with their row `numbers`; `position` is where the reading stands after them.
 
-        `known`: ids that were read up to there.
+        `known`: ids that were read up to there. `numbers` None: rows met on the way, which the position is not behind.
         """
         if self._published:
             kept = [place for place, row in enumerate(rows) if row.user_id not in self._published]
-            rows, numbers = [rows[place] for place in kept], [numbers[place] for place in kept]
+            rows = [rows[place] for place in kept]
+            numbers = None if numbers is None else [numbers[place] for place in kept]
         if rows:
             position = replace(position, anchors=tuple(known[-ANCHORS:]))
             self._line.append(_Stretch(position, rows, numbers))
@@ -70,8 +73,12 @@ class Pending:
             if len(part) == len(stretch.rows):
                 self._line.popleft()
                 self._taken = cut.anchors
+                continue
+            stretch.rows = stretch.rows[more:]
+            if stretch.numbers is None:
+                self._taken = cut.anchors
             else:
                 cut = replace(cut, at=stretch.numbers[len(part) - 1], anchors=self._taken)
-                stretch.rows, stretch.numbers = stretch.rows[more:], stretch.numbers[more:]
+                stretch.numbers = stretch.numbers[more:]
         self._length -= len(taken)
         return taken, cut if self._line else None

@@ -16,9 +16,9 @@ class ProviderPage:
     """One page as a provider gave it, normalised."""
 
     followers: Sequence[Follower]
-    """In the provider's order; the same user id may come twice."""
+    """In the provider's order; the same user id may come twice. None may come although the list goes on."""
     next_cursor: str | None
-    """Where the next page starts; None at the list's end."""
+    """Where the next page starts; None at the list's end, and always where the list is read by row numbers."""
     total: int | None = None
     """The list's length as the provider said it."""
     capped: bool = False
@@ -39,7 +39,8 @@ class Offsets:
     """How to read a list that is asked for by row numbers.
 
     A cursor is then the number of the first row wanted (None: 0), after `2026-01-01/2026-01-31@` where only people of
-    those days are; `total` counts the same people.
+    those days are; `total` counts the same people. A page is an answer as it is: its `next_cursor` and `capped` say
+    nothing, for where such a list ends is for its reader to find out.
     """
 
     count: int
@@ -55,13 +56,6 @@ class ProviderClient(Protocol):
 
     def check(self, command: FetchFollowers) -> None:
         """Raise UnsupportedError naming the field, or InvalidCommandError, when this account can't do `command`."""
-        ...
-
-    def moves(self, command: FetchFollowers) -> bool:
-        """Say whether rows may shift between pages while the list is read, so that one may come twice.
-
-        A list that is read by row numbers always does.
-        """
         ...
 
     async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:

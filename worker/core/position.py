@@ -12,7 +12,7 @@ from worker.core.spans import Span
 ANCHORS = 8
 """So many of the rows read last stand in a cursor, to find the place again when the list has moved."""
 _OLD = re.compile(r"[0-9]{1,9}", re.ASCII)
-_CURSOR = re.compile(r"([0-9/-]*)@(-1|[0-9]{1,9}):([0-9]*):([0-9]*):([\w,-]*)", re.ASCII)
+_CURSOR = re.compile(r"([0-9/-]*)\+?([0-9]?)@(-1|[0-9]{1,9}):([0-9]*):([0-9]*):([\w,-]*)", re.ASCII)
 _PLAIN = re.compile(r"[\w,-]{1,500}", re.ASCII)
 
 
@@ -37,6 +37,8 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
     """Rows left out because they came twice."""
     day: str | None = None
     """A day with more people than the provider gives."""
+    overlap: int = 0
+    """Days that neighbouring spans share, where the provider leaves out the last or the first of those asked for."""
 
     @property
     def missed(self) -> int | None:
@@ -48,7 +50,8 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
         anchors = ",".join(self.anchors[-ANCHORS:])
         if not _PLAIN.fullmatch(anchors):
             anchors = ",".join(id for id in self.anchors[-ANCHORS:] if _PLAIN.fullmatch(id) and "," not in id)
-        return f"{self.span or ''}@{self.at}:{_text(self.total)}:{_text(self.gap)}:{anchors}"
+        overlap = f"+{self.overlap}" if self.overlap else ""
+        return f"{self.span or ''}{overlap}@{self.at}:{_text(self.total)}:{_text(self.gap)}:{anchors}"
 
     def resumed(self, cursor: str) -> Self:
         """Return the position that `write` made `cursor` of, or an older version: then a plain row number.
@@ -63,7 +66,7 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
         try:
             if found is None:
                 raise ValueError("another shape")
-            span, at, total, gap, anchors = found.groups()
+            span, overlap, at, total, gap, anchors = found.groups()
             known_gap = _number(gap)
             before = None if self.settled is None or known_gap is None else max(0, self.settled - known_gap)
             return replace(
@@ -74,6 +77,7 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
                 gap=known_gap,
                 settled=before,
                 anchors=tuple(anchors.split(",")) if anchors else (),
+                overlap=int(overlap or 0),
             )
         except ValueError as error:
             raise InternalError(

@@ -1,7 +1,7 @@
 """Where a job stands, carried from page to page and from one worker to the next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from schemas.events import FollowerPage, JobCompleted, Progress
@@ -36,8 +36,10 @@ class Standing:
     truncated: TruncatedReason | None = None
     attempt: int = 1
     worker: str = ""
-    seen: Ids | None = None
-    """User ids published so far, where rows may come twice; else None."""
+    seen: Ids = field(default_factory=Ids)
+    """User ids published so far: nobody is published twice, whatever the provider says of its order."""
+    barren: int = 0
+    """Pages in this attempt that brought nobody new."""
     moved: bool = False
     """The list was seen to move."""
     missed_at_most: int | None = 0
@@ -94,17 +96,16 @@ class Standing:
         `published` are ids of this very page that its earlier parts hold; leaving those out is no duplicate.
         """
         ids = [follower.user_id for follower in followers]
-        known = self.seen if self.seen is not None else Ids()
-        if published.isdisjoint(ids) and (known.add_new(ids) if known is self.seen else len(set(ids)) == len(ids)):
+        if published.isdisjoint(ids) and self.seen.add_new(ids):
             return list(followers)  # nobody twice, as nearly always
         fresh: list[Follower] = []
         for follower in followers:
             if follower.user_id in published:
                 continue
-            if follower.user_id in known:
+            if follower.user_id in self.seen:
                 self.duplicates_dropped += 1
                 continue
-            known.add((follower.user_id,))
+            self.seen.add((follower.user_id,))
             fresh.append(follower)
         return fresh
 
@@ -138,6 +139,8 @@ def completed(job: Job, account: str, standing: Standing, now: datetime, *, dige
 def _verdict(standing: Standing) -> Verdict:
     if standing.truncated:
         return "truncated"
+    if standing.missed_at_most != 0:
+        return "drifted"  # only what is shown to be whole is complete
     first, last = standing.total_first, standing.total
     moved = standing.moved or standing.duplicates_dropped or first != last
     return "drifted" if moved or (last is not None and last != standing.followers) else "complete"

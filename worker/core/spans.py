@@ -31,14 +31,18 @@ class Span(NamedTuple):
         """How many days it has."""
         return (self.last - self.first).days + 1
 
-    def half(self) -> "Span":
-        """Return its first half; one of a single day has none."""
-        return Span(self.first, self.first + (self.days // 2 - 1) * _DAY)
+    def half(self, overlap: int = 0) -> "Span | None":
+        """Return its first half, which the next one will share `overlap` days with; None where it can't be cut."""
+        days = (self.days + overlap) // 2
+        return Span(self.first, self.first + (days - 1) * _DAY) if overlap < days < self.days else None
 
-    def next(self, end: date, *, twice: bool) -> "Span | None":
-        """Return the span after this one, just as long or `twice` that, up to `end`; None after that day."""
+    def next(self, end: date, *, twice: bool, overlap: int = 0) -> "Span | None":
+        """Return the span after this one, just as long or `twice` that, up to `end`; None after that day.
+
+        It begins with this one's last `overlap` days.
+        """
         if self.last >= end:
             return None
-        first = self.last + _DAY
+        first = self.last + (1 - overlap) * _DAY
         days = self.days * (2 if twice else 1)
         return Span(first, end if days > (end - first).days else first + (days - 1) * _DAY)

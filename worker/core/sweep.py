@@ -6,23 +6,35 @@ nothing. Otherwise the stretch is walked again, from further back or further on,
 reading; after WALKS of those the reading goes on where it was. All that it may have missed then stands before the row
 at which it goes on: so many people at most, and none of them where it starts at row 0 again.
 
+The list ends where the rows and the total say so, and they must be two: an answer that is full, a total that may only
+count the rows beside it, or one that has changed, is followed by one request more. Where they contradict each other the
+provider is asked again, then behind the last row; and what is missing can't be told (`core/witness.py`).
+
 A list longer than the provider gives is read by days (`core/spans.py`), each span a list of its own.
 """
 
 from msgspec.structs import replace
+from structlog import get_logger
 
 from schemas.ids import Ids
 from worker.core.errors import NotFoundError, UnsupportedError
-from worker.core.joins import joined
+from worker.core.joins import common
 from worker.core.paging import Ahead, FetchPage
 from worker.core.pending import Pending, Swept
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.position import Position
 from worker.core.route import Route
 from worker.core.spans import Span
+from worker.core.witness import Witness
 
 WALKS = 8
 """So many requests at most to find the way again, before the reading has come further than ever."""
+BARREN = 32
+"""So many readings that bring nobody new, beside those that go over known ground; then the list ends."""
+DISORDER = 2
+"""So many readings in which known people stand in another order, and a quarter of all: the list has no order at all."""
+_OVERLAPS = (0, 1, 2)
+_log = get_logger(__name__)
 
 
 class Sweep(Ahead):
@@ -43,16 +55,29 @@ class Sweep(Ahead):
         self._here = start
         self._known = list(start.anchors)
         self._ids = ids
+        self._met: set[str] = set()
+        """People who were met out of turn, and whose own place is still to come."""
         self._pending = Pending(published)
         self._total = total
-        self._over = self._again = self._probing = False
-        self._barren = False
-        """Days make no difference to the provider."""
+        resumed = start.span is not None or start.at >= plan.count
+        self._witness = Witness(doubt=start.settled is None, moved=start.moved, largest=plan.count if resumed else 0)
+        self._over = self._barren = False
+        self._again = start.overlap > 0
         self._capped = start.day is not None
         self._highest, self._walks = start.at, 0
         self._last: tuple[int, list[str]] = (0, [])
         self._short = 0
         """How many rows the last reading had, where it had fewer than asked for and there may be more."""
+        self._placed = start.at >= plan.count - 1
+        """A row stood where it was expected: the provider counts rows as we do."""
+        self._quiet = 0
+        """Readings since the last one that came further."""
+        self._beyond = 0
+        """How often rows came behind a reading that was taken for the last."""
+        self._fruitless, self._spans = 0, 1
+        self._readings = self._disorder = 0
+        self._stuck = False
+        """The total said that rows come, and none came."""
 
     async def read(self, room: int, wanted: int | None, ahead: int) -> Swept:
         """Return the next page, of `room` followers unless fewer are left or `wanted`.
@@ -61,12 +86,12 @@ class Sweep(Ahead):
         under way meanwhile. Raises what fetching raises.
         """
         need = room if wanted is None else min(room, wanted)
-        while not self._over and len(self._pending) < self._enough(need, wanted):
+        while not self._over and (len(self._pending) < self._enough(need, wanted) or self._may_be_the_end):
             await self._read_on(wanted, ahead)
         here = replace(self._here, anchors=tuple(self._known))
         followers, cut = self._pending.take(need)
         done = self._over and not len(self._pending)
-        position = here if done or cut is None else cut
+        position = self._weighed(here if done or cut is None else cut, done=done)
         return Swept(
             followers=followers,
             next_cursor=None if done else position.write(),
@@ -76,32 +101,72 @@ class Sweep(Ahead):
             position=position,
         )
 
+    def _weighed(self, position: Position, *, done: bool) -> Position:
+        """Return `position` with what is known of the provider by now."""
+        witness = self._witness
+        if done:
+            # Whether the days fit together is shown by the whole list's total alone.
+            joined = position.span is None
+            missed = witness.missed(position.missed, len(self._ids), joined=joined, moved=position.moved)
+            position = replace(position, settled=missed, gap=0)
+        elif witness.doubt:
+            position = replace(position, settled=None)
+        return position
+
     def _enough(self, need: int, wanted: int | None) -> int:
         # Of several spans the last ones may be empty: with one row in hand, the last page isn't.
         return need + (self._here.span is not None and (wanted is None or wanted > need))
 
+    @property
+    def _may_be_the_end(self) -> bool:
+        # Whether a page is the last one must be known before it is published, also where a ceiling cuts the list there.
+        here = self._here
+        return here.span is None and here.at >= 0 and here.at + 1 == here.total
+
     async def _read_on(self, wanted: int | None, ahead: int) -> None:
-        here, left = self._here, None if wanted is None else wanted - len(self._pending)
-        offset = self._route.offset(here.at, here.total, left, anchored=bool(self._known))
-        try:
-            page = await self.get(self._cursor(offset))
-        except (NotFoundError, UnsupportedError):
-            if not self._probing:
-                raise
-            # The list can be read, but not by days: as far as the provider gives it, then.
-            self._days, self._probing = None, False
-            self._here = replace(here, span=None)
-            return
-        ids = [follower.user_id for follower in page.followers]
-        if here.at < 0:
-            self._begin(page, ids)
-        elif offset > here.at:
+        before, known = self._here, len(self._ids)
+        probe = self._probe()
+        left = None if wanted is None else wanted - len(self._pending)
+        offset = self._next_offset(left) if probe is None else probe
+        page, ids = await self._ask(offset)
+        if not ids and offset <= before.at:
+            page, ids = await self._ask(offset)  # somebody stood there
+        if before.at < 0 and not offset:
+            await self._begin(page, ids)
+        elif offset > before.at and probe is not None:
+            self._take_beyond(page, ids, offset)
+        elif offset > before.at:
             self._go_on_bare(page, ids, offset)
         elif not self._join_calmly(page, ids, offset):
             await self._walk(page, ids, offset)
-        await self._look_beyond(here)
+        await self._judge(before, offset, known)
         await self._end_span()
         self._read_ahead(ahead, None if wanted is None else wanted - len(self._pending))
+
+    def _next_offset(self, left: int | None) -> int:
+        here = self._here
+        if here.at < 0:
+            return 0
+        total = None if self._witness.doubt else here.total
+        return self._route.offset(here.at, total, left, anchored=bool(self._known))
+
+    def _probe(self) -> int | None:
+        """Return where to look whether the list is over, None where it goes on as far as is known."""
+        here = self._here
+        if here.at < 1 and here.total == here.at + 1:
+            # The same request again would tell nothing, unless an empty answer was a slip.
+            return None if here.at < 0 and self._quiet < 2 else 1
+        if here.at < 0 or not self._quiet:
+            return None
+        behind = (here.at, here.at + 1, here.at + self._plan.count)[min(self._quiet, 3) - 1]
+        return min(behind, self._plan.last)
+
+    async def _ask(self, offset: int) -> tuple[ProviderPage, list[str]]:
+        page = await self.get(self._cursor(offset))
+        self._readings += 1
+        ids = [follower.user_id for follower in page.followers]
+        self._witness.hear(offset, ids, page.total, whole=self._here.span is None)
+        return page, ids
 
     def _join_calmly(self, page: ProviderPage, ids: list[str], offset: int) -> bool:
         """Take a reading where nothing moved as far as can be seen; say whether that is so."""
@@ -109,25 +174,26 @@ class Sweep(Ahead):
         known, new = self._known[-overlap:], ids[overlap:]
         if page.total != self._here.total or ids[overlap - len(known) : overlap] != known:
             return False
+        self._placed = self._placed or (offset > 0 and bool(known))
         if not self._ids.add_new(new):
-            if not self._goes_over_known_ground:
+            if not self._goes_over_known_ground and not all(id in self._met or id not in self._ids for id in new):
                 return False
+            self._met.difference_update(new)
             self._take(page, ids, offset, gap=self._here.gap)
             return True
         self._arrive(page, ids, new, offset, self._here.gap)
         self._pending.put(self._here, self._known, page.followers[overlap:], range(offset + overlap, offset + len(ids)))
-        self._finish(page)
         return True
 
-    def _begin(self, page: ProviderPage, ids: list[str]) -> None:
-        self._probing = False
+    async def _begin(self, page: ProviderPage, ids: list[str]) -> None:
         if self._days_mean_nothing(page, ids):
             # Else each day would bring the whole list once more, thousands of times.
-            missed = None if self._total is None else max(0, self._total - len(self._ids))
-            self._here = replace(self._here, gap=0, settled=missed, day=None)
+            here = self._here
+            missed = None if self._total is None or here.moved else max(0, self._total - len(self._ids))
+            self._here = replace(here, gap=0, settled=missed, day=None)
             self._capped = self._over = self._barren = True
             return
-        if page.total is not None and page.total > self._plan.last + self._plan.count and self._split(page):
+        if page.total is not None and page.total > self._plan.last + self._plan.count and await self._split(page):
             return
         self._take(page, ids, 0, gap=0, twice=not self._again)
 
@@ -149,6 +215,24 @@ class Sweep(Ahead):
             self._here = replace(self._here, moved=True)
         self._take(page, ids, offset, gap=offset, twice=True)
 
+    def _take_beyond(self, page: ProviderPage, ids: list[str], offset: int) -> None:
+        """Take a reading that starts behind the last row, where nobody is expected."""
+        here = self._here
+        if not ids or self._all_known(ids):
+            self._witness.doubt = self._witness.doubt or (bool(ids) and not self._goes_over_known_ground)
+            self._here = replace(here, total=page.total)
+        elif self._beyond < 2:
+            self._beyond += 1
+            self._quiet = 0  # once more from the last row, to join them
+            self._here = replace(here, moved=True, total=page.total)
+        else:
+            self._here = replace(here, moved=True)
+            self._take(page, ids, offset, gap=self._stranded(offset))
+
+    def _stranded(self, offset: int) -> int | None:
+        """Return how many may have been missed where nothing joins a reading at `offset` to what is known."""
+        return offset if self._placed else None
+
     async def _walk(self, page: ProviderPage, ids: list[str], offset: int) -> None:
         """Find the way again after a reading that doesn't join calmly."""
         here = self._here
@@ -157,18 +241,24 @@ class Sweep(Ahead):
         before, rows = self._last
         if len(ids) > 1 and ids == rows and offset > before and page.total == here.total:
             # The same rows elsewhere: a provider that doesn't look at the row number, and nothing can ever be proven.
-            self._here = replace(self._here, settled=None)
+            self._witness.doubt = True
             self._take(page, ids, offset, gap=here.gap)
         elif self._joins(ids):
             self._take(page, ids, offset, gap=here.gap)
-        elif await self._found_again(ids, offset):
-            if not self._over and offset + len(ids) - 1 > self._here.at >= 0 and self._joins(ids):
-                self._take(page, ids, offset, gap=self._here.gap)
         else:
-            self._take(page, ids, offset, gap=offset)
+            met = [(page, ids)]
+            if not await self._found_again(ids, offset, met):
+                self._take(page, ids, offset, gap=self._stranded(offset))
+            elif offset + len(ids) - 1 > self._here.at >= 0 and self._joins(ids):
+                self._take(page, ids, offset, gap=self._here.gap)
+            for page, ids in met:
+                self._keep(page, ids)
 
-    async def _found_again(self, ids: list[str], offset: int) -> bool:
-        """Read further back, or further on where all was seen before, until a reading joins; take that one."""
+    async def _found_again(self, ids: list[str], offset: int, met: list[tuple[ProviderPage, list[str]]]) -> bool:
+        """Read further back, or further on where all was seen before, until a reading joins; take that one.
+
+        Readings that lead nowhere are added to `met`.
+        """
         behind, beyond = (offset, None) if self._all_known(ids) else (None, offset)
         step = max(1, self._route.count // 2)
         while self._walks < WALKS:
@@ -180,12 +270,12 @@ class Sweep(Ahead):
             at = min(at, self._plan.last)
             if at in (behind, beyond):
                 return False
-            page = await self.get(self._cursor(at))
-            rows = [follower.user_id for follower in page.followers]
-            if at == 0 or self._joins(rows):
+            page, rows = await self._ask(at)
+            if (at == 0 and rows) or self._joins(rows):
                 self._take(page, rows, at, gap=0 if at == 0 else self._here.gap)
                 return True
             behind, beyond = (at, beyond) if self._all_known(rows) else (behind, at)
+            met.append((page, rows))
             step *= 2
         return False
 
@@ -195,45 +285,39 @@ class Sweep(Ahead):
         return self._again or self._here.at < self._highest
 
     def _joins(self, ids: list[str]) -> bool:
+        shared = common(self._known, ids)
+        self._disorder += shared.disordered
+        if self._disorder >= DISORDER and 4 * self._disorder > self._readings:
+            self._witness.doubt = True  # the list has another order each time, and nothing joins but by chance
         # People who moved to the list's end stand there behind others who were never read.
-        return bool(ids) and ids[0] in self._ids and joined(self._known, ids)
+        return bool(ids) and ids[0] in self._ids and shared.joins
 
     def _all_known(self, ids: list[str]) -> bool:
         return bool(ids) and all(id in self._ids for id in ids)
 
-    async def _look_beyond(self, before: Position) -> None:
-        """Where a short reading went no further, make sure that nobody comes behind it, whatever the total says."""
-        here, rows = self._here, len(self._last[1])
-        if self._over or here.at < 0 or (here.span, here.at) != (before.span, before.at) or rows >= self._route.count:
-            return
-        page = await self.get(self._cursor(min(here.at + 1, self._plan.last)))
-        ids = [follower.user_id for follower in page.followers]
-        if ids and 1 < rows < self._route.count:
-            self._route.count = rows  # people come behind a short reading: the provider gives no more at once
-            return
-        self._walks += 1
-        if not ids or self._walks > WALKS:
-            # Nobody stands there any more: who was behind the short reading may have moved up before it.
-            shrunk = page.total is not None and page.total <= here.at
-            self._here = replace(here, moved=here.moved or bool(ids) or shrunk)
-            self._take(page, ids, here.at + 1, gap=here.at + 1 if ids or shrunk else here.gap)
-            if not ids:
-                self._over = True
-
     def _take(self, page: ProviderPage, ids: list[str], offset: int, *, gap: int | None, twice: bool = False) -> None:
         """Take what is new of a reading; `twice`: count what isn't."""
-        fresh = []
-        for number, id in enumerate(ids):
-            if id not in self._ids:
-                self._ids.add((id,))
-                fresh.append(number)
+        fresh = self._fresh(ids)
         if twice and len(fresh) < len(ids):
             dropped = self._here.dropped + len(ids) - len(fresh)
             self._here = replace(self._here, moved=True, dropped=dropped)
         self._arrive(page, ids, ids, offset, gap)
         rows = [page.followers[number] for number in fresh]
         self._pending.put(self._here, self._known, rows, [offset + number for number in fresh])
-        self._finish(page)
+
+    def _keep(self, page: ProviderPage, ids: list[str]) -> None:
+        """Keep the new people of a reading that leads nowhere: they are on the list, too."""
+        if fresh := self._fresh(ids):
+            self._met.update(ids[number] for number in fresh)
+            self._pending.put(self._here, self._known, [page.followers[number] for number in fresh], None)
+
+    def _fresh(self, ids: list[str]) -> list[int]:
+        fresh = []
+        for number, id in enumerate(ids):
+            if id not in self._ids:
+                self._ids.add((id,))
+                fresh.append(number)
+        return fresh
 
     def _arrive(self, page: ProviderPage, ids: list[str], new: list[str], offset: int, gap: int | None) -> None:
         self._last = offset, ids
@@ -245,30 +329,129 @@ class Sweep(Ahead):
         self._here = replace(self._here, at=at, total=page.total, gap=gap)
         if before < at and self._short:
             self._route.count = self._short  # people came after a short reading: the provider gives no more at once
-        self._short = len(ids) if page.next_cursor is not None and 1 < len(ids) < self._route.count else 0
+        short = 1 < len(ids) < self._route.count and page.total != at + 1
+        self._short = len(ids) if short else 0
 
-    def _finish(self, page: ProviderPage) -> None:
-        """After the rows of a reading are kept, with the place where they stood: is it the end?"""
-        if page.next_cursor is None and not (page.capped and self._split(page)):
-            self._over = True
-            if page.capped:
-                self._cap(page.total)
+    async def _judge(self, before: Position, offset: int, known: int) -> None:
+        """After a reading at `offset`: has it come further, and is it the end?"""
+        here = self._here
+        if self._over or here.span != before.span:
+            return
+        came_further = here.at > before.at or len(self._ids) > known
+        self._quiet = 0 if came_further else self._quiet + 1
+        self._fruitless += len(self._ids) == known
+        self._stuck = not came_further and (self._stuck or (self._quiet > 1 and here.at + 1 < (here.total or 0)))
+        if self._is_cut(offset):
+            if not await self._split():
+                self._over = True
+                self._cap()
+        elif self._fruitless > self._patience:
+            self._end()
+            self._here = replace(self._here, moved=True, settled=None)
+        elif self._quiet >= self._enough_quiet():
+            self._end()
 
-    def _split(self, page: ProviderPage) -> bool:
-        """Go on with the first half of the days, if there are any."""
+    @property
+    def _patience(self) -> int:
+        # What is known may have to be read again, once or twice, and each span may be empty.
+        return BARREN + 4 * len(self._ids) // (self._plan.count - 1) + 4 * self._spans
+
+    def _is_cut(self, offset: int) -> bool:
+        """Say whether the list goes on behind the last row that the provider gives."""
+        here, rows = self._here, len(self._last[1])
+        if offset < self._plan.last or here.at < self._plan.last:
+            return False
+        if self._witness.doubt or here.total is None:
+            return rows >= self._plan.count
+        return here.at + 1 < here.total
+
+    @property
+    def _is_agreed(self) -> bool:
+        """Whether the last reading came to the end as the total says, and had room for more rows."""
+        room = len(self._last[1]) < self._witness.largest or (self._quiet > 0 and self._here.at == 0)
+        room = room or self._here.at + 1 >= self._plan.last + self._plan.count  # nothing can be asked behind that
+        return self._witness.steady and (room or (self._here.total == 0 and self._quiet > 2))
+
+    def _enough_quiet(self) -> int:
+        """Return after how many readings that came no further the list, or the span, is over."""
+        reached, total, witness = self._here.at + 1, self._here.total, self._witness
+        if witness.doubt or total is None or reached > total:
+            return 3
+        if reached < total:
+            return 4
+        if not self._is_agreed or not witness.credible:
+            return 5
+        return 2 if witness.uneven else 0
+
+    def _end(self) -> None:
+        """Note that no more rows come, and what that leaves open."""
+        here, witness = self._here, self._witness
+        self._over = True
+        fits = not self._stuck and self._is_agreed and witness.credible
+        if fits and here.total is not None and here.total <= here.at and not witness.doubt:
+            # The list is shorter by now than where the reading stands: whoever is on it may have been missed.
+            gap = None if here.gap is None else max(here.gap, here.total)
+            self._here = replace(here, moved=True, gap=gap)
+        elif here.total != here.at + 1 or not fits:
+            _log.warning("fetch.list_contradicts_its_total", rows=here.at + 1, total=here.total)
+            witness.doubt = True
+
+    async def _split(self, page: ProviderPage | None = None) -> bool:
+        """Go on with the first half of the days, if there are any; `page`: the answer with the whole list's total."""
         here, span = self._here, self._here.span or self._days
-        if span is None or span.days < 2:
+        if span is None:
             return False
         if here.span is None:
-            self._total, self._probing = page.total, True
+            self._total = page.total if page is not None else here.total
+            if not await self._fit_days(span):
+                return False
+        half = span.half(self._here.overlap)
+        if half is None:
+            return False
         self._again = self._again or here.at >= 0
-        self._here = replace(here, span=span.half(), at=-1, total=None, gap=0)
-        self._known, self._highest, self._walks = [], -1, 0
+        self._enter(half, gap=0, settled=here.settled)
         return True
 
-    def _cap(self, total: int | None) -> None:
+    async def _fit_days(self, span: Span) -> bool:
+        """Find out whether the list can be read by days, and how far neighbouring spans must overlap.
+
+        The halves come to the whole where both ends of a span count. Raises what fetching raises.
+        """
+        half = span.half()
+        if half is None or self._total is None:
+            return half is not None
+        try:
+            for again in range(2):
+                if again:
+                    self._total = (await self.get(None)).total or 0  # somebody may have come or gone in between
+                first = await self._total_of(half)
+                for overlap in _OVERLAPS:
+                    rest = half.next(span.last, twice=True, overlap=overlap)
+                    last = await self._total_of(rest) if rest is not None else 0
+                    if first == last == self._total:
+                        self._days = None  # days make no difference
+                        return False
+                    if first + last == self._total:
+                        self._overlap_days(overlap)
+                        return True
+        except (NotFoundError, UnsupportedError):
+            # The list can be read, but not by days: as far as the provider gives it, then.
+            self._days = None
+            return False
+        self._witness.doubt = True  # whatever is asked for, somebody is left out
+        self._overlap_days(_OVERLAPS[-1])
+        return True
+
+    def _overlap_days(self, days: int) -> None:
+        self._here = replace(self._here, overlap=days)
+        self._again = self._again or days > 0
+
+    async def _total_of(self, span: Span) -> int:
+        return (await self.get(f"{span}@0")).total or 0
+
+    def _cap(self) -> None:
         """Note that the provider gives no more of this span, although there is more."""
-        here = self._here
+        here, total = self._here, self._here.total
         self._capped = True
         beyond = None if total is None or here.settled is None else here.settled + max(0, total - here.at - 1)
         day = here.day or (str(here.span.first) if here.span is not None else None)
@@ -283,20 +466,28 @@ class Sweep(Ahead):
         following = here.span.next(
             self._days.last if self._days is not None else here.span.last,
             twice=here.total is not None and 2 * here.total <= reach,
+            overlap=here.overlap,
         )
         if following is None:
             self._total = (await self.get(None)).total
+            self._witness.hear(0, (), self._total, whole=True)
             return
         self._over = False
-        self._here = replace(here, span=following, at=-1, total=None, gap=0, settled=here.missed)
-        self._known, self._highest, self._walks = [], -1, 0
+        self._spans += 1
+        self._enter(following, gap=0, settled=here.missed)
+
+    def _enter(self, span: Span, *, gap: int | None, settled: int | None) -> None:
+        self._here = replace(self._here, span=span, at=-1, total=None, gap=gap, settled=settled)
+        self._known, self._highest, self._walks, self._quiet = [], -1, 0, 0
+        self._witness.begin()
 
     def _read_ahead(self, ahead: int, left: int | None) -> None:
         here = self._here
-        if self._over or here.at < 0:
+        if self._over or here.at < 0 or self._quiet or here.at + 1 == here.total:
             self.want([])
         else:
-            offsets = self._route.following(here.at, here.total, left, ahead, anchored=bool(self._known))
+            total = None if self._witness.doubt else here.total
+            offsets = self._route.following(here.at, total, left, ahead, anchored=bool(self._known))
             self.want([self._cursor(offset) for offset in offsets])
 
     def _cursor(self, offset: int) -> str | None:

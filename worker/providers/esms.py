@@ -65,10 +65,6 @@ class EsmsClient:
         if own.filter is not None:
             days(own.filter, self._now())
 
-    def moves(self, command: FetchFollowers) -> bool:
-        """Always: offsets over a living list shift with each follow and unfollow (PROVIDERS 2.6)."""
-        return True
-
     async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:
         """Return the page at the offset `cursor`; see ProviderClient.fetch."""
         own = _own(command)
@@ -133,7 +129,7 @@ class EsmsClient:
         where = f"eSMS {endpoint} at {url.host}"
         answer = await self._http.post(url, self._body(endpoint, command, place, keys))
         user_ids, total = read_answer(answer, endpoint, self._account.name, where, keys)
-        return paged(user_ids, total, place.offset, _count(command))
+        return listed(user_ids, total)
 
     def _body(self, endpoint: Endpoint, command: FetchEsmsFollowers, place: _Place, keys: Sequence[str]) -> bytes:
         # The page size is `Count`, though one table of the docs says Limit (PROVIDERS 2.2).
@@ -187,18 +183,6 @@ def _place(cursor: str | None) -> _Place:
         ) from error
 
 
-def paged(user_ids: list[str], total: int | None, offset: int, page_size: int) -> ProviderPage:
-    """Decide where the list goes on: up to an empty page, the total, or the ceiling (PROVIDERS 2.6)."""
-    followers = [Follower(user_id=user_id) for user_id in user_ids]
-    after = offset + len(user_ids)
-    full = len(user_ids) >= page_size
-    # A total below what was just read is no end: a full page says that there may be more.
-    ended = not user_ids or (total is not None and (after == total or (after > total and not full)))
-    if ended:
-        return ProviderPage(followers=followers, next_cursor=None, total=total)
-    if after > LAST_OFFSET and offset < LAST_OFFSET:
-        return ProviderPage(followers=followers, next_cursor=str(LAST_OFFSET), total=total)
-    if after > LAST_OFFSET:
-        capped = full if total is None else after < total
-        return ProviderPage(followers=followers, next_cursor=None, total=total, capped=capped)
-    return ProviderPage(followers=followers, next_cursor=str(after), total=total)
+def listed(user_ids: list[str], total: int | None) -> ProviderPage:
+    """Return an answer as it is: where the list goes on and ends is the reader's to find out (PROVIDERS 2.6)."""
+    return ProviderPage(followers=[Follower(user_id=id) for id in user_ids], next_cursor=None, total=total)

@@ -37,10 +37,6 @@ class EtelecomClient:
         """Raise InvalidCommandError for another provider's command; its own can all be done."""
         _own(command)
 
-    def moves(self, command: FetchFollowers) -> bool:
-        """Say whether rows may shift between pages: under any sort that isn't by creation (PROVIDERS 1.4)."""
-        return _own(command).sort not in _UNMOVING_SORTS
-
     async def fetch(self, command: FetchFollowers, cursor: str | None) -> ProviderPage:
         """Return the page after `cursor`; see ProviderClient.fetch."""
         body = _body(_own(command), cursor)
@@ -79,7 +75,7 @@ class EtelecomClient:
         answer = await self._http.post(self._url, body, {"Authorization": f"Bearer {key}"})
         if answer.status != 200:
             raise failure(answer, command, cursor, self._account.name, self._where, key)
-        return read_page(answer.body, self._where, steady=not self.moves(command))
+        return read_page(answer.body, self._where, steady=self.order(command) == "still")
 
 
 def _own(command: FetchFollowers) -> FetchEtelecomFollowers:

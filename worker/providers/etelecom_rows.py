@@ -106,9 +106,9 @@ def read_page(body: bytes, where: str, *, steady: bool = False) -> ProviderPage:
     more = page.paging.next if page.paging is not None else None
     if rows is UNSET:
         _refuse(where, "no list of followers")
-    if not rows:
+    if not rows and (rows is None or page.paging is None):
         # An empty Go slice may be written as null; that with a next page is a contradiction.
-        if rows is None and more:
+        if more:
             _refuse(where, "null instead of a list of followers, and a next page")
         return ProviderPage(followers=(), next_cursor=None, steady=steady)
     if page.paging is None:
