@@ -1,6 +1,5 @@
 """What providers send becomes what our events say."""
 
-import re
 import time
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 
 from worker.providers import normalise
 
-E164 = re.compile(r"\+[1-9][0-9]{7,14}")
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()
@@ -24,97 +22,6 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=5,
 )
-PHONES = st.from_regex(r"\A(\+|00)?[0-9 .\-()]{0,16}\Z")
-
-
-@pytest.mark.parametrize(
-    ("given", "e164"),
-    [
-        ("0912000111", "+84912000111"),
-        ("84912000111", "+84912000111"),
-        ("+84912000111", "+84912000111"),
-        ("0084912000111", "+84912000111"),
-        ("912000111", "+84912000111"),
-        (" +84 912-000.111 ", "+84912000111"),
-        ("+84 (0) 912 000 111", "+84912000111"),
-        ("840912000111", "+84912000111"),
-        ("０９１２０００１１１", "+84912000111"),
-        (84912000111, "+84912000111"),
-        (912000111, "+84912000111"),
-        (84912000111.0, "+84912000111"),
-        # 084 is a prefix of its own: nine digits lost a 0, eleven have the country's code.
-        ("0840000111", "+84840000111"),
-        ("840000111", "+84840000111"),
-        ("84840000111", "+84840000111"),
-        ("8484000011", None),
-        # Landlines.
-        ("02838000111", "+842838000111"),
-        ("842838000111", "+842838000111"),
-        ("2838000111", "+842838000111"),
-        ("+84 28 3800 0111", "+842838000111"),
-        # Other countries' numbers need their +.
-        ("+12025550123", "+12025550123"),
-        ("+999", None),
-        ("12345", None),
-        ("0612000111", None),
-        ("091200011", None),
-        ("09120001111", None),
-        ("+84012345", None),
-        ("gọi sau", None),
-        ("٠٩١٢٠٠٠١١١", None),
-        ("0912000111 / 0912000112", None),
-    ],
-)
-def test_a_phone_becomes_e164_or_nothing(given: object, e164: str | None) -> None:
-    assert normalise.phone(given)[0] == e164
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("0120", "70"), ("0121", "79"), ("0122", "77"), ("0126", "76"), ("0128", "78"),
-        ("0123", "83"), ("0124", "84"), ("0125", "85"), ("0127", "81"), ("0129", "82"),
-        ("0162", "32"), ("0163", "33"), ("0164", "34"), ("0165", "35"), ("0166", "36"), ("0167", "37"),
-        ("0168", "38"), ("0169", "39"), ("0186", "56"), ("0188", "58"), ("0199", "59"),
-    ],
-)  # fmt: skip
-def test_numbers_of_before_2018_get_their_new_prefix(old: str, new: str) -> None:
-    for shape in (old, "84" + old[1:], "+84" + old[1:], old[1:]):
-        assert normalise.phone(shape + "0001234")[0] == f"+84{new}0001234"
-
-
-@pytest.mark.parametrize("old", ["0130", "0161", "0187", "0198"])
-def test_eleven_digits_that_never_were_a_mobile_stay_as_they_came(old: str) -> None:
-    assert normalise.phone(old + "0001234") == (None, old + "0001234")
-
-
-def test_the_phone_as_received_is_kept_only_where_it_differs() -> None:
-    assert normalise.phone("+84912000111") == ("+84912000111", None)
-    assert normalise.phone(912000111) == ("+84912000111", "912000111")
-    assert normalise.phone("12345") == (None, "12345")
-
-
-@pytest.mark.parametrize("nothing", [None, "", "  ", "0", 0, "000", True, [], {}, 1.5, "+", "--"])
-def test_no_phone_is_nothing_at_all(nothing: object) -> None:
-    assert normalise.phone(nothing) == (None, None)
-
-
-@given(ANYTHING | PHONES)
-@example("++84912000111")
-def test_a_phone_never_raises_and_has_the_shape_of_e164(value: object) -> None:
-    number, raw = normalise.phone(value)
-
-    assert number is None or E164.fullmatch(number)
-    assert number != raw or number is None
-    msgspec.json.encode([number, raw])
-
-
-@given(PHONES)
-def test_a_phone_normalised_twice_stays_the_same(value: str) -> None:
-    number, _ = normalise.phone(value)
-
-    if number is not None:
-        assert normalise.phone(number) == (number, None)
 
 
 @given(ANYTHING)
@@ -238,7 +145,3 @@ def test_a_run_of_combining_signs_takes_no_quadratic_time():
 
     assert time.perf_counter() - began < 3
     assert composed.count("\u0327") == 100_000
-
-
-def test_a_phone_of_megabytes_is_none_and_kept_as_it_came():
-    assert normalise.phone("+84 " * 100_000)[0] is None
