@@ -1,6 +1,5 @@
 """What providers send becomes what our events say."""
 
-import re
 import time
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
@@ -143,7 +142,12 @@ SIGNS = (
     "aeơấ \n중각🌸\u0301\u0302\u0323\u0327\u031b\u1100\u1161\u11a8\u09c7\u09be\u09d7"
     "\u0958\ufb2c\u0344\u0f73\u0f75\u0f81\u212b"
 )
-RUN = re.compile("[\u0301\u0302\u0323\u0327\u031b\u0344\u0f73\u0f75\u0f81]{29}")
+
+
+def longest_run(value: str) -> int:
+    """Of combining signs."""
+    marked = "".join("m" if unicodedata.combining(sign) else " " for sign in value)
+    return max(map(len, marked.split(" ")))
 
 
 @given(st.lists(st.text(SIGNS, min_size=1, max_size=12), min_size=1), st.integers(1, 300))
@@ -152,7 +156,7 @@ RUN = re.compile("[\u0301\u0302\u0323\u0327\u031b\u0344\u0f73\u0f75\u0f81]{29}")
 @example(["\u09c7\u09be"], 700)
 def test_long_texts_are_composed_wherever_they_might_be_cut(pieces: list[str], times: int) -> None:
     value = unicodedata.normalize("NFD", ("".join(pieces) * times)[:4000])
-    assume(not RUN.search(value))
+    assume(longest_run(value) <= 58)
 
     assert normalise.nfc(value) == unicodedata.normalize("NFC", value)
 
@@ -175,7 +179,7 @@ def test_a_run_of_more_than_60_is_parted_by_what_nobody_sees(marks: int) -> None
     assert unicodedata.is_normalized("NFC", found)
     assert found.count("\u034f") == (marks - 1) // 60
     assert sorted(found.replace("\u034f", "")) == sorted(run)
-    assert max(map(len, re.findall("[\u0323\u0301]+", found))) == min(marks, 60)
+    assert longest_run(found) == min(marks, 60)
 
 
 @given(st.lists(st.text(SIGNS, min_size=1, max_size=3), min_size=1, max_size=4), st.integers(1, 200))
