@@ -195,6 +195,16 @@ def test_one_thing_shared_is_enough_for_shared_info(name: str, odd: dict[str, An
     assert nobody is None
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"), [("0912000111", "+84912000111"), ("12345", "12345"), (84912000111, "+84912000111"), ("", None)]
+)
+def test_a_phone_that_is_shared_too_is_shown_in_both_places(given: str | int, shown: str | None) -> None:
+    follower = only(phone=given, shared_info={"phone": given, "city": "Huế"})
+
+    assert follower.shared_info == SharedInfo(phone=shown, city="Huế")
+    assert (follower.phone or follower.phone_raw) == shown
+
+
 @pytest.mark.parametrize("odd", [{}, {"created_at": ""}], ids=["typed", "loose"])
 @pytest.mark.parametrize("length", [1, 40, 240, 256, 300, 5000])
 def test_shared_texts_of_any_length_are_nfc_and_empty_ones_none(length: int, odd: dict[str, Any]) -> None:

@@ -170,6 +170,11 @@ def test_up_to_58_combining_signs_in_a_row_are_composed_as_unicode_says(start: s
         assert normalise.nfc(value) == unicodedata.normalize("NFC", value)
 
 
+def test_a_run_may_begin_the_text() -> None:
+    assert normalise.nfc("\u0323" * 60) == "\u0323" * 60
+    assert normalise.nfc("\u0323" * 61) == "\u0323" * 60 + "\u034f\u0323"
+
+
 @pytest.mark.parametrize("marks", [59, 60, 61, 62, 120, 121, 5_000])
 def test_a_run_of_more_than_60_is_parted_by_what_nobody_sees(marks: int) -> None:
     run = "q" + "\u0323\u0301" * (marks // 2) + "\u0323" * (marks % 2)
