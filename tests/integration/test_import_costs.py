@@ -64,3 +64,18 @@ def test_cron_expressions_are_understood_only_where_a_schedule_has_one(tmp_path:
     ]
 
     assert loaded == ["False", "True"]
+
+
+def test_phone_numbers_of_the_world_are_known_only_where_one_comes_that_is_no_plain_mobile() -> None:
+    shapes = ["0912000111", "84912000111", "+84912000111", "912000111", "01234567890", "0912 000 111", "12345"]
+    script = (
+        "import sys; from worker.providers.phone import phone; import worker.app\n"
+        f"assert [phone(one)[0] is None for one in {shapes!r}] == [False] * 6 + [True]\n"
+        "print('phonenumbers' in sys.modules, phone('+61 (0)412 345 678')[0], 'phonenumbers' in sys.modules)"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert said == ["False", "+61412345678", "True"]

@@ -134,7 +134,16 @@ def test_null_empty_and_zero_are_nothing(nothing: str | None) -> None:
         ({"id": 7374000123336164545}, "provider_id", "7374000123336164545"),
         ({"assigned_user_id": 0}, "assigned_user_id", None),
         ({"gender": "prefer_not_to_say"}, "gender", "unknown"),
+        ({"gender": 0}, "gender", "unknown"),
+        ({"gender": 1}, "gender", "male"),
         ({"gender": 2}, "gender", "female"),
+        ({"gender": 3}, "gender", "other"),
+        ({"gender": 4}, "gender", "unknown"),
+        ({"gender": -1}, "gender", "unknown"),
+        ({"gender": "0"}, "gender", "unknown"),
+        ({"gender": True}, "gender", "unknown"),
+        ({"gender": False}, "gender", "unknown"),
+        ({"gender": 1.0}, "gender", "unknown"),
         ({"gender": ["x"]}, "gender", "unknown"),
         ({"gender": ""}, "gender", None),
         ({"state": "unknown"}, "state", None),
@@ -172,6 +181,44 @@ def test_what_varies_is_read_without_losing_the_rest(changes: dict[str, Any], fi
         READ.provider_id,
         READ.shop_id,
     ]
+
+
+@pytest.mark.parametrize("odd", [{}, {"created_at": ""}], ids=["typed", "loose"])
+@pytest.mark.parametrize("name", ["name", "phone", "address", "ward", "district", "city"])
+def test_one_thing_shared_is_enough_for_shared_info(name: str, odd: dict[str, Any]) -> None:
+    value = "+84912000111" if name == "phone" else "Le\u0302"
+
+    follower = only(**odd, phone=None, shared_info={name: value})
+
+    assert follower.shared_info == SharedInfo(**{name: "+84912000111" if name == "phone" else "Lê"})
+    nobody = only(**odd, phone="0912000111", shared_info={name: ""}).shared_info
+    assert nobody is None
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("0912000111", "+84912000111"), ("12345", "12345"), (84912000111, "+84912000111"), ("", None)]
+)
+def test_a_phone_that_is_shared_too_is_shown_in_both_places(given: str | int, shown: str | None) -> None:
+    follower = only(phone=given, shared_info={"phone": given, "city": "Huế"})
+
+    assert follower.shared_info == SharedInfo(phone=shown, city="Huế")
+    assert (follower.phone or follower.phone_raw) == shown
+
+
+@pytest.mark.parametrize("odd", [{}, {"created_at": ""}], ids=["typed", "loose"])
+@pytest.mark.parametrize("length", [1, 40, 240, 256, 300, 5000])
+def test_shared_texts_of_any_length_are_nfc_and_empty_ones_none(length: int, odd: dict[str, Any]) -> None:
+    names = ("name", "address", "ward", "district", "city")
+    for name in names:
+        given = dict.fromkeys(names, "Huế") | {name: "Le\u0302\n\nb"[:3] * length, "phone": ""}
+
+        assert only(**odd, shared_info=given).shared_info == SharedInfo(
+            **dict.fromkeys(names, "Huế") | {name: "Lê" * length}
+        )
+        assert only(**odd, shared_info=given | {name: ""}).shared_info == SharedInfo(
+            **{other: "Huế" for other in names if other != name}
+        )
+        assert getattr(only(**odd, shared_info=given | {name: "\na\n\n"}).shared_info, name) == "\na\n\n"
 
 
 def test_one_odd_row_does_not_change_its_neighbours() -> None:

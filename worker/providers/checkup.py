@@ -14,7 +14,7 @@ from worker.core.errors import BadResponseError, NotFoundError, UnauthorizedErro
 from worker.providers import esms_errors, etelecom_errors, normalise
 from worker.providers.etelecom import HEADER_SAFE
 from worker.providers.http import Answer, HttpClient
-from worker.providers.refusals import decode, status_failure
+from worker.providers.refusals import decode, status_failure, wrong_shape
 
 MAX_BYTES = 4 * 2**20
 _anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
@@ -78,7 +78,7 @@ async def _etelecom(account: EtelecomAccount, http: HttpClient) -> list[Official
     except (NotFoundError, UnsupportedError):
         await ask("Misc/CurrentAccount")
         return None
-    return _listed(_folded(decode(_anything, answer.body, "eTelecom Zalo/ListOA")))
+    return _listed(_read_object(answer, "eTelecom Zalo/ListOA"))
 
 
 async def _esms(account: EsmsAccount, http: HttpClient) -> list[OfficialAccount] | None:
@@ -89,7 +89,7 @@ async def _esms(account: EsmsAccount, http: HttpClient) -> list[OfficialAccount]
     answer = await http.post(url, msgspec.json.encode({"ApiKey": keys[0], "SecretKey": keys[1]}))
     if answer.status != 200:
         raise status_failure(answer, where)
-    top = _folded(decode(_anything, answer.body, where))
+    top = _read_object(answer, where)
     code = normalise.text(top.get("coderesult", top.get("coderesponse")))
     if code is None:
         raise BadResponseError(f"{where} answered JSON without CodeResult: check the account's base_url")
@@ -97,6 +97,13 @@ async def _esms(account: EsmsAccount, http: HttpClient) -> list[OfficialAccount]
         said = top.get("errormessage") or top.get("message")
         raise esms_errors.failure(code.strip(), said, answer, account.name, where, keys)
     return _listed(top)
+
+
+def _read_object(answer: Answer, where: str) -> dict[str, Any]:
+    try:
+        return _folded(decode(_anything, answer.body, where))
+    except msgspec.ValidationError as error:  # a number out of all bounds
+        raise wrong_shape(error, where) from error
 
 
 def _listed(top: dict[str, Any]) -> list[OfficialAccount] | None:

@@ -128,10 +128,10 @@ def _user_id(row: Any) -> Any:
 
 
 def _ids(rows: list[Any], where: str) -> list[str]:
-    found = [normalise.identifier(row) for row in rows]
+    found = normalise.identifiers(rows)
     if None in found:
         raise BadResponseError(
-            f"{where} lists a follower without an id; the job stops rather than lose one. Report it to eSMS",
+            f"{where} lists a follower without a usable id; the job stops rather than lose one. Report it to eSMS",
             http_status=200,
         )
     return found  # type: ignore[return-value]

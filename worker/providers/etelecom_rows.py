@@ -6,6 +6,7 @@ object of each would take as long as half of the decoding (tests/bench/README.md
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
+from unicodedata import is_normalized
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -15,10 +16,13 @@ from schemas.types import Gender
 from worker.core.errors import BadResponseError
 from worker.core.ports import ProviderPage
 from worker.providers import normalise
-from worker.providers.normalise import nfc, phone
+from worker.providers.normalise import LONGEST_ID, identifier, nfc
+from worker.providers.phone import phone
 from worker.providers.refusals import decode, wrong_shape
 
 _LONGEST_CURSOR = 2048
+_SHORT = 256
+"""Characters that `is_normalized` has looked at in no time, whatever they are."""
 _NO_PHONE = (None, None)
 _NOTHING: list[str] = []
 """The tags and notes of all who have none; nobody changes what is published."""
@@ -48,14 +52,17 @@ _NAMES = {
 }  # fmt: skip
 
 
+_Id = Annotated[str, Meta(max_length=LONGEST_ID)]
+
+
 class _Row(Struct, gc=False, kw_only=True, rename=_NAMES):
     """`Follower`, field by field, in eTelecom's names and documented types, which come in this order."""
 
-    provider_id: str | None = None
-    shop_id: str | None = None
-    user_id: str
-    user_id_by_app: str | None = None
-    assigned_user_id: str | None = None
+    provider_id: _Id | None = None
+    shop_id: _Id | None = None
+    user_id: _Id
+    user_id_by_app: _Id | None = None
+    assigned_user_id: _Id | None = None
     display_name: str | None = None
     avatar: str | None = None
     avatars: dict[str, str] | None = None
@@ -127,16 +134,21 @@ def _follower(row: Any, where: str) -> Follower:
 
     The hot path, a hundred times a page: what is absent or plain costs no call.
     """
-    if not row.user_id or row.user_id == "0":
-        _refuse(where, "a follower without zl_user_id")
-    if not (text := row.user_id_by_app) or text == "0":
-        row.user_id_by_app = None
-    if not (text := row.provider_id) or text == "0":
-        row.provider_id = None
-    if not (text := row.shop_id) or text == "0":
-        row.shop_id = None
-    if not (text := row.assigned_user_id) or text == "0":
-        row.assigned_user_id = None
+    # `identifier` for all ids at once, and as bytes: a fifth of the time. Of digits, those less than "1" are none.
+    ids = f"{row.user_id}{row.user_id_by_app}{row.provider_id}{row.shop_id}{row.assigned_user_id}"
+    if not ids.encode().isdigit():
+        _mend_ids(row)
+    else:
+        if row.user_id_by_app < "1":
+            row.user_id_by_app = None
+        if row.provider_id < "1":
+            row.provider_id = None
+        if row.shop_id < "1":
+            row.shop_id = None
+        if row.assigned_user_id < "1":
+            row.assigned_user_id = None
+    if row.user_id < "1":
+        _refuse(where, "a follower without a usable zl_user_id")
     if not row.avatar:
         row.avatar = None
     if not (text := row.display_name) or (not text.isascii() and (text := nfc(text)) is not row.display_name):
@@ -170,6 +182,15 @@ def _follower(row: Any, where: str) -> Follower:
     return row  # type: ignore[no-any-return]
 
 
+def _mend_ids(row: Any) -> None:
+    """Bring ids that aren't all digits, or not all there, into the form that `_follower` goes on with."""
+    row.user_id = identifier(row.user_id) or ""
+    row.user_id_by_app = identifier(row.user_id_by_app)
+    row.provider_id = identifier(row.provider_id)
+    row.shop_id = identifier(row.shop_id)
+    row.assigned_user_id = identifier(row.assigned_user_id)
+
+
 def _nfc(given: list[str] | None) -> list[str]:
     return [nfc(item) for item in given if item] if given else _NOTHING
 
@@ -180,16 +201,11 @@ def _shared_info(info: Any, phone_of_row: str | int | None, normal: str | None) 
         e164, raw = phone(info.phone) if info.phone else _NO_PHONE
         normal = e164 or raw
     info.phone = normal
-    if not (text := info.name) or (not text.isascii() and (text := nfc(text)) is not info.name):
-        info.name = text or None
-    if not (text := info.address) or (not text.isascii() and (text := nfc(text)) is not info.address):
-        info.address = text or None
-    if not (text := info.ward) or (not text.isascii() and (text := nfc(text)) is not info.ward):
-        info.ward = text or None
-    if not (text := info.district) or (not text.isascii() and (text := nfc(text)) is not info.district):
-        info.district = text or None
-    if not (text := info.city) or (not text.isascii() and (text := nfc(text)) is not info.city):
-        info.city = text or None
+    # All texts at once, in a third of the time; an empty one leaves two ends of lines in a row.
+    whole = f"\n{info.name}\n{info.address}\n{info.ward}\n{info.district}\n{info.city}\n"
+    if len(whole) > _SHORT or "\n\n" in whole or not is_normalized("NFC", whole):
+        info.name, info.address, info.ward = map(normalise.text, (info.name, info.address, info.ward))
+        info.district, info.city = normalise.text(info.district), normalise.text(info.city)
     if not (normal or info.name or info.address or info.ward or info.district or info.city):
         return None
     info.__class__ = SharedInfo
@@ -198,28 +214,30 @@ def _shared_info(info: Any, phone_of_row: str | int | None, normal: str | None) 
 
 def _any_follower(raw: msgspec.Raw, where: str) -> Follower:
     """Read a row of any shape: bring it into the documented types, drop what can't be brought there."""
+    # What is skipped in a page isn't looked at: a row may hold bytes that are no text, and is asked for again then.
+    body = bytes(raw)
     try:
-        return _follower(_row.decode(raw), where)
+        return _follower(decode(_row, body, where), where)
     except msgspec.ValidationError:
         pass
     try:
-        row = _loose_row.decode(raw)
+        row = decode(_loose_row, body, where)
     except msgspec.ValidationError as error:
         raise wrong_shape(error, where) from error
     shared, extra, state = row.get("shared_info"), row.get("tags_and_notes_info"), row.get("state")
     gender = row.get("gender")
     return _follower(
         _Row(
-            user_id=normalise.identifier(row.get("zl_user_id")) or "",
-            user_id_by_app=normalise.identifier(row.get("zl_user_id_by_app")),
-            provider_id=normalise.identifier(row.get("id")),
-            shop_id=normalise.identifier(row.get("shop_id")),
-            assigned_user_id=normalise.identifier(row.get("assigned_user_id")),
+            user_id=identifier(row.get("zl_user_id")) or "",
+            user_id_by_app=identifier(row.get("zl_user_id_by_app")),
+            provider_id=identifier(row.get("id")),
+            shop_id=identifier(row.get("shop_id")),
+            assigned_user_id=identifier(row.get("assigned_user_id")),
             display_name=normalise.text(row.get("full_name")),
             avatar=normalise.text(row.get("avatar")),
             phone=normalise.text(row.get("phone")),
             avatars=normalise.addresses(row.get("avatars")),
-            gender=gender if gender is None or isinstance(gender, str | int) else "unknown",
+            gender=gender if gender is None or gender.__class__ in (str, int) else "unknown",
             state=state if state in ("follow", "unfollow") else None,
             has_conversation=normalise.truth(row.get("has_conversation")),
             shared_info=(

@@ -1,57 +1,23 @@
 """From what providers send to what our events say. Pure functions that take anything and never raise."""
 
-import re
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
 from unicodedata import normalize
 
-_SEPARATORS = re.compile(r"[\s.\-()/]+")
-_MOBILE = frozenset("35789")
-_LONGEST_PHONE = 256
-_LONGEST_TEXT = 1024
-_PIECE = 64
+LONGEST_ID = 30
+"""Digits; int64 has 19 at most, and msgspec and `text` know no longer number."""
+
+_LONGEST_RUN = 60
+_SAMPLE = 29
+"""Of so many signs in a row at least one is looked at: a longer run than allowed has 29, as each stands for two at most
+and the sign before them ends in two at most."""
+_JOINER = "\u034f"
+_COMBINE_APART = "\u0f73\u0f75\u0f81"
+"""Tibetan vowels that don't count as combining signs, yet consist of them."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# The three digits after the 0 of an 11-digit mobile number, and the two that replaced them in 2018
-# (PROVIDERS 5).
-_RENUMBERED = {
-    "120": "70", "121": "79", "122": "77", "126": "76", "128": "78",
-    "123": "83", "124": "84", "125": "85", "127": "81", "129": "82",
-    "162": "32", "163": "33", "164": "34", "165": "35", "166": "36", "167": "37", "168": "38", "169": "39",
-    "186": "56", "188": "58", "199": "59",
-}  # fmt: skip
-
-
-def phone(value: object) -> tuple[str | None, str | None]:
-    """Return (E.164 or None, the value as received where that differs). Nothing at all gives (None, None).
-
-    Knows Vietnam's mobiles and 02x landlines with `0`, `84`, `+84`, `0084` or nothing before them, the
-    numbers of before 2018, and those that start with another country's `+` code (PROVIDERS 5). A 9-digit
-    `84…` is an 084 number that lost its 0; `84` counts as the country
-    code only before 9 digits (10 for landlines).
-    """
-    raw = value if value.__class__ is str else text(value)
-    if not raw:
-        return None, None
-    # Plain digits, the usual case, need no regular expression.
-    if raw.isdigit() and raw.isascii():
-        length = len(raw)
-        if length == 10 and raw[0] == "0" and raw[1] in _MOBILE:
-            return "+84" + raw[1:], raw
-        if length == 11 and raw[:2] == "84" and raw[2] in _MOBILE:
-            return "+" + raw, raw
-        return (_e164(raw, international=False), raw) if raw.strip("0") else (None, None)
-    if raw[:3] == "+84" and len(raw) == 12 and raw[3] in _MOBILE and raw[1:].isdigit() and raw.isascii():
-        return raw, None
-    if len(raw) > _LONGEST_PHONE:
-        return None, clean(raw)
-    plain = _SEPARATORS.sub("", normalize("NFKC", raw))
-    digits = plain.removeprefix("+")
-    if not digits:
-        return None, None
-    usable = digits.isdigit() and digits.isascii()
-    number = _e164(digits, international=plain[0] == "+") if usable else None
-    return number, None if number == raw else clean(raw)
 
 
 def text(value: object) -> str | None:
@@ -82,34 +48,37 @@ def clean(value: str) -> str:
 
 
 def nfc(value: str) -> str:
-    """Return `value` in NFC; beyond 1,024 signs by pieces, so a letter may stay apart from its marks there."""
-    if len(value) <= _LONGEST_TEXT:
+    """Return `value` in NFC; a run of more than 60 combining signs is parted by U+034F, which nobody sees.
+
+    To sort such a run takes time that grows with its square: 10 s at 160 KB. No language has one of more than 30
+    (UAX #15, Stream-Safe Text Format, which parts them so).
+    """
+    if len(value) < _SAMPLE or not any(map(_combines, value[_SAMPLE - 1 :: _SAMPLE])):
         return normalize("NFC", value)
-    # The time it takes grows with the square of a run of combining signs: 10 s at 160 KB, days at 16 MB.
-    pieces, start = [], 0
-    while start < len(value):
-        end = start + _PIECE
-        while end > start + 1 and end < len(value) and unicodedata.combining(value[end]):
-            end -= 1
-        end = end if end > start + 1 else start + _PIECE
-        pieces.append(normalize("NFC", value[start:end]))
-        start = end
-    return "".join(pieces)
+    return normalize("NFC", _parted(value))
 
 
 def identifier(value: object) -> str | None:
-    """Return an id as text; None for nothing and for zero, which stands for nothing (PROVIDERS 1.3).
+    """Return an id: decimal digits without a leading zero, as text or as a whole number. All else gives None.
 
-    A number that came as a float is refused: past 2^53 it is no longer the id that was meant.
+    The one rule for all ids of all providers: int64 as text, in which "0" stands for nothing (PROVIDERS 1.3, 3).
+    Blanks around it don't count. A float, also as text, has lost the last digits of the id that was meant.
     """
-    if value.__class__ is str and value != "0":
-        name: str = value
-        if name.isalnum() and name.isascii() and name[0] != "0":
-            return name
-    if isinstance(value, float):
+    if value.__class__ is int:
+        value = text(value)
+    if not isinstance(value, str):
         return None
-    found = (text(value) or "").strip()
-    return found if found.strip("0") else None
+    digits = value.strip()
+    good = digits.isdigit() and digits.isascii() and digits[0] != "0" and len(digits) <= LONGEST_ID
+    return digits if good else None
+
+
+def identifiers(values: list[Any]) -> list[str | None]:
+    """Return `identifier` of each; texts of digits, the usual case, are looked at all at once."""
+    with suppress(TypeError, ValueError):
+        if "".join(values).encode().isdigit() and min(values) >= "1" and len(max(values, key=len)) <= LONGEST_ID:
+            return values
+    return [identifier(value) for value in values]
 
 
 def instant(value: object) -> datetime | None:
@@ -160,27 +129,17 @@ def count(value: object) -> int | None:
     return int(found)
 
 
-def _e164(digits: str, *, international: bool) -> str | None:
-    """`digits` are ASCII digits and at least one; `international`: a `+` stood before them."""
-    if digits.startswith("00"):
-        international, digits = True, digits[2:]
-    if not international and digits[0] == "0":
-        national = _national(digits[1:])
-    elif digits[:2] == "84" and (international or len(digits) > 10):
-        national = _national(digits[2:].removeprefix("0"))
-    elif international:
-        return f"+{digits}" if 8 <= len(digits) <= 15 and digits[0] != "0" else None
-    else:
-        national = _national(digits)
-    return None if national is None else f"+84{national}"
+def _parted(value: str) -> str:
+    signs, run = [], 0
+    # Sign by sign first: some stand for two combining ones, some end in them.
+    for sign in chain.from_iterable(normalize("NFC", sign) for sign in value):
+        run = run + 1 if unicodedata.combining(sign) else 0
+        if run > _LONGEST_RUN:
+            signs.append(_JOINER)
+            run = 1
+        signs.append(sign)
+    return "".join(signs)
 
 
-def _national(digits: str) -> str | None:
-    """The number after the trunk 0, if it is a mobile's (9 digits) or a landline's (10, starting with 2)."""
-    if len(digits) == 9:
-        return digits if digits[0] in _MOBILE else None
-    if len(digits) != 10:
-        return None
-    if digits[0] == "1" and digits[:3] in _RENUMBERED:
-        return _RENUMBERED[digits[:3]] + digits[3:]
-    return digits if digits[0] == "2" else None
+def _combines(sign: str) -> bool:
+    return unicodedata.combining(sign) != 0 or sign in _COMBINE_APART

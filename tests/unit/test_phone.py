@@ -1,0 +1,218 @@
+"""A person's phone becomes E.164, or nothing: never somebody else's."""
+
+import re
+import time
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.providers.phone import _MOBILE, _RENUMBERED, _read, phone
+
+E164 = re.compile(r"\+[1-9][0-9]{5,14}")
+PHONES = st.from_regex(r"\A(\+|00|tel:|')?[0-9 .\-()\u2011\u200e]{0,16}(x[0-9]{1,3})?\Z")
+
+
+@pytest.mark.parametrize(
+    ("given", "e164"),
+    [
+        ("0912000111", "+84912000111"),
+        ("84912000111", "+84912000111"),
+        ("+84912000111", "+84912000111"),
+        ("0084912000111", "+84912000111"),
+        ("912000111", "+84912000111"),
+        (" +84 912-000.111 ", "+84912000111"),
+        ("(+84) 912 000 111", "+84912000111"),
+        ("[0912] 000/111", "+84912000111"),
+        ("++84912000111", "+84912000111"),
+        ("0912000111.", "+84912000111"),
+        (84912000111, "+84912000111"),
+        (912000111, "+84912000111"),
+        (84912000111.0, "+84912000111"),
+        ("84912000111.0", "+84912000111"),
+        # A trunk 0 after the country's code.
+        ("+84 (0) 912 000 111", "+84912000111"),
+        ("840912000111", "+84912000111"),
+        ("00840912000111", "+84912000111"),
+        ("+61 (0)412 345 678", "+61412345678"),
+        ("0061 (0)412 345 678", "+61412345678"),
+        ("+44 (0)20 7946 0000", "+442079460000"),
+        ("+49 (0)30 123456", "+4930123456"),
+        # Italy keeps its 0.
+        ("+39 06 1234 5678", "+390612345678"),
+        # 084 is a prefix of its own: nine digits lost a 0, eleven have the country's code.
+        ("0840000111", "+84840000111"),
+        ("840000111", "+84840000111"),
+        ("84840000111", "+84840000111"),
+        ("8484000011", None),
+        ("+840000111", None),
+        # Landlines.
+        ("02838000111", "+842838000111"),
+        ("842838000111", "+842838000111"),
+        ("2838000111", "+842838000111"),
+        ("+84 28 3800 0111", "+842838000111"),
+        ("02808000111", None),
+        # Other countries' numbers need their +, or 00.
+        ("+12025550123", "+12025550123"),
+        ("0012025550123", "+12025550123"),
+        ("12025550123", None),
+        ("61412345678", None),
+        ("0412345678", None),
+        ("+0912000111", None),
+        ("+999", None),
+        # Not whole, or not Vietnam's.
+        ("12345", None),
+        ("0612000111", None),
+        ("0521000111", None),
+        ("091200011", None),
+        ("09120001111", None),
+        ("+84012345", None),
+        # Short service numbers are valid, but what is left of a damaged number looks like them.
+        ("+84 1900 1234", "+8419001234"),
+        ("0084 1900 1234", "+8419001234"),
+        ("19001234", None),
+        ("1800123456", None),
+        ("8419001234", None),
+        ("1991234", None),
+        ("012034567", None),
+        # Signs of all scripts.
+        ("0912‑345‑678", "+84912345678"),
+        ("0912–345–678", "+84912345678"),
+        ("0912—345−678", "+84912345678"),
+        ("0912ー345\uff70678", "+84912345678"),
+        ("0912\u00a0345\u202f678\u2028", "+84912345678"),
+        ("\u200e+84\u2009912\u200b345678\u202c", "+84912345678"),
+        ("\ufeff0912345678", "+84912345678"),
+        ("０９１２３４５６７８", "+84912345678"),
+        ("＋８４（０）９１２．３４５．６７８", "+84912345678"),
+        ("٠٩١٢٣٤٥٦٧٨", "+84912345678"),
+        ("0\ufe0f\u20e3" + "912345678", "+84912345678"),
+        ("091234567²", None),
+        # What programs put before it.
+        ("'0912345678", "+84912345678"),
+        ("’0912345678", "+84912345678"),
+        ("`84912345678", "+84912345678"),
+        ('"0912345678"', "+84912345678"),
+        ("tel:0912345678", "+84912345678"),
+        ("TEL:+84-912-345-678", "+84912345678"),
+        ("tel: 0912 345 678", "+84912345678"),
+        ("tel:912345678", "+84912345678"),
+        ("'tel:+84912345678", "+84912345678"),
+        # An extension is dropped.
+        ("tel:+842838000111;ext=12", "+842838000111"),
+        ("028 3800 0111 ext. 123", "+842838000111"),
+        ("028 3800 0111, Ext: 123456", "+842838000111"),
+        ("028 3800 0111 x12", "+842838000111"),
+        ("02838000111#12#", "+842838000111"),
+        ("028 3800 0111 x1234567", None),
+        ("tel:0912345678;phone-context=+84", None),
+        # Words, two numbers, digits that somebody hid.
+        ("gọi sau", None),
+        ("mẹ 0912345678", None),
+        ("0912345678 (Lan)", None),
+        ("0912 345 abc", None),
+        ("0912000111 / 0912000112", None),
+        ("0912000111;0912000112", None),
+        ("0912000111, 0912000112", None),
+        ("0912000111\n0912000112", None),
+        ("0912000111 0912000112", None),
+        ("+84912000111 +84912000112", None),
+        ("0912***111", None),
+        ("0912*000*111", None),
+        ("9.12E+08", None),
+    ],
+)  # fmt: skip
+def test_a_phone_becomes_e164_or_nothing(given: object, e164: str | None) -> None:
+    number, raw = phone(given)
+
+    assert number == e164
+    assert raw is None if number == given else raw
+
+
+@pytest.mark.parametrize(("old", "new"), _RENUMBERED.items())
+def test_complete_numbers_of_before_2018_get_their_new_prefix(old: str, new: str) -> None:
+    for before in ("0", "84", "+84", "0084", "840", "+84 (0)", "tel:+84-"):
+        assert phone(f"{before}{old}0001234")[0] == f"+84{new}0001234"
+
+
+@pytest.mark.parametrize("old", _RENUMBERED)
+def test_ten_bare_digits_are_nobodys_old_number(old: str) -> None:
+    assert phone(old + "0001234") == (None, old + "0001234")
+    assert phone("+" + old + "0001234")[0] != f"+84{_RENUMBERED.get(old)}0001234"
+
+
+def test_there_were_21_old_prefixes() -> None:
+    assert len(_RENUMBERED) == 21
+    assert [_RENUMBERED[old] for old in ("120", "121", "122", "126", "128")] == ["70", "79", "77", "76", "78"]
+    assert [_RENUMBERED[old] for old in ("123", "124", "125", "127", "129")] == ["83", "84", "85", "81", "82"]
+    assert [_RENUMBERED[f"16{n}"] for n in range(2, 10)] == [f"3{n}" for n in range(2, 10)]
+    assert [_RENUMBERED[old] for old in ("186", "188", "199")] == ["56", "58", "59"]
+
+
+@pytest.mark.parametrize("old", ["0130", "0161", "0187", "0198"])
+def test_eleven_digits_that_never_were_a_mobile_stay_as_they_came(old: str) -> None:
+    assert phone(old + "0001234") == (None, old + "0001234")
+
+
+def test_the_phone_as_received_is_kept_only_where_it_differs() -> None:
+    assert phone("+84912000111") == ("+84912000111", None)
+    assert phone("+842838000111") == ("+842838000111", None)
+    assert phone("0912000111") == ("+84912000111", "0912000111")
+    assert phone(912000111) == ("+84912000111", "912000111")
+    assert phone("12345") == (None, "12345")
+    assert phone("e\u0301 0912345678") == (None, "é 0912345678")
+    assert phone("'0912345678") == ("+84912345678", "'0912345678")
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, "", "  ", "0", 0, "000", "0-0", True, [], {}, 1.5, "+", "--", "'", "\u200b", "(+)", "\u00a0–"]
+)
+def test_no_phone_is_nothing_at_all(nothing: object) -> None:
+    assert phone(nothing) == (None, None)
+
+
+@given(st.text(st.characters()) | st.integers() | st.floats() | st.none() | PHONES)
+@example("\ud83d0912345678")
+def test_a_phone_never_raises_and_has_the_shape_of_e164(value: object) -> None:
+    number, raw = phone(value)
+
+    assert number is None or E164.fullmatch(number)
+    assert number != raw or number is None
+    msgspec.json.encode([number, raw])
+
+
+@given(PHONES)
+def test_a_phone_normalised_twice_stays_the_same(value: str) -> None:
+    number, _ = phone(value)
+
+    if number is not None:
+        assert phone(number) == (number, None)
+
+
+def test_beyond_256_signs_there_is_no_phone_and_it_is_kept_as_it_came() -> None:
+    spaced = "0912345678".rjust(256)
+
+    assert phone(spaced) == ("+84912345678", spaced)
+    assert phone(" " + spaced) == (None, " " + spaced)
+
+
+@pytest.mark.parametrize("sign", [" ", "x", "(", "+", "0", "x ", "ext", "\u2011", "9 "])
+def test_hostile_signs_take_no_time(sign: str) -> None:
+    hostile = [(sign * 256)[: 255 - len(tail)] + tail for tail in (f"!{n}" for n in range(200))]
+    began = time.process_time()
+
+    for value in hostile:
+        phone(value)
+
+    assert time.process_time() - began < 1
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    assert _read.cache_info().maxsize == 4096
+
+
+def test_the_fast_paths_prefixes_are_those_of_mobiles() -> None:
+    assert len(_MOBILE) == 377
+    assert {"300", "399", "522", "559", "590", "700", "769", "840", "899", "991"} <= _MOBILE
+    assert not {"140", "500", "521", "558", "600", "750", "800", "890", "992", "280"} & _MOBILE
