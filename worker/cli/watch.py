@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from schemas.wire import next_second
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, examples, perform, write_line
 from worker.cli.jobs import queued_job
 from worker.cli.session import connected, jobs_bucket, load_settings
@@ -172,7 +173,8 @@ def _why(job: "JobStatus") -> str:
     if job.wait is not None:
         return f", {job.wait.text}"
     words = " ".join(text for text in (job.verdict, job.reason and job.reason.replace("_", " ")) if text)
-    until = f" until {job.until.astimezone(UTC):%H:%M:%S} UTC" if job.state == "waiting" and job.until else ""
+    ends = next_second(job.until) if job.state == "waiting" and job.until else None
+    until = f" until {ends.astimezone(UTC):%H:%M:%S} UTC" if ends else ""
     eta = f"ready about {job.eta.astimezone(UTC):%H:%M:%S} UTC" if job.state == "running" and job.eta else ""
     said = f"{words}{until}" or eta
     return f", {said}" if said else ""

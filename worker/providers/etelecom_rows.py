@@ -4,6 +4,7 @@ A row is decoded into the very fields of a `Follower`, put right in place, and t
 object of each would take as long as half of the decoding (tests/bench/README.md).
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -15,10 +16,11 @@ from schemas.types import Gender
 from worker.core.errors import BadResponseError
 from worker.core.ports import ProviderPage
 from worker.providers import normalise
+from worker.providers.etelecom_errors import is_error_code
+from worker.providers.http import Answer
 from worker.providers.normalise import nfc, phone
-from worker.providers.refusals import decode, wrong_shape
+from worker.providers.refusals import away, decode, is_object, wrong_shape
 
-_LONGEST_CURSOR = 2048
 _NO_PHONE = (None, None)
 _NOTHING: list[str] = []
 """The tags and notes of all who have none; nobody changes what is published."""
@@ -79,6 +81,7 @@ class _Paging(Struct, gc=False):
 class _Page(Struct, gc=False):
     followers: list[_Row] | UnsetType | None = UNSET
     paging: _Paging | None = None
+    code: Any = None
 
 
 class _LoosePage(Struct):
@@ -86,6 +89,7 @@ class _LoosePage(Struct):
 
     followers: list[msgspec.Raw] | UnsetType | None = UNSET
     paging: _Paging | None = None
+    code: Any = None
 
 
 _page = msgspec.json.Decoder(_Page)
@@ -94,27 +98,33 @@ _row = msgspec.json.Decoder(_Row)
 _loose_row = msgspec.json.Decoder(dict[str, Any])
 
 
-def read_page(body: bytes, where: str, *, steady: bool = False) -> ProviderPage:
+def read_page(body: bytes, where: str, *, steady: bool = False, hidden: Iterable[str] = ()) -> ProviderPage:
+    """Return the page in `body`, of a 200; `hidden` is what an error must not repeat of it.
+
+    Raises ProviderUnavailableError for what isn't a whole answer of the API, an error object included, and
+    BadResponseError for one that is wrong.
+    """
     try:
-        page: _Page | _LoosePage = decode(_page, body, where)
+        page: _Page | _LoosePage = decode(_page, body, where, hidden)
     except msgspec.ValidationError:
         try:
-            page = decode(_loose_page, body, where)
+            page = decode(_loose_page, body, where, hidden)
         except msgspec.ValidationError as error:
+            if not is_object(body):
+                raise away(Answer(200, body), where, hidden) from error
             raise wrong_shape(error, where) from error
     rows = page.followers
     more = page.paging.next if page.paging is not None else None
-    if rows is UNSET:
-        _refuse(where, "no list of followers")
+    if page.code is not None and is_error_code(page.code):
+        raise away(Answer(200, body), where, hidden, why="an error")
+    if rows is UNSET or (rows is None and (more or page.paging is None)):
+        # An empty Go slice may be written as null, but then the paging says that nothing follows.
+        why = f"{'no' if rows is UNSET else 'null for the'} list of followers"
+        raise away(Answer(200, body), where, hidden, why=why)
     if not rows:
-        # An empty Go slice may be written as null; that with a next page is a contradiction.
-        if rows is None and more:
-            _refuse(where, "null instead of a list of followers, and a next page")
         return ProviderPage(followers=(), next_cursor=None, steady=steady)
     if page.paging is None:
         _refuse(where, "followers without paging, so nobody knows whether the list goes on")
-    if more and len(more) > _LONGEST_CURSOR:
-        _refuse(where, f"a cursor of more than {_LONGEST_CURSOR} characters")
     if isinstance(page, _Page):
         followers = [_follower(row, where) for row in rows]
     else:
