@@ -425,3 +425,34 @@ def test_a_closed_gate_leaves_nothing_behind():
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     in_virtual_time(main())
+
+
+@pytest.mark.parametrize("later", [0.0, -0.5], ids=["from the same moment", "from before"])
+def test_the_answer_to_an_old_request_does_not_make_the_pauses_short_again(later: float):
+    async def main() -> None:
+        replica = Replica(0)
+
+        async def pause() -> float:
+            began = now()
+            admission = await replica.enter()
+            replica.gate.failed(admission, RateLimitedError("slow down"))
+            return now() - began
+
+        await pause()
+        old = await replica.enter() if later else None
+        await asyncio.sleep(-later)
+        replica.gate.failed(await replica.enter(), RateLimitedError("slow down"))
+        if old is None:
+            old = Admission(now(), probe=False)
+        replica.gate.answered(old, 1)
+        second = await pause()
+        third = await pause()
+
+        assert 1.0 <= second <= 2.0
+        assert 2.0 <= third <= 4.0
+
+        replica.gate.answered(await replica.enter(), 1)
+        await pause()
+        assert await pause() <= 1.0, "an answer to a request from after the last pause does"
+
+    in_virtual_time(main())

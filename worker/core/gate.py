@@ -101,7 +101,7 @@ class Gate:
         self._pause, self._longest = pause, longest
         self._turns = Turns()
         self._alone = False
-        self._blocked_until, self._blocked_at, self._strikes = 0.0, 0.0, 0
+        self._blocked_until, self._blocked_at, self._strikes = 0.0, float("-inf"), 0
         self._blocked_by: RateLimitedError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
