@@ -317,6 +317,14 @@ def next_is(cursor: str) -> Act:
     return act
 
 
+def long_cursor(length: int) -> Act:
+    async def act(x: Exchange) -> None:
+        x.keep()
+        await x.reply(x.good(next=f"c{x.page}".ljust(length, "~") if x.page < PAGES else ""))
+
+    return act
+
+
 async def first_page_again(x: Exchange) -> None:
     x.keep()
     await x.reply(x.good(1))

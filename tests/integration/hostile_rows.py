@@ -164,6 +164,14 @@ ROWS = [
         providers=ETELECOM, lasting=refused(),
     ),
     Row(
+        key="cursor-long", behaviour="cursors of 100,000 characters", act=acts.long_cursor(100_000), pages=EVERY,
+        providers=ETELECOM, lasting=read(),
+    ),
+    Row(
+        key="cursor-too-long", behaviour="cursors of 600,000 characters: page 2 holds two, more than a message takes",
+        act=acts.long_cursor(600_000), pages=EVERY, providers=ETELECOM, lasting=refused(),
+    ),
+    Row(
         key="cursor-a-b-a", behaviour="cursors A, B, A", act=acts.next_is("c1"), pages=frozenset({3}),
         providers=ETELECOM, lasting=refused(pages=2),
     ),
@@ -243,6 +251,11 @@ PROCESS_ROWS = [
     ProcessRow(
         key="429-for-ever", behaviour="429 for ever: `rate_limited_for` ends it (2 s here, a day by default)",
         outcome="asked again, then failed `rate_limited`; 1 page", bound="15 requests, 25 s",
+    ),
+    ProcessRow(
+        key="429-year", behaviour="429, `Retry-After: 31536000`, for ever: it is left alone for `rate_limited_for` (2 s)",
+        outcome="`waiting` `rate_limited`, then failed `rate_limited`; 1 page; the next job completes",
+        bound="1–2 requests, 25 s",
     ),
     ProcessRow(
         key="tls-silent", behaviour="TLS that never answers",

@@ -66,7 +66,7 @@ def _chunks(page: FollowerPage, limit: int, size: Size) -> list[Sequence[Followe
 
 def _too_big(envelope: FollowerPage, largest: int, room: int, limit: int, size: Size) -> BadResponseError:
     """Return the error for a page of which not even one follower fits: its own size or the cursors' is to blame."""
-    cursors = size(envelope) - size(msgspec.structs.replace(envelope, cursor=None, next_cursor=None))
+    cursors = size(envelope) - size(msgspec.structs.replace(envelope, cursor="", next_cursor=""))
     remedy = "raise `max_payload` on the NATS server, then retry the dead letter"
     if cursors > largest:
         # Each part says where the page was read and where the list goes on, or nobody could go on behind it.
