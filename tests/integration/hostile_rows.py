@@ -253,7 +253,8 @@ PROCESS_ROWS = [
         outcome="asked again, then failed `rate_limited`; 1 page", bound="15 requests, 25 s",
     ),
     ProcessRow(
-        key="429-year", behaviour="429, `Retry-After: 31536000`, for ever: it is left alone for `rate_limited_for` (2 s)",
+        key="429-year",
+        behaviour="429, `Retry-After: 31536000`, for ever: it is left alone for `rate_limited_for` (2 s)",
         outcome="`waiting` `rate_limited`, then failed `rate_limited`; 1 page; the next job completes",
         bound="1–2 requests, 25 s",
     ),
