@@ -147,6 +147,22 @@ def test_a_deadline_that_the_wall_clock_was_set_back_from_is_not_over():
     in_virtual_time(main())
 
 
+def test_a_wall_clock_that_is_only_slow_gives_no_time_beyond_the_deadline():
+    async def main() -> None:
+        client = FakeClient(5)
+        client.fail_next(ProviderUnavailableError("down", retry_after=120.0))
+        replica = Replica(client, rate=0)
+        not_after = rfc3339(EPOCH + timedelta(seconds=60))
+
+        await asyncio.gather(replica.handle(not_after=not_after), set_clock(replica, 20.0, -0.5))
+
+        assert failure(replica).code == "deadline_exceeded"
+        assert now() == pytest.approx(60, abs=0.01)
+        assert len(client.requests) == 1
+
+    in_virtual_time(main())
+
+
 @pytest.mark.parametrize("retry_after", [None, 120.0])
 def test_a_deadline_in_the_middle_of_a_wait_ends_the_job_at_it_and_without_another_request(retry_after: float | None):
     async def main() -> None:

@@ -146,7 +146,7 @@ def test_another_replica_that_was_told_is_the_providers_wait_here_too():
 
 def test_whoever_only_hears_of_it_from_another_replica_has_patience_as_well():
     async def main() -> None:
-        state = SharedState(arrival=10**15)
+        state = SharedState(arrival=10**10)
         replica = Replica(FakeClient(5), 5, state, rate_limited_for=600)
 
         await replica.handle()

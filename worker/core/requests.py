@@ -212,9 +212,10 @@ class PageRequests:
         try:
             with self._span.child("wait to try again", reason=retry.reason, delay=retry.delay):
                 await self._tell_waiting(retry.reason, retry.delay, True, describe)
-                await self._sleep(until - loop.time())
-                while (left := until - loop.time()) > EARLY:  # the wall clock was set back, and the deadline with it
-                    await self._sleep(left)
+                while True:
+                    await self._sleep(until - loop.time())
+                    if until - loop.time() <= EARLY:
+                        break  # else the wall clock was set back, and the deadline with it
         finally:
             self.waiting -= 1
 
