@@ -11,6 +11,7 @@ from tests.fakes import EPOCH, FakeClient
 from tests.limits_kit import SharedState
 from tests.simulation.test_requests import Replica, in_virtual_time, now
 from worker.core.errors import FetchFailure, ProviderUnavailableError, RateLimitedError
+from worker.core.waits import between_tries
 
 YEAR = 31_536_000.0
 
@@ -95,6 +96,30 @@ def test_jobs_in_line_behind_an_absurd_wait_are_told_of_it_and_given_up_in_time_
         assert "last: as the provider puts it" in last
 
     in_virtual_time(main())
+
+
+def test_a_wait_that_fits_is_told_as_it_is_also_by_those_in_line():
+    async def main() -> None:
+        replica = Replica(failing(RateLimitedError("slow down", retry_after=600.0), 1), rate=5, rate_limited_for=600)
+
+        await asyncio.gather(replica.handle(), replica.handle("j2", 2))
+
+        for job in ("j1", "j2"):
+            [first, *_] = [wait.wait for wait in replica.waits(job) if wait.wait and wait.wait.blocked_until]
+            assert "it asked for" not in first.text
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize(("asked", "told"), [(700.0, "700 s"), (700.2, "701 s"), (86_400.5, "86,401 s")])
+def test_what_was_asked_for_is_told_in_whole_seconds_and_not_too_short(asked: float, told: str):
+    for error, setting in (
+        (RateLimitedError("slow"), "rate_limited_for"),
+        (ProviderUnavailableError("down"), "retry_for"),
+    ):
+        text = between_tries(error, 1, asked)(EPOCH, EPOCH + timedelta(seconds=9)).text
+
+        assert f"at 2026-03-01T00:00:09Z (it asked for {told}, more than worker.{setting} leaves)" in text
 
 
 def test_a_job_that_has_less_patience_left_than_its_account_waits_only_for_that():

@@ -165,7 +165,7 @@ class Gate:
         if self._starts is None or limit is None:
             return Outlook(now, "rate_limited", True, ahead=ahead)
         expected = self._starts.expected_at(now)
-        if expected - now > limit.horizon + limit.burst * limit.interval and not self._alone:
+        if expected - now > limit.horizon + limit.burst * limit.interval:
             # Nobody reserves so far ahead: another replica was told to be patient.
             return Outlook(expected, "rate_limited", False, rate, ahead)
         until = expected + ahead * limit.interval
