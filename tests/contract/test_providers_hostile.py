@@ -366,6 +366,17 @@ async def test_what_is_no_answer_of_the_api_is_told_in_its_own_words(variant: st
 
 
 @BOTH
+@pytest.mark.parametrize("status", [203, 302, 303, 307, 503])
+async def test_whatever_counts_as_away_is_asked_again_when_it_says(variant: str, status: int) -> None:
+    error = await outcome(variant, HTML, status, Retry_After="17")
+
+    assert type(error) is ProviderUnavailableError
+    assert (error.http_status, error.retry_after) == (status, 17.0)
+    assert "an HTML page" in str(error) or "redirect" in str(error)
+    assert "(“gateway”)" in str(error)
+
+
+@BOTH
 @pytest.mark.parametrize("cut", [0, 1, 30, 200])
 async def test_of_json_that_was_cut_nothing_is_repeated(variant: str, cut: int) -> None:
     whole = good(variant, full_name="Trần Thị Mẫu", phone=PHONE) + b" " * 300

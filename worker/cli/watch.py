@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from schemas.wire import next_second
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, examples, perform, write_line
 from worker.cli.jobs import queued_job
 from worker.cli.session import connected, jobs_bucket, load_settings
@@ -168,6 +167,8 @@ def _progress(job: "JobStatus") -> str:
 
 
 def _why(job: "JobStatus") -> str:
+    from schemas.wire import next_second
+
     if job.error is not None:
         return f", {job.error.code}: {job.error.message}"
     if job.wait is not None:

@@ -153,12 +153,6 @@ def status_failure(answer: Answer, where: str, hidden: Iterable[str] | None = No
 
 def _is_whole_but_for_its_text(body: bytes) -> bool:
     try:
-        body.decode()
-    except UnicodeDecodeError:
-        pass
-    else:
-        return False
-    try:
         _anything.decode(body.decode("utf-8", "replace").encode())
     except (ValueError, RecursionError):
         return False
