@@ -1,7 +1,7 @@
 """Encoding by content type, and events as CloudEvents."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar, overload
 
 import msgspec
@@ -152,6 +152,11 @@ def _headers(
 def rfc3339(time: datetime) -> str:
     """Return `time` (aware) in UTC as RFC 3339 text ending in `Z`."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def next_second(time: datetime) -> datetime:
+    """Return `time` at a whole second, never an earlier one: so a wait is never told too short."""
+    return time if not time.microsecond else time.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def content_type(headers: Mapping[str, str] | None) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,8 +32,8 @@ from worker.core.errors import (
     BadResponseError,
     FetchFailure,
     ForbiddenError,
-    GarbledResponseError,
     InternalError,
+    InvalidCommandError,
     NotFoundError,
     ProviderUnavailableError,
     RateLimitedError,
@@ -40,7 +41,7 @@ from worker.core.errors import (
     UnsupportedError,
 )
 from worker.providers import open_client
-from worker.providers.http import LONGEST_WAIT, failure_of
+from worker.providers.http import LONGEST_WAIT, failure_of, retry_after
 from worker.simulators import API_KEY, OA_ID, PARTNER_KEY, SECRET_KEY, SHOP_KEY, Fault
 
 BOTH = pytest.mark.parametrize("variant", ["shop", "GetFollowers"])
@@ -86,14 +87,14 @@ async def outcome(variant: str, body: bytes, status: int = 200, **headers: str) 
         (Fault(kind="status", status=504, body="empty"), ProviderUnavailableError),
         (Fault(kind="status", status=500, body="json"), ProviderUnavailableError),
         (Fault(kind="status", status=429, body="json"), RateLimitedError),
-        (Fault(kind="html"), GarbledResponseError),
-        (Fault(kind="empty"), GarbledResponseError),
-        (Fault(kind="bad_json"), GarbledResponseError),
-        (Fault(kind="broken_gzip"), GarbledResponseError),
-        (Fault(kind="truncated"), GarbledResponseError),
+        (Fault(kind="html"), ProviderUnavailableError),
+        (Fault(kind="empty"), ProviderUnavailableError),
+        (Fault(kind="bad_json"), ProviderUnavailableError),
+        (Fault(kind="broken_gzip"), ProviderUnavailableError),
+        (Fault(kind="truncated"), ProviderUnavailableError),
         (Fault(kind="reset"), ProviderUnavailableError),
-        (Fault(kind="missing_list"), BadResponseError),
-        (Fault(kind="null_list"), BadResponseError),
+        (Fault(kind="missing_list"), ProviderUnavailableError),
+        (Fault(kind="null_list"), ProviderUnavailableError),
     ],
     ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Fault) else value.__name__,
 )
@@ -116,7 +117,7 @@ async def test_a_reset_in_the_middle_of_the_body_can_be_retried(case: Case) -> N
     await case.client.fetch(case.command(), None)
     case.simulator.inject(Fault(kind="reset_middle"))
 
-    with pytest.raises((GarbledResponseError, ProviderUnavailableError)):
+    with pytest.raises(ProviderUnavailableError):
         await case.client.fetch(case.command(), None)
 
 
@@ -181,8 +182,17 @@ async def test_the_providers_own_rate_limit_is_known(variant: str) -> None:
         (" 120 ", 120.0),
         ("0", 0.0),
         ("-5", 0.0),
-        ("1.5", 1.0),
+        ("1.5", 1.5),
+        ("0.5", 0.5),
+        (".25", 0.25),
+        ("7.", 7.0),
+        ("31536000", 31_536_000.0),
+        (f"{LONGEST_WAIT:.0f}", LONGEST_WAIT),
         ("9" * 400, LONGEST_WAIT),
+        ("1e3", None),
+        ("5, 10", None),
+        ("inf", None),
+        ("2026-11-30T00:01:00Z", None),
         ("soon", None),
         ("", None),
         ("٣", None),
@@ -210,12 +220,66 @@ async def test_a_retry_after_date_counts_from_the_servers_own_clock(variant: str
 
 
 @BOTH
+@pytest.mark.parametrize(("unit", "text"), [(1, "{:.0f}"), (1, "{:.2f}"), (1000, "{:.0f}")], ids=["s", "s.00", "ms"])
+@pytest.mark.parametrize("ahead", [90, -90, 300 * 86_400, 0])
+async def test_a_retry_after_that_is_a_time_since_1970_is_taken_for_one(
+    variant: str, unit: int, text: str, ahead: int
+) -> None:
+    theirs = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    value = text.format((theirs.timestamp() + ahead) * unit)
+
+    error = await outcome(variant, HTML, 503, Retry_After=value, Date=format_datetime(theirs, usegmt=True))
+
+    assert isinstance(error, ProviderUnavailableError)
+    assert error.retry_after == max(ahead, 0)
+
+
+def test_a_number_is_a_time_only_within_a_year_of_now_and_beyond_what_anybody_asks_for() -> None:
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+
+    def read(number: float) -> float | None:
+        return retry_after(f"{number:f}", "", lambda: now)
+
+    assert read(now.timestamp() + LONGEST_WAIT) == LONGEST_WAIT
+    assert read(now.timestamp() + LONGEST_WAIT + 1) == LONGEST_WAIT  # a wait again, and bounded as each is
+    assert read(now.timestamp() - LONGEST_WAIT) == 0.0
+    assert read(now.timestamp() - LONGEST_WAIT - 1) == LONGEST_WAIT
+    assert read((now.timestamp() + 30) * 1000) == pytest.approx(30)
+    # A clock that was never set is near 1970, where every wait is near now.
+    assert retry_after("30", "Thu, 01 Jan 1970 00:10:00 GMT", lambda: now) == 30.0
+
+
+@pytest.mark.parametrize("zone", ["Asia/Ho_Chi_Minh", "America/New_York"])
+def test_a_retry_after_date_without_a_zone_is_gmt_wherever_the_worker_is(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        found = [
+            retry_after(value, date, lambda: now)
+            for value in ("Mon, 30 Nov 2026 12:01:30 GMT", "Mon, 30 Nov 2026 12:01:30", "30 Nov 2026 12:01:30 -0000")
+            for date in ("", "Mon, 30 Nov 2026 12:00:00", "Mon, 30 Nov 2026 19:00:00 +0700")
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert found == [90.0] * 9
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (204, BadResponseError),
+        (204, ProviderUnavailableError),
+        (206, ProviderUnavailableError),
+        (300, BadResponseError),
         (301, BadResponseError),
-        (302, BadResponseError),
+        (302, ProviderUnavailableError),
+        (303, ProviderUnavailableError),
+        (307, ProviderUnavailableError),
         (308, BadResponseError),
         (400, BadResponseError),
         (401, UnauthorizedError),
@@ -229,6 +293,7 @@ async def test_a_retry_after_date_counts_from_the_servers_own_clock(variant: str
         (429, RateLimitedError),
         (500, ProviderUnavailableError),
         (501, NotFoundError),
+        (511, ProviderUnavailableError),
         (502, ProviderUnavailableError),
         (503, ProviderUnavailableError),
         (599, ProviderUnavailableError),
@@ -247,23 +312,25 @@ async def test_a_status_without_the_apis_own_words_is_judged_by_itself(
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"", GarbledResponseError),
-        (b" \r\n", GarbledResponseError),
-        (HTML, GarbledResponseError),
-        (b'{"followers":[NaN]}', GarbledResponseError),
-        ('{"followers":[]}'.encode("utf-16"), GarbledResponseError),
-        (b'{"CodeResult":"100","followers":[{"zl_user_id":"\xff\xfe"}]}', GarbledResponseError),
-        (b'{"followers":[],"paging":{}} trailing', GarbledResponseError),
-        (b"[]", BadResponseError),
-        (b"null", BadResponseError),
-        (b'"text"', BadResponseError),
-        (b"{}", BadResponseError),
+        (b"", ProviderUnavailableError),
+        (b" \r\n", ProviderUnavailableError),
+        (HTML, ProviderUnavailableError),
+        (b'{"followers":[NaN]}', ProviderUnavailableError),
+        ('{"followers":[]}'.encode("utf-16"), ProviderUnavailableError),
+        (b'{"CodeResult":"100","followers":[{"zl_user_id":"\xff\xfe"}]}', BadResponseError),
+        (b'{"CodeResult":"100","followers":[{"zl_user_id":"\xff\xfe"', ProviderUnavailableError),
+        (b'{"followers":[],"paging":{}} trailing', ProviderUnavailableError),
+        (b"[]", ProviderUnavailableError),
+        (b"null", ProviderUnavailableError),
+        (b'"text"', ProviderUnavailableError),
+        (b"{}", ProviderUnavailableError),
+        (b'{"CodeResult":"100","followers":"none"}', BadResponseError),
         (b'{"x":' * 100_000 + b"1" + b"}" * 100_000, BadResponseError),
         (b'{"followers":' + b"[" * 100_000 + b"]" * 100_000 + b"}", BadResponseError),
     ],
     ids=[
-        "empty", "blank", "html", "nan", "utf-16", "utf-8", "trailing", "array", "null", "text", "object",
-        "deep-object", "deep-array",
+        "empty", "blank", "html", "nan", "utf-16", "utf-8", "utf-8-cut", "trailing", "array", "null", "text", "object",
+        "list-type", "deep-object", "deep-array",
     ],
 )  # fmt: skip
 async def test_a_200_that_is_not_a_list_is_never_an_empty_list(
@@ -273,11 +340,104 @@ async def test_a_200_that_is_not_a_list_is_never_an_empty_list(
 
 
 @BOTH
+@pytest.mark.parametrize(
+    ("body", "quote"),
+    [
+        (b"<html><title>Sign in to\n Free&nbsp;WiFi &amp; go</title><p>x</p></html>", "Sign in to Free WiFi & go"),
+        (b"<html><script>var a = 1;</script><h1>Back <b>soon</b></h1><!-- build 7 --></html>", "Back soon"),
+        (b"upstream is away", "upstream is away"),
+        (b'{"error":{"message":"maintenance until noon"}}', "maintenance until noon"),
+        (b'{"Message":"no healthy upstream"}', "no healthy upstream"),
+        (b"<title>call +84 912 000 111 or 0912\x1b000111, KEY</title>", "call *** or ***, ***"),
+        (b"<title>\x1bin\x07 \x00red\xe2\x80\xae\r\nnow</title>", "in red now"),
+    ],
+    ids=["title", "text", "plain", "error", "message", "phones", "control"],
+)  # fmt: skip
+async def test_what_is_no_answer_of_the_api_is_told_in_its_own_words(variant: str, body: bytes, quote: str) -> None:
+    body = body.replace(b"KEY", (SHOP_KEY.split(":")[1] if variant == "shop" else SECRET_KEY).encode())
+
+    error = await outcome(variant, body, Content_Type="text/html", Retry_After="17")
+
+    assert type(error) is ProviderUnavailableError
+    assert (error.http_status, error.retry_after) == (200, 17.0)
+    assert f"(“{quote}”)" in str(error)
+    assert str(error).isprintable()
+    assert "so it counts as away and is tried again later" in str(error)
+
+
+@BOTH
+@pytest.mark.parametrize("status", [203, 302, 303, 307, 503])
+async def test_whatever_counts_as_away_is_asked_again_when_it_says(variant: str, status: int) -> None:
+    error = await outcome(variant, HTML, status, Retry_After="17")
+
+    assert type(error) is ProviderUnavailableError
+    assert (error.http_status, error.retry_after) == (status, 17.0)
+    assert "an HTML page" in str(error) or "redirect" in str(error)
+    assert "(“gateway”)" in str(error)
+
+
+@BOTH
+@pytest.mark.parametrize("cut", [0, 1, 30, 200])
+async def test_of_json_that_was_cut_nothing_is_repeated(variant: str, cut: int) -> None:
+    whole = good(variant, full_name="Trần Thị Mẫu", phone=PHONE) + b" " * 300
+    whole = whole.rstrip() if cut else b"[" + whole
+
+    error = await outcome(variant, whole[: len(whole) - max(cut, 1)])
+
+    assert type(error) is ProviderUnavailableError
+    assert "“" not in str(error)
+
+
+@BOTH
+async def test_a_long_page_is_told_in_few_words(variant: str) -> None:
+    error = await outcome(variant, b"<p>" + b"come back later " * 100_000, 502)
+
+    assert type(error) is ProviderUnavailableError
+    assert "come back later come back" in str(error)
+    assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "asks"),
+    [
+        ("unavailable", ProviderUnavailableError, 9.0),
+        ("internal", ProviderUnavailableError, 9.0),
+        ("resource_exhausted", RateLimitedError, 9.0),
+        ("unauthenticated", UnauthorizedError, None),
+        ("permission_denied", ForbiddenError, None),
+        ("invalid_argument", InvalidCommandError, None),
+        ("not_found", NotFoundError, None),
+        ("unimplemented", UnsupportedError, None),
+    ],
+)
+@pytest.mark.parametrize("rest", [{}, {"followers": []}, {"followers": None, "paging": {"next": ""}}])
+async def test_an_error_object_of_etelecom_in_a_200_is_what_it_says(
+    code: str, expected: type[FetchFailure], asks: float | None, rest: dict[str, object]
+) -> None:
+    body = json.dumps({"code": code, "msg": f"as eTelecom puts it {PHONE}", **rest}).encode()
+
+    error = await outcome("shop", body, Retry_After="9")
+
+    assert type(error) is expected
+    assert (error.provider_code, error.http_status, getattr(error, "retry_after", None)) == (code, 200, asks)
+    assert "“as eTelecom puts it ***”" in str(error)
+
+
+async def test_the_precise_code_of_an_error_object_in_a_200_wins_too() -> None:
+    body = b'{"code":"new_word","msg":"closed","meta":{"xcode":"account_closed"}}'
+
+    error = await outcome("shop", body)
+
+    assert type(error) is ForbiddenError
+    assert error.provider_code == "account_closed"
+
+
+@BOTH
 async def test_a_ten_thousand_digit_number_does_no_harm(variant: str) -> None:
     number = b"9" * 10_000
     as_id = good(variant).replace(b'"7800378501923859642"', number)
 
-    assert isinstance(await outcome(variant, as_id), BadResponseError | GarbledResponseError)
+    assert isinstance(await outcome(variant, as_id), BadResponseError)
 
     async with client_of(variant, saying(good(variant)[:-1] + b',"other":' + number + b"}")) as client:
         assert ids([await client.fetch(command(variant), None)]) == ["7800378501923859642"]
@@ -359,8 +519,8 @@ async def test_gzip_of_several_members_is_read(variant: str, encoding: str) -> N
     ],
     ids=["cut", "damaged", "plain", "brotli", "twice"],
 )
-async def test_encodings_that_cannot_be_read_are_garbled(variant: str, packed: bytes, encoding: str) -> None:
-    assert type(await outcome(variant, packed, Content_Encoding=encoding)) is GarbledResponseError
+async def test_encodings_that_cannot_be_read_count_as_away(variant: str, packed: bytes, encoding: str) -> None:
+    assert type(await outcome(variant, packed, Content_Encoding=encoding)) is ProviderUnavailableError
 
 
 @BOTH
@@ -393,8 +553,8 @@ async def test_a_redirect_is_refused_and_the_key_stays(variant: str, status: int
     async with answering(stranger) as elsewhere:
         error = await outcome(variant, b"", status, Location=f"{elsewhere}/x")
 
-    assert type(error) is BadResponseError
-    assert "redirect" in str(error)
+    assert type(error) is (BadResponseError if status in (301, 308) else ProviderUnavailableError)
+    assert "redirect, refused so that no key travels" in str(error)
     assert strangers == []
 
 
@@ -465,7 +625,7 @@ async def speaking(reply: bytes) -> AsyncIterator[str]:
 async def test_broken_http_can_be_retried_and_is_nobody_elses_exception(variant: str, reply: bytes) -> None:
     async with speaking(reply) as url:
         client = open_client(account(variant, url), request_timeout=5, max_response_bytes=1 << 20)
-        with pytest.raises((ProviderUnavailableError, GarbledResponseError)) as caught:
+        with pytest.raises(ProviderUnavailableError) as caught:
             await client.fetch(command(variant), None)
         await client.close()
 

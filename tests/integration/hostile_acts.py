@@ -52,6 +52,10 @@ async def redirect(x: Exchange) -> None:
     await x.reply(b"", 307, {"Location": f"{x.trial.memory['elsewhere']}/collect"})
 
 
+async def moved(x: Exchange) -> None:
+    await x.reply(b"", 308, {"Location": f"{x.trial.memory['elsewhere']}/collect"})
+
+
 async def redirect_loop(x: Exchange) -> None:
     await x.reply(b"", 302, {"Location": x.trial.memory["here"]})
 
@@ -59,6 +63,10 @@ async def redirect_loop(x: Exchange) -> None:
 def _retry_after(text: str) -> str:
     if text.startswith("date+"):
         return email.utils.formatdate(time.time() + float(text.removeprefix("date+")), usegmt=True)
+    if text.startswith("epoch+"):
+        return f"{time.time() + float(text.removeprefix('epoch+')):.0f}"
+    if text.startswith("epoch-ms+"):
+        return f"{1000 * (time.time() + float(text.removeprefix('epoch-ms+'))):.0f}"
     return text
 
 
@@ -140,6 +148,19 @@ async def json_as_text(x: Exchange) -> None:
 async def null_list(x: Exchange) -> None:
     x.keep()
     await x.reply(x.good(rows=None))
+
+
+async def text_list(x: Exchange) -> None:
+    x.keep()
+    await x.reply(x.good(rows="none"))
+
+
+def error_in_200(code: str) -> Act:
+    async def act(x: Exchange) -> None:
+        x.keep()
+        await x.reply({"code": code, "msg": "as the provider puts it"})
+
+    return act
 
 
 async def array(x: Exchange) -> None:
@@ -292,6 +313,14 @@ def next_is(cursor: str) -> Act:
     async def act(x: Exchange) -> None:
         x.keep()
         await x.reply(x.good(next=cursor))
+
+    return act
+
+
+def long_cursor(length: int) -> Act:
+    async def act(x: Exchange) -> None:
+        x.keep()
+        await x.reply(x.good(next=f"c{x.page}".ljust(length, "~") if x.page < PAGES else ""))
 
     return act
 

@@ -88,8 +88,7 @@ def given_up(code: ErrorCode, asked: tuple[int, int], **changes: object) -> Outc
 DOWN = given_up("provider_unavailable", (4, 12))
 SLOW = given_up("provider_unavailable", (2, 3), seconds=15.0)
 IMPATIENT = Outcome(end="deadline_exceeded", asked=(1, 10), seconds=12.0, pages=1, not_after=4.0)
-# With full jitter from 0.5 s, four tries never take retry_for; six are the most for an answer that can't be read.
-GARBLED = given_up("bad_response", (4, 6))
+UNREADABLE = given_up("provider_unavailable", (4, 12), http_status=200)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from schemas.types import Provider
 from tests.integration import hostile_acts as acts
 from tests.integration.hostile_outcomes import (
     DOWN,
-    GARBLED,
     IMPATIENT,
     REQUEST_TIMEOUT,
     SLOW,
+    UNREADABLE,
     Outcome,
     ProcessRow,
     Row,
@@ -29,8 +29,12 @@ ESMS: tuple[Provider, ...] = ("esms",)
 ETELECOM: tuple[Provider, ...] = ("etelecom",)
 
 
-def garbled(key: str, behaviour: str, act: Act) -> Row:
-    return Row(key=key, behaviour=behaviour, act=act, passing=again(), lasting=GARBLED)
+def cut(key: str, behaviour: str, act: Act) -> Row:
+    return Row(key=key, behaviour=behaviour, act=act, passing=again(), lasting=DOWN)
+
+
+def no_answer(key: str, behaviour: str, act: Act) -> Row:
+    return Row(key=key, behaviour=behaviour, act=act, passing=again(), lasting=UNREADABLE)
 
 
 def slow(key: str, behaviour: str, act: Act) -> Row:
@@ -67,6 +71,24 @@ ROWS = [
         passing=again(1, waits="rate_limited", after=1.9, until=1.9),
     ),
     Row(
+        key="429-epoch", behaviour="429, `Retry-After` as a time since 1970, 3 s ahead", act=acts.limited("epoch+3"),
+        times=1, passing=again(1, waits="rate_limited", after=1.9, until=1.9),
+    ),
+    Row(
+        key="503-epoch-ms", behaviour="503, `Retry-After` as milliseconds since 1970, 2 s ahead",
+        act=acts.unavailable("epoch-ms+2"), times=1,
+        passing=again(1, waits="provider_unavailable", after=0.9, until=0.9),
+    ),
+    Row(
+        key="503-fraction", behaviour="503, `Retry-After: 1.5`", act=acts.unavailable("1.5"), times=1,
+        passing=again(1, waits="provider_unavailable", after=1.5, until=1.4),
+    ),
+    Row(
+        key="503-absurd", behaviour="503, `Retry-After: 31536000`: no longer than `retry_for`",
+        act=acts.unavailable("31536000"),
+        lasting=given_up("provider_unavailable", (2, 2), http_status=503, waits="provider_unavailable", until=2.9),
+    ),
+    Row(
         key="429-absurd", behaviour="429, `Retry-After: 999999999999`", act=acts.limited("9" * 12), next_job="other",
         lasting=Outcome(
             end="deadline_exceeded", asked=(1, 1), seconds=10.0, pages=1, not_after=3.0,
@@ -92,37 +114,62 @@ ROWS = [
     slow("drip-body", "a body that drips, a byte each 50 ms", acts.drip_body),
     Row(key="reset", behaviour="reset before the answer", act=acts.reset, passing=again(), lasting=DOWN),
     Row(key="closed", behaviour="closed before the answer", act=acts.close, passing=again(), lasting=DOWN),
-    garbled("reset-middle", "reset in the middle of the body", acts.reset_middle),
-    garbled("cut-by-length", "body cut short of its Content-Length", acts.cut_by_length),
-    garbled("cut-by-chunk", "body cut in the middle of a chunk", acts.cut_by_chunk),
-    garbled("cut-by-close", "body without a length, cut by the close", acts.cut_by_close),
-    garbled("html-200", "HTML with 200", acts.html(200)),
-    garbled("html-as-json", "HTML labelled JSON", acts.html_as_json),
+    cut("reset-middle", "reset in the middle of the body", acts.reset_middle),
+    cut("cut-by-length", "body cut short of its Content-Length", acts.cut_by_length),
+    cut("cut-by-chunk", "body cut in the middle of a chunk", acts.cut_by_chunk),
+    cut("cut-by-close", "body without a length, cut by the close", acts.cut_by_close),
+    no_answer("html-200", "HTML with 200", acts.html(200)),
+    no_answer("html-as-json", "HTML labelled JSON", acts.html_as_json),
     harmless("json-as-text", "JSON labelled text/plain", acts.json_as_text),
-    garbled("empty-body", "empty body", acts.saying(b"")),
-    fatal("null-list", "null instead of the list", acts.null_list),
-    fatal("array", "a top-level array", acts.array),
-    fatal("missing-list", "no list", acts.missing_list),
+    no_answer("empty-body", "empty body", acts.saying(b"")),
+    no_answer("null-list", "null instead of the list", acts.null_list),
+    no_answer("array", "a top-level array", acts.array),
+    no_answer("missing-list", "no list", acts.missing_list),
+    no_answer("portal-json", "JSON of somebody else's", acts.saying(b'{"error":{"message":"no healthy upstream"}}')),
+    fatal("list-type", "text instead of the list", acts.text_list),
+    Row(
+        key="error-in-200", behaviour="an error object with 200: `unavailable`", act=acts.error_in_200("unavailable"),
+        providers=ETELECOM, passing=again(), lasting=UNREADABLE,
+    ),
+    Row(
+        key="refusal-in-200", behaviour="an error object with 200: `unauthenticated`", providers=ETELECOM,
+        act=acts.error_in_200("unauthenticated"), lasting=refused("unauthorized", http_status=200),
+    ),
     harmless("gzip", "gzip", acts.gzipped),
-    garbled("broken-gzip", "broken gzip", acts.broken_gzip),
-    garbled("long-header", "a header of 100 KB", acts.long_header),
+    cut("broken-gzip", "broken gzip", acts.broken_gzip),
+    cut("long-header", "a header of 100 KB", acts.long_header),
     fatal("deep", "JSON nested 10,000 deep", acts.deep),
     fatal("long-integer", "an integer of 10,000 digits for an id", acts.long_integer),
     harmless("long-integer-elsewhere", "an integer of 10,000 digits in a field that nobody reads", acts.long_extra),
-    garbled("nan", "NaN for an id", acts.nan),
+    no_answer("nan", "NaN for an id", acts.nan),
     harmless("duplicate-keys", "the list's key twice: the last one counts", acts.duplicate_keys),
     harmless("bom", "UTF-8 with a byte order mark", acts.bom),
-    garbled("utf-16", "UTF-16", acts.utf_16),
-    garbled("invalid-utf-8", "invalid UTF-8 in a name or id", acts.invalid_utf_8),
+    no_answer("utf-16", "UTF-16", acts.utf_16),
+    fatal("invalid-utf-8", "invalid UTF-8 in a name or id", acts.invalid_utf_8),
     Row(
         key="combining", behaviour="a name of 200,000 combining signs", act=acts.combining, providers=ETELECOM,
         lasting=read(),
     ),
-    fatal("redirect", "307 to another host: nothing arrives there", acts.redirect, http_status=307),
-    fatal("redirect-loop", "302 to itself", acts.redirect_loop, http_status=302),
+    Row(
+        key="redirect", behaviour="307 to another host: nothing arrives there", act=acts.redirect, passing=again(),
+        lasting=given_up("provider_unavailable", (4, 12), http_status=307),
+    ),
+    Row(
+        key="redirect-loop", behaviour="302 to itself", act=acts.redirect_loop, passing=again(),
+        lasting=given_up("provider_unavailable", (4, 12), http_status=302),
+    ),
+    fatal("redirect-for-good", "308 to another host: nothing arrives there", acts.moved, http_status=308),
     Row(
         key="cursor-loop", behaviour="the next cursor is the one asked for", act=acts.next_is("c1"),
         providers=ETELECOM, lasting=refused(),
+    ),
+    Row(
+        key="cursor-long", behaviour="cursors of 100,000 characters", act=acts.long_cursor(100_000), pages=EVERY,
+        providers=ETELECOM, lasting=read(),
+    ),
+    Row(
+        key="cursor-too-long", behaviour="cursors of 600,000 characters: page 2 holds two, more than a message takes",
+        act=acts.long_cursor(600_000), pages=EVERY, providers=ETELECOM, lasting=refused(),
     ),
     Row(
         key="cursor-a-b-a", behaviour="cursors A, B, A", act=acts.next_is("c1"), pages=frozenset({3}),
@@ -204,6 +251,12 @@ PROCESS_ROWS = [
     ProcessRow(
         key="429-for-ever", behaviour="429 for ever: `rate_limited_for` ends it (2 s here, a day by default)",
         outcome="asked again, then failed `rate_limited`; 1 page", bound="15 requests, 25 s",
+    ),
+    ProcessRow(
+        key="429-year",
+        behaviour="429, `Retry-After: 31536000`, for ever: it is left alone for `rate_limited_for` (2 s)",
+        outcome="`waiting` `rate_limited`, then failed `rate_limited`; 1 page; the next job completes",
+        bound="1–2 requests, 25 s",
     ),
     ProcessRow(
         key="tls-silent", behaviour="TLS that never answers",

@@ -250,7 +250,7 @@ def good(provider: Provider, page: int, **changes: Any) -> Json:
 
 def _page(provider: Provider, body: Json) -> int:
     if provider == "etelecom":
-        return int(body["paging"].get("after", "c0")[1:]) + 1
+        return int(body["paging"].get("after", "c0")[1:].rstrip("~")) + 1
     return int(body["Offset"] // (body["Count"] - 1)) + 1  # each request starts at the last row of the one before
 
 

@@ -12,6 +12,7 @@ from nats.js import JetStreamContext
 from typer.testing import CliRunner, Result
 
 from tests.integration import stage
+from tests.integration.hostile import hostile, saying
 from worker.cli import app
 from worker.embedded import EmbeddedServer
 from worker.jetstream import checkup
@@ -129,6 +130,32 @@ async def test_a_provider_that_is_away_is_told(url: str) -> None:
 
     assert result.exit_code == 1
     assert found_by(result)["account.key", "shop"]["detail"].startswith("provider_unavailable: 127.0.0.1 can't be")
+
+
+async def test_an_error_or_a_page_that_comes_with_200_is_no_good_key(url: str) -> None:
+    refusal = json.dumps({"code": "unauthenticated", "msg": f"who is {SHOP_KEY}"})
+    page = "<html><title>Sign in to WiFi</title></html>"
+    other = json.dumps({"message": f"who is {API_KEY} with {SECRET_KEY}"})
+    answers = {"refusing": saying(refusal), "portal": saying(page, content_type="text/html"), "other": saying(other)}
+    async with hostile(answers) as provider:
+        accounts = {
+            kind: {"provider": "etelecom", "base_url": f"{provider.url}/{kind}/v1/shop", "api_key": SHOP_KEY}
+            for kind in ("refusing", "portal")
+        }
+        accounts["json"] = {
+            "provider": "esms", "base_url": f"{provider.url}/other", "api_key": API_KEY, "secret_key": SECRET_KEY,
+        }  # fmt: skip
+        result = await doctor("--json", url=url, accounts=accounts)
+
+    found = {name: found_by(result)["account.key", name] for name in accounts}
+
+    assert {item["state"] for item in found.values()} == {"fail"}
+    assert "refused with unauthenticated: “who is ***”" in found["refusing"]["detail"]
+    assert found["portal"]["detail"].startswith("provider_unavailable: ")
+    assert "(“Sign in to WiFi”)" in found["portal"]["detail"]
+    assert found["json"]["detail"].startswith("provider_unavailable: ")
+    assert "JSON without CodeResult (“who is *** with ***”)" in found["json"]["detail"]
+    assert not any(secret in result.output for secret in (SHOP_KEY.split(":")[1], API_KEY, SECRET_KEY))
 
 
 async def test_an_address_without_its_path_is_named_before_a_key_is_sent(url: str) -> None:

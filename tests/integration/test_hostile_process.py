@@ -77,7 +77,7 @@ async def stage(nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFa
                 fronts[name] = Front(server=await stack.enter_async_context(serving(tls)), hellos=count_hellos(tls))
         accounts: dict[str, Any] = {}
         for provider in BOTH:
-            for name, act in {**_SIZES, "429-for-ever": acts.limited("")}.items():
+            for name, act in {**_SIZES, "429-for-ever": acts.limited(""), "429-year": acts.limited("31536000")}.items():
                 trial = Trial(f"{name}-{provider}", provider, act, frozenset({2, 3, 4}), None, KEY)
                 server.trials[trial.name] = trial
                 accounts[trial.name] = account(trial, server.url)
@@ -144,7 +144,7 @@ class Late:
     """The jobs that only wait: all begun together."""
 
     def __init__(self, stage: Stage) -> None:
-        names = ["429-for-ever", "tls-silent", *(f"tls-{name}" for name in stage.fronts)]
+        names = ["429-for-ever", "429-year", "tls-silent", *(f"tls-{name}" for name in stage.fronts)]
         self.runs = {
             (name, provider): asyncio.create_task(stage.jobs.run(provider, f"{name}-{provider}"))
             for name in names
@@ -173,6 +173,28 @@ async def test_a_provider_that_only_says_too_many_requests_is_given_up(
     assert 2 <= asked <= 15
     assert all(event.reason == "rate_limited" for event in run.events if isinstance(event, JobWaiting))
     assert len(run.pages) == 1
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_a_provider_that_asks_for_a_year_parks_neither_job_nor_account(
+    stage: Stage, late: Late, provider: Provider
+) -> None:
+    run = await late.runs["429-year", provider]
+
+    trial = stage.server.trials[f"429-year-{provider}"]
+    asked = len(trial.asked(2))
+    measure("429-year", run, asked)
+    assert 1 <= asked <= 2
+    assert failure(run).code == "rate_limited"
+    assert "worker.rate_limited_for" in failure(run).message
+    [told, *_] = [event for event in run.events if isinstance(event, JobWaiting)]
+    assert told.wait is not None
+    assert "(it asked for 31,536,000 s, more than worker.rate_limited_for leaves)" in told.wait.text
+    assert (told.until - run.at).total_seconds() <= 2.0 + SECONDS / 2
+    trial.healed = True
+    after = await stage.jobs.run(provider, trial.name)
+    assert completed(after)
+    assert after.seconds < SECONDS / 2
 
 
 @pytest.mark.parametrize("provider", BOTH)

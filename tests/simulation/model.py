@@ -10,7 +10,7 @@ from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
-from worker.core.errors import GarbledResponseError, ProviderUnavailableError, RateLimitedError, UnauthorizedError
+from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
 from worker.core.ports import (
     Entry,
     LogUnavailableError,
@@ -333,7 +333,7 @@ class ModelClient:
                 [
                     ProviderUnavailableError("down", http_status=503),
                     RateLimitedError("slow down", retry_after=self._rng.uniform(0, 3)),
-                    GarbledResponseError("html"),
+                    ProviderUnavailableError("html"),
                 ]
             )
         start = int((cursor or "0").split(".")[0])

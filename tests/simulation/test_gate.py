@@ -13,10 +13,10 @@ from tests.limits_kit import FakeSharedLimit, SharedState, worst_second
 from tests.simulation.loop import run
 from worker.core.breaker import FAILURES, Breaker
 from worker.core.errors import (
-    GarbledResponseError,
     ProviderUnavailableError,
     RateLimitedError,
     UnauthorizedError,
+    UnknownRefusalError,
 )
 from worker.core.gate import Admission, Gate
 from worker.core.limit import Limit
@@ -333,7 +333,9 @@ def test_while_the_provider_is_away_it_is_asked_ever_more_rarely():
     in_virtual_time(main())
 
 
-@pytest.mark.parametrize("error", [UnauthorizedError("no"), RateLimitedError("slow", retry_after=0.0)])
+@pytest.mark.parametrize(
+    "error", [UnauthorizedError("no"), RateLimitedError("slow", retry_after=0.0), UnknownRefusalError("code 777")]
+)
 def test_refusals_show_that_the_provider_is_there(error: Exception):
     async def main() -> None:
         replica = Replica(0)
@@ -346,33 +348,18 @@ def test_refusals_show_that_the_provider_is_there(error: Exception):
     in_virtual_time(main())
 
 
-def test_a_page_that_is_garbled_for_ever_stops_nobody_else():
-    async def main() -> None:
-        replica = Replica(0)
-
-        await replica.fail(10 * FAILURES, GarbledResponseError("html"))
-
-        assert replica.gate.enter() is not None
-
-    in_virtual_time(main())
-
-
-@pytest.mark.parametrize("cancelled", [True, False])
-def test_a_probe_that_tells_nothing_is_followed_by_another(cancelled: bool):
+def test_a_probe_that_tells_nothing_is_followed_by_another():
     async def main() -> None:
         replica = Replica(0)
         await replica.fail(FAILURES)
         tasks = [asyncio.ensure_future(replica.enter(job)) for job in "ab"]
         (first,), (second,) = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if cancelled:
-            replica.gate.left(first.result())
-        else:
-            replica.gate.failed(first.result(), GarbledResponseError("html"))
+        replica.gate.left(first.result())
 
         admission = await second
 
         assert admission.probe
-        assert now() < (1.3 if cancelled else 4.0)
+        assert now() < 1.3
 
     in_virtual_time(main())
 
@@ -436,5 +423,36 @@ def test_a_closed_gate_leaves_nothing_behind():
         await asyncio.sleep(0)
 
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize("later", [0.0, -0.5], ids=["from the same moment", "from before"])
+def test_the_answer_to_an_old_request_does_not_make_the_pauses_short_again(later: float):
+    async def main() -> None:
+        replica = Replica(0)
+
+        async def pause() -> float:
+            began = now()
+            admission = await replica.enter()
+            replica.gate.failed(admission, RateLimitedError("slow down"))
+            return now() - began
+
+        await pause()
+        old = await replica.enter() if later else None
+        await asyncio.sleep(-later)
+        replica.gate.failed(await replica.enter(), RateLimitedError("slow down"))
+        if old is None:
+            old = Admission(now(), probe=False)
+        replica.gate.answered(old, 1)
+        second = await pause()
+        third = await pause()
+
+        assert 1.0 <= second <= 2.0
+        assert 2.0 <= third <= 4.0
+
+        replica.gate.answered(await replica.enter(), 1)
+        await pause()
+        assert await pause() <= 1.0, "an answer to a request from after the last pause does"
 
     in_virtual_time(main())

@@ -32,20 +32,24 @@ def now() -> float:
 
 
 class Replica:
-    """A handler with one limited account."""
+    """A handler with one limited account; replicas that are given the same state share its limit."""
 
-    def __init__(self, client: FakeClient, rate: float, **policy: float) -> None:
+    def __init__(self, client: FakeClient, rate: float, *shared: SharedState, **policy: float) -> None:
         self.client = client
         self.meter = FakeMeter()
+        self.set_by = 0.0
+        """Seconds by which somebody has set the wall clock."""
         self.world = make_world(
-            meter=self.meter, now=lambda: EPOCH + timedelta(seconds=now()), policy=RetryPolicy(**policy)
+            meter=self.meter,
+            now=lambda: EPOCH + timedelta(seconds=now() + self.set_by),
+            policy=RetryPolicy(**policy),
         )
         self.log: Any = self.world.log
         self.draining = asyncio.Event()
         share = None
         if rate:
-            limit = Limit(rate)
-            share = Share("shop", limit, FakeSharedLimit(limit, SharedState()), self.world.dice)
+            limit, (state, *_) = Limit(rate), (*shared, SharedState())
+            share = Share("shop", limit, FakeSharedLimit(limit, state), self.world.dice)
         gate = open_gate("shop", "etelecom", self.world, share)
         account = OpenAccount("shop", "etelecom", client, gate)
         self.handler = CommandHandler({"shop": account}, self.world, self.draining)

@@ -9,7 +9,7 @@ from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeClient
 from tests.simulation.test_requests import Replica, down, in_virtual_time
 from worker.core.breaker import FAILURES
-from worker.core.errors import FetchFailure, GarbledResponseError, ProviderUnavailableError, RateLimitedError
+from worker.core.errors import FetchFailure, ProviderUnavailableError, RateLimitedError, UnknownRefusalError
 from worker.core.waits import between_tries
 
 CANARY = "canary-0900000000"
@@ -61,8 +61,8 @@ def test_a_failed_request_is_owned_by_the_provider_until_the_next_try() -> None:
     assert (status.reason, status.until) == (wait.reason, wait.until)
 
 
-def test_a_garbled_answer_is_owned_by_the_provider_too() -> None:
-    wait = between_tries(GarbledResponseError("a page of HTML"), 3)(at(0), at(5))
+def test_a_refusal_that_nobody_documented_is_owned_by_the_provider_too() -> None:
+    wait = between_tries(UnknownRefusalError("code 777"), 3)(at(0), at(5))
 
     assert (wait.owner, wait.code, wait.http_status, wait.attempt) == ("provider", "bad_response", None, 3)
     assert "request 3 for its next page failed (bad_response)" in wait.text

@@ -21,13 +21,13 @@ from tests.simulation.loop import run
 from worker.core.chain import COMMAND_HEADER, TOKEN_HEADER
 from worker.core.consume import FAULTS_ALLOWED, CommandHandler, OpenAccount
 from worker.core.errors import (
-    GarbledResponseError,
     ProviderUnavailableError,
     RateLimitedError,
     UnauthorizedError,
+    UnknownRefusalError,
     UnsupportedError,
 )
-from worker.core.retry import GARBLED_ATTEMPTS, RetryPolicy
+from worker.core.retry import UNKNOWN_ATTEMPTS, RetryPolicy
 
 
 async def test_a_command_ends_as_a_run_of_pages_and_one_terminal_event():
@@ -294,7 +294,7 @@ async def test_what_the_account_can_not_do_fails_without_a_request():
 async def test_a_page_is_tried_again_until_it_comes():
     replica = Replica()
     replica.client.fail_next(
-        ProviderUnavailableError("down"), GarbledResponseError("html"), ProviderUnavailableError("x")
+        ProviderUnavailableError("down"), UnknownRefusalError("code 777"), ProviderUnavailableError("x")
     )
 
     await replica.handle(command())
@@ -310,9 +310,9 @@ async def test_a_page_is_tried_again_until_it_comes():
     assert len(replica.meter.seconds) == 6
 
 
-async def test_an_answer_that_stays_garbled_ends_the_job_after_the_allowed_attempts():
+async def test_a_refusal_that_nobody_documented_ends_the_job_after_the_allowed_attempts():
     replica = Replica()
-    replica.client.fail_next(*[GarbledResponseError("html")] * 20)
+    replica.client.fail_next(*[UnknownRefusalError("code 777")] * 20)
 
     await replica.handle(command())
 
@@ -320,7 +320,7 @@ async def test_an_answer_that_stays_garbled_ends_the_job_after_the_allowed_attem
     assert isinstance(failed, JobFailed)
     assert (failed.error.code, failed.error.attempts, failed.error.retryable) == (
         "bad_response",
-        GARBLED_ATTEMPTS,
+        UNKNOWN_ATTEMPTS,
         True,
     )
 

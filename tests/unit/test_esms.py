@@ -13,13 +13,13 @@ from worker.core.errors import (
     BadResponseError,
     FetchFailure,
     ForbiddenError,
-    GarbledResponseError,
     InternalError,
     InvalidCommandError,
     NotFoundError,
     ProviderUnavailableError,
     RateLimitedError,
     UnauthorizedError,
+    UnknownRefusalError,
     UnsupportedError,
 )
 from worker.core.ports import ProviderClient
@@ -73,26 +73,43 @@ def test_a_total_that_says_nothing_is_unknown(total: Any) -> None:
 def test_a_null_list_is_empty_only_where_the_total_says_so() -> None:
     assert read({"CodeResult": "100", "Followers": None, "Total": 0}) == ([], 0)
     for total in (5, None):
-        assert type(refusal({"CodeResult": "100", "Followers": None, "Total": total})) is BadResponseError
+        assert type(refusal({"CodeResult": "100", "Followers": None, "Total": total})) is ProviderUnavailableError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"CodeResult": "100", "Followers": "[]", "Total": 1},
+        {"CodeResult": "100", "Followers": {}, "Total": 0},
+        {"CodeResult": "100", "Followers": 0, "Total": 0},
+        {"CodeResult": "100", "Followers": [{"Name": "x"}], "Total": 1},
+        {"CodeResult": "100", "Followers": [{"User_Id": None}], "Total": 1},
+        {"CodeResult": "100", "Followers": [None], "Total": 1},
+    ],
+)
+def test_what_would_lose_followers_in_silence_is_an_error(body: Any) -> None:
+    assert type(refusal(body)) is BadResponseError
 
 
 @pytest.mark.parametrize(
     "body",
     [
         {"CodeResult": "100", "ErrorMessage": "success", "Total": 208},
-        {"CodeResult": "100", "Followers": "[]", "Total": 1},
-        {"CodeResult": "100", "Followers": [{"Name": "x"}], "Total": 1},
-        {"CodeResult": "100", "Followers": [{"User_Id": None}], "Total": 1},
-        {"CodeResult": "100", "Followers": [None], "Total": 1},
         {"CodeResult": "100", "Data": None},
+        {"CodeResult": None, "Followers": [], "Total": 0},
         {"Followers": [{"User_Id": "1"}], "Total": 1},
+        {"code": "unavailable", "msg": "try later"},
         [{"User_Id": "1"}],
         {},
         None,
     ],
 )
-def test_what_would_lose_followers_in_silence_is_an_error(body: Any) -> None:
-    assert type(refusal(body)) is BadResponseError
+def test_what_is_no_answer_of_the_api_counts_as_away_for_as_long_as_it_asks(body: Any) -> None:
+    error = refusal(body)
+
+    assert type(error) is ProviderUnavailableError
+    assert (error.http_status, error.retry_after) == (200, 4.0)
+    assert "so it counts as away and is tried again later" in str(error)
 
 
 RELEVANT = {
@@ -131,9 +148,9 @@ def test_a_code_that_nobody_documented_is_tried_again_and_told(code: str) -> Non
     error = refusal({"CodeResult": code, "ErrorMessage": "new"})
 
     if code == "":
-        assert type(error) is BadResponseError
+        assert type(error) is ProviderUnavailableError
     else:
-        assert type(error) is GarbledResponseError
+        assert type(error) is UnknownRefusalError
         assert error.provider_code == code
 
 

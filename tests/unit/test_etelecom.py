@@ -12,7 +12,6 @@ from worker.core.errors import (
     BadResponseError,
     FetchFailure,
     ForbiddenError,
-    GarbledResponseError,
     InvalidCommandError,
     NotFoundError,
     ProviderUnavailableError,
@@ -265,13 +264,11 @@ def test_an_empty_next_is_the_end(nothing: str | None) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"paging": {"next": "n"}},
-        {"followers": None, "paging": {"next": "n"}},
         {"followers": {}, "paging": {}},
+        {"followers": "[]", "paging": {}},
         {"followers": [RICH]},
         {"followers": [RICH], "paging": None},
         {"followers": [RICH], "paging": {"next": 5}},
-        {"followers": [RICH], "paging": {"next": "n" * 3000}},
         {"followers": [None], "paging": {"next": "n"}},
         {"followers": ["1438251841810134353"], "paging": {"next": "n"}},
         {"followers": [{**RICH, "zl_user_id": None}], "paging": {"next": "n"}},
@@ -284,6 +281,58 @@ def test_what_would_lose_followers_in_silence_is_an_error(body: Any) -> None:
         read_page(json.dumps(body).encode(), "eTelecom")
 
     assert READ.display_name not in str(caught.value)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"paging": {"next": "n"}},
+        {"followers": None, "paging": {"next": "n"}},
+        {"followers": None},
+        {"followers": None, "paging": None},
+        {"code": "unavailable", "msg": "try later"},
+        {"code": "unavailable", "msg": "try later", "followers": []},
+        {"code": "internal", "followers": [RICH], "paging": {"next": "n"}},
+        {"code": "something_new"},
+        {},
+        [RICH],
+        [],
+        None,
+        "text",
+        7,
+    ],
+)
+def test_what_is_no_answer_of_the_api_counts_as_away(body: Any) -> None:
+    with pytest.raises(ProviderUnavailableError) as caught:
+        read_page(json.dumps(body).encode(), "eTelecom")
+
+    assert caught.value.http_status == 200
+    assert "so it counts as away and is tried again later" in str(caught.value)
+    assert READ.display_name not in str(caught.value)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("code", ["ok", "", "something_new", 0, None, ["unavailable"], {"unavailable": 1}])
+def test_a_code_that_is_no_error_beside_a_list_is_a_field_that_nobody_reads(code: object) -> None:
+    body = {"code": code, "followers": [RICH], "paging": {"next": "n"}}
+
+    assert read_page(json.dumps(body).encode(), "eTelecom").followers == [READ]
+    assert read_page(json.dumps({"code": code, "followers": [], "paging": {}}).encode(), "x").followers == ()
+
+
+def test_a_cursor_of_any_length_is_taken_for_the_stream_decides_what_it_can_carry() -> None:
+    assert page(RICH, paging={"next": "n" * 100_000}).next_cursor == "n" * 100_000
+
+
+@pytest.mark.parametrize("row", [RICH, {**RICH, "gender": ["odd"]}])
+def test_text_that_is_not_utf_8_in_whole_json_is_a_wrong_answer(row: dict[str, Any]) -> None:
+    whole = json.dumps({"followers": [row], "paging": {"next": "n"}}, ensure_ascii=False).encode()
+    broken = whole.replace("Lê Văn".encode(), b"L\xea V\xe3n")
+
+    if row is RICH:
+        with pytest.raises(BadResponseError, match="text that isn't UTF-8"):
+            read_page(broken, "eTelecom")
+    with pytest.raises(ProviderUnavailableError):
+        read_page(broken[: len(broken) // 2], "eTelecom")
 
 
 def judged(code: str, status: int, *, cursor: str | None = None, meta: Any = None, msg: str = "no") -> FetchFailure:
@@ -367,5 +416,5 @@ def test_truncated_json_is_not_a_page() -> None:
     whole = json.dumps({"followers": [RICH], "paging": {"next": "n"}}).encode()
 
     for end in range(0, len(whole), 37):
-        with pytest.raises(GarbledResponseError):
+        with pytest.raises(ProviderUnavailableError):
             read_page(whole[:end], "eTelecom")

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,3 +101,42 @@ def test_more_parts_than_announced_raise_the_number():
 def test_one_follower_larger_than_a_message_is_an_error_that_says_what_to_raise():
     with pytest.raises(BadResponseError, match="raise `max_payload` on the NATS server"):
         split(_page([9_000]), _before(), 5_000, _size)
+
+
+def _with_cursors(page: FollowerPage, cursor: str, next_cursor: str) -> FollowerPage:
+    return msgspec.structs.replace(page, cursor=cursor, next_cursor=next_cursor)
+
+
+def test_cursors_that_leave_no_room_for_a_follower_are_an_error_that_says_why():
+    page = _with_cursors(_page([300, 300], last=False), "c" * 2_000, "d" * 2_500)
+
+    with pytest.raises(BadResponseError) as caught:
+        split(page, _before(), 5_000, _size)
+
+    assert "the provider's cursors at page 3 take 4500 bytes" in caught.value.message
+    assert "no more than 5000 fit into one" in caught.value.message
+    assert "raise `max_payload` on the NATS server" in caught.value.message
+
+
+def test_cursors_without_any_follower_are_an_error_only_where_they_do_not_fit():
+    page = _with_cursors(_page([], last=False), "c" * 2_000, "d" * 2_500)
+    bare = _size(msgspec.structs.replace(page, part=10_000, parts=10_000))
+
+    assert len(split(page, _before(), bare, _size)) == 1
+    with pytest.raises(BadResponseError, match="cursors at page 3"):
+        split(page, _before(), bare - 1, _size)
+
+
+def test_a_follower_too_large_beside_long_cursors_is_blamed_itself():
+    page = _with_cursors(_page([4_000], last=False), "c" * 1_000, "d" * 1_000)
+
+    with pytest.raises(BadResponseError, match="one follower of page 3 takes 4"):
+        split(page, _before(), 5_000, _size)
+
+
+def test_long_cursors_stand_in_every_part():
+    page = _with_cursors(_page([800, 800], last=False), "c" * 1_500, "d" * 1_500)
+
+    parts = split(page, _before(), 4_500, _size)
+
+    assert [(len(part.cursor or ""), len(part.next_cursor or "")) for part in parts] == [(1_500, 1_500)] * 2

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.core.errors import BadResponseError, GarbledResponseError
+from worker.core.errors import BadResponseError, ProviderUnavailableError
 from worker.providers.refusals import decode
 
 ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
@@ -33,7 +33,7 @@ def test_megabytes_of_half_surrogates_are_not_mended() -> None:
     body = b'"' + b"\\ud83d" * (MEGABYTES // 6) + b'"'
     tracemalloc.start()
     try:
-        with pytest.raises(GarbledResponseError):
+        with pytest.raises(ProviderUnavailableError):
             decode(ANYTHING, body, "provider")
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -30,7 +30,20 @@ from tests.schedule_kit import (
 from worker.core import scheduler
 from worker.core.desk import ScheduleUnavailableError
 from worker.core.due import Every
-from worker.core.schedule import GRACE, LONGEST_NAME, Schedule, job_id_at, published
+from worker.core.schedule import (
+    GRACE,
+    LONGEST_NAME,
+    Act,
+    Schedule,
+    ScheduleState,
+    Take,
+    Wait,
+    decide,
+    job_id_at,
+    published,
+    skipped,
+    taken,
+)
 from worker.core.scheduler import RETRY, RETRY_FAULT
 
 EVENING = vietnam("2026-11-27T22:00")
@@ -372,6 +385,69 @@ async def test_while_a_rollout_lasts_each_definition_is_followed_and_no_time_is_
     await live(vietnam("2026-11-29T12:00"), new, old)
 
     assert (server.ids, server.attempts) == ([FIRST, SECOND], 2)
+
+
+async def test_a_due_time_that_comes_as_another_definition_begins_is_not_lost(server: FakeServer) -> None:
+    old = await begun(server)
+    server.clock.time = THREE + timedelta(seconds=2)
+    await begun(server, OTHERS, name="b")
+    assert server.state().since == THREE + timedelta(seconds=2)
+
+    server.clock.time = THREE + timedelta(seconds=5)
+    await old.round()
+
+    assert server.ids == [FIRST]
+    state = server.state()
+    assert (state.definition, state.since) == (schedule().definition, EVENING), "its own definition's, not the other's"
+
+
+async def test_a_replica_that_only_joined_follows_its_definition_and_does_not_begin_it_anew(server: FakeServer) -> None:
+    await begun(server)
+    joined = await begun(server, name="b")
+    server.clock.time = vietnam("2026-11-28T01:00")
+    await begun(server, OTHERS, name="c")
+    began = server.state()
+
+    await live(vietnam("2026-11-28T02:00"), joined)
+    assert server.state() == began
+    await live(THREE + timedelta(seconds=1), joined)
+
+    assert (server.ids, server.state().since) == ([FIRST], EVENING)
+
+
+async def test_a_definition_that_comes_back_begins_anew_only_for_who_was_not_there(server: FakeServer) -> None:
+    throughout = await begun(server)
+    for hour, plan, name in ((1, OTHERS, "b"), (4, schedule(), "c")):
+        server.clock.time = vietnam(f"2026-11-28T0{hour}:00")
+        newcomer = await begun(server, plan, name=name)
+    await newcomer.round()
+    assert server.ids == [], "what was due before it began is the past"
+
+    await throughout.round()
+
+    assert server.ids == [FIRST]
+
+
+def test_before_its_definition_is_known_to_be_in_force_the_stored_time_counts() -> None:
+    plan = schedule()
+    state = ScheduleState(definition=plan.definition, since=EVENING)
+
+    def act(now: datetime) -> Act:
+        return decide(plan, state, now, since=None, me="a", lost_after=timedelta(days=7))
+
+    assert act(THREE) == Take(THREE)
+    assert act(THREE - timedelta(seconds=1)) == Wait(THREE)
+
+
+def test_what_was_decided_keeps_since_when_its_definition_is_in_force() -> None:
+    plan, now = schedule(), THREE + timedelta(seconds=3)
+    took = taken(plan, THREE, now, since=EVENING, me="a")
+    assert took.run is not None
+
+    assert (took.since, took.due, took.at) == (EVENING, THREE, now)
+    let_go = skipped(plan, took.run, THREE, now, since=EVENING, me="a")
+    assert (let_go.since, let_go.due, let_go.at) == (EVENING, THREE, now)
+    assert published(took, 7, now).since == EVENING
 
 
 async def test_a_schedule_that_is_turned_off_and_on_again_does_not_fire_what_was_due_meanwhile(

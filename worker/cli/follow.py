@@ -18,7 +18,7 @@ from schemas.events import (
     JobWaiting,
 )
 from schemas.subjects import EVENTS_STREAM
-from schemas.wire import content_type, decode
+from schemas.wire import content_type, decode, next_second
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
 from worker.jetstream.reader import EventReader
 
@@ -92,7 +92,7 @@ def show(event: FollowerPage | JobEvent | None, view: View) -> None:
         view.say(f"another worker goes on at page {event.resumed_at_page} (attempt {event.attempt})")
     elif isinstance(event, JobWaiting):
         why = event.wait.text if event.wait else event.reason.replace("_", " ")
-        view.say(f"waiting until {event.until:%H:%M:%S} UTC: {why}")
+        view.say(f"waiting until {next_second(event.until):%H:%M:%S} UTC: {why}")
 
 
 def report_end(event: Terminal, *, json: bool) -> int:

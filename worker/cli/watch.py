@@ -167,12 +167,15 @@ def _progress(job: "JobStatus") -> str:
 
 
 def _why(job: "JobStatus") -> str:
+    from schemas.wire import next_second
+
     if job.error is not None:
         return f", {job.error.code}: {job.error.message}"
     if job.wait is not None:
         return f", {job.wait.text}"
     words = " ".join(text for text in (job.verdict, job.reason and job.reason.replace("_", " ")) if text)
-    until = f" until {job.until.astimezone(UTC):%H:%M:%S} UTC" if job.state == "waiting" and job.until else ""
+    ends = next_second(job.until) if job.state == "waiting" and job.until else None
+    until = f" until {ends.astimezone(UTC):%H:%M:%S} UTC" if ends else ""
     eta = f"ready about {job.eta.astimezone(UTC):%H:%M:%S} UTC" if job.state == "running" and job.eta else ""
     said = f"{words}{until}" or eta
     return f", {said}" if said else ""

@@ -358,7 +358,7 @@ class CommandHandler:
         # Posted with each heartbeat, a third of `ack_wait` apart, unless the bucket is away for a moment. Once the job
         # has ended nothing is posted, but its changes may still be published by whoever has the command.
         patience = 2 if known.state in ("running", "waiting") else ENDED_LATELY
-        return self._world.now() - known.updated_at < timedelta(seconds=patience * self._world.ack_wait)
+        return self._is_recent(known, patience * self._world.ack_wait)
 
     def _is_worked_on(self, job: Job, known: JobStatus | None) -> bool:
         """Say whether another message of the same job is in another replica's hands, as far as the status tells.
@@ -367,7 +367,15 @@ class CommandHandler:
         """
         if known is None or known.state not in ("running", "waiting") or known.command_sequence == job.sequence:
             return False
-        return self._world.now() - known.updated_at < timedelta(seconds=self._world.ack_wait)
+        return self._is_recent(known, self._world.ack_wait)
+
+    def _is_recent(self, known: JobStatus, seconds: float) -> bool:
+        """Say whether a status was written in the last `seconds`, by the wall clocks of its writer and of this worker.
+
+        They have no other clock in common. While one is ahead of the other, a writer seems to be there for longer, or
+        to be gone earlier, by so much: the log lets one of two win each page all the same.
+        """
+        return self._world.now() - known.updated_at < timedelta(seconds=seconds)
 
 
 _Asked = Job | Exception

@@ -3,8 +3,8 @@
     FetchFailure
     ├── RetryableError                  the same request may succeed later
     │   ├── RateLimitedError            rate_limited
-    │   ├── ProviderUnavailableError    provider_unavailable
-    │   └── GarbledResponseError        bad_response: a proxy's page, a body cut short
+    │   ├── ProviderUnavailableError    provider_unavailable: no answer, or one that can't be the API's
+    │   └── UnknownRefusalError         bad_response: refused under a code that nobody documented
     └── FatalError                      the same request can't succeed
         ├── InvalidCommandError         invalid_command
         ├── UnknownAccountError         unknown_account
@@ -19,7 +19,8 @@
 A message says what happened, where, and what to do next; it never holds a secret or a person's data.
 """
 
-from typing import ClassVar
+import copy
+from typing import ClassVar, Self
 
 from schemas.events import FetchError
 from schemas.types import ErrorCode
@@ -45,6 +46,13 @@ class FetchFailure(Exception):
         self.provider_code = provider_code
         self.http_status = http_status
         self.requests = requests
+
+    def going_on(self, more: str) -> Self:
+        """Return the same error with a message that goes on with `more`."""
+        longer = copy.copy(self)
+        longer.message = f"{self.message}; {more}"
+        longer.args = (longer.message,)
+        return longer
 
     def to_event(self, attempts: int) -> FetchError:
         """Return what a `failed` event says of this, after `attempts` requests for the page."""
@@ -88,7 +96,7 @@ class RateLimitedError(RetryableError):
 
 
 class ProviderUnavailableError(RetryableError):
-    """No answer, or a 5xx: the provider is down or out of reach."""
+    """No answer, a 5xx, or what can't be the API's answer, such as a proxy's page: the provider is away."""
 
     code = "provider_unavailable"
 
@@ -101,13 +109,13 @@ class ProviderUnavailableError(RetryableError):
         http_status: int | None = None,
         requests: int = 1,
     ) -> None:
-        """As FetchFailure; `retry_after` is the seconds that the provider named (503), or None."""
+        """As FetchFailure; `retry_after` is the seconds that the provider named, or None."""
         super().__init__(message, provider_code=provider_code, http_status=http_status, requests=requests)
         self.retry_after = retry_after
 
 
-class GarbledResponseError(RetryableError):
-    """The answer is not the provider's (an HTML page, a body cut short): likely a proxy's, so worth another try."""
+class UnknownRefusalError(RetryableError):
+    """The API refuses with a code that nobody documented: meanings move, so it is worth some more tries."""
 
     code = "bad_response"
 

@@ -6,7 +6,7 @@ the tail is still the one that was read: so each page is there exactly once, in 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import msgspec
@@ -86,8 +86,8 @@ class Fetch:
         self._describe: Describe | None = None
         """Why, in detail."""
         self._cancelled_at: datetime | None = None
-        self._told: datetime | None = None
-        """Until when the job waits by its last event of that."""
+        self._told: float | None = None
+        """Until when the job waits by its last event of that, by the event loop's clock."""
 
     @property
     def attempts(self) -> int:
@@ -394,26 +394,30 @@ class Fetch:
             return "max_pages"
         return "provider_cap" if page.capped else None
 
-    async def _tell_waiting(self, reason: WaitReason, until: datetime, firm: bool, describe: Describe) -> None:
-        """Let people see that the job stands still, unless they have been told of this wait.
+    async def _tell_waiting(self, reason: WaitReason, seconds: float, firm: bool, describe: Describe) -> None:
+        """Let people see that the job stands still for `seconds`, unless they have been told of this wait.
 
-        An `until` that isn't firm is told anew only once the one told before is over.
+        An end that isn't firm is told anew only once the one told before is over.
         """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
         if self._starting is not None:
             await asyncio.shield(self._starting)
-        now, told = self._world.now(), self._told
+        told, left = self._told, ends - loop.time()
         # What a provider asks for is told however short it is.
         asked = firm and reason == "rate_limited"
-        if (until - now).total_seconds() < TELL_WAITS_FROM and not asked:
+        if left < TELL_WAITS_FROM and not asked:
             return
+        now = self._world.now()
+        until = now + timedelta(seconds=left)
         if self._state != "waiting":
             self._state, self._reason, self._until = "waiting", reason, until
             self._since, self._describe = now, describe
             self.on_waiting()
             self.post()
-        if told is not None and (until <= told or (told > now and not firm)):
+        if told is not None and (ends <= told or (told > loop.time() and not firm)):
             return
-        self._told = self._until = until
+        self._told, self._until = ends, until
         self._reason, self._describe = reason, describe
         wait, attempt = describe(self._since or now, until), self.standing.attempt
         waiting = JobWaiting(**self.log.common, attempt=attempt, reason=reason, until=until, wait=wait)

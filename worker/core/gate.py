@@ -12,7 +12,7 @@ import structlog
 
 from schemas.types import Provider, WaitReason
 from worker.core.breaker import Breaker, Circuit
-from worker.core.errors import FetchFailure, GarbledResponseError, ProviderUnavailableError, RateLimitedError
+from worker.core.errors import FetchFailure, ProviderUnavailableError, RateLimitedError
 from worker.core.share import Share
 from worker.core.starts import Starts
 from worker.core.turns import Place, Turns
@@ -52,7 +52,9 @@ class Outlook:
     failures: int = 0
     """Of an open circuit: requests that failed in a row."""
     failure: FetchFailure | None = None
-    """Of an open circuit: the last of them."""
+    """Of an open circuit: the last of them. Of a provider that wants patience: its answer, where it came here."""
+    asked: float | None = None
+    """Seconds that the provider asked for, where that is longer than it is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class Gate:
         self._pause, self._longest = pause, longest
         self._turns = Turns()
         self._alone = False
-        self._blocked_until, self._blocked_at, self._strikes = 0.0, 0.0, 0
+        self._blocked_until, self._blocked_at, self._strikes = 0.0, float("-inf"), 0
+        self._blocked_by: RateLimitedError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -158,10 +161,14 @@ class Gate:
         limit = None if self._starts is None else self._starts.share.limit
         rate = None if limit is None else limit.rate
         if self._blocked_until > now:
-            return Outlook(self._blocked_until, "rate_limited", False, rate, ahead)
+            return self._blocked(self._blocked_until, rate, ahead)
         if self._starts is None or limit is None:
             return Outlook(now, "rate_limited", True, ahead=ahead)
-        until = self._starts.expected_at(now) + ahead * limit.interval
+        expected = self._starts.expected_at(now)
+        if expected - now > limit.horizon + limit.burst * limit.interval:
+            # Nobody reserves so far ahead: another replica was told to be patient.
+            return Outlook(expected, "rate_limited", False, rate, ahead)
+        until = expected + ahead * limit.interval
         return Outlook(until, "rate_limited", True, rate, ahead, shared=not self._alone)
 
     def answered(self, admission: Admission, requests: int) -> None:
@@ -176,15 +183,11 @@ class Gate:
         self._charge(error.requests)
         match error:
             case RateLimitedError():
-                self._slow_down(admission, error.retry_after)
+                self._slow_down(admission, error)
                 self._tell_breaker(self._breaker.answered)
             case ProviderUnavailableError():
                 self.last_failure = error
                 self._tell_breaker(lambda: self._breaker.failed(_now(), probe=admission.probe))
-            case GarbledResponseError() if not admission.probe:
-                pass  # one page may be broken for ever: that is no reason to stop the other jobs
-            case GarbledResponseError():
-                self._tell_breaker(lambda: self._breaker.failed(_now(), probe=True))
             case _:
                 self._tell_breaker(self._breaker.answered)
 
@@ -255,9 +258,15 @@ class Gate:
             self._meter.limit_shared(self._provider, self._account, shared=not share.alone)
         self._serve()
 
-    def _slow_down(self, admission: Admission, named: float | None) -> None:
-        """Hold all requests up, here and in the other replicas."""
-        now = _now()
+    def _blocked(self, until: float, rate: float | None, ahead: int) -> Outlook:
+        error = self._blocked_by
+        asked = error.retry_after if error is not None else None
+        longer = asked if asked is not None and asked > self._longest else None
+        return Outlook(until, "rate_limited", False, rate, ahead, failure=error, asked=longer)
+
+    def _slow_down(self, admission: Admission, error: RateLimitedError) -> None:
+        """Hold all requests up, here and in the other replicas; never longer than a job would wait for that."""
+        now, named = _now(), error.retry_after
         old = admission.at <= self._blocked_at
         if named is None:
             if old:
@@ -268,8 +277,8 @@ class Gate:
         self._blocked_at = now
         if until <= self._blocked_until + (1.0 if old else 0.0):
             return
-        self._blocked_until = until
-        _log.warning("limit.pushed", account=self._account, seconds=round(until - now, 3))
+        self._blocked_until, self._blocked_by = until, error
+        _log.warning("limit.pushed", account=self._account, seconds=round(until - now, 3), asked=error.retry_after)
         if self._starts is not None:
             self._starts.push(until)
 

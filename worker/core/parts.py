@@ -20,7 +20,7 @@ def split(
     and empty parts fill up what was announced. `progress.followers` counts up to and with each part; only the final
     part of a last page is `last`.
 
-    Raises BadResponseError when a single follower is larger than `limit`.
+    Raises BadResponseError when a single follower, or the page's cursors, are larger than `limit`.
     """
     chunks = _chunks(page, limit, size)
     chunks += [[]] * (parts - done - len(chunks))
@@ -48,19 +48,33 @@ def split(
 
 def _chunks(page: FollowerPage, limit: int, size: Size) -> list[Sequence[Follower]]:
     # Room for the envelope with its largest part numbers, and a comma a follower.
-    room = limit - size(msgspec.structs.replace(page, followers=[], part=10_000, parts=10_000))
+    envelope = msgspec.structs.replace(page, followers=[], part=10_000, parts=10_000)
+    room = limit - size(envelope)
+    sizes = [size(follower) + 1 for follower in page.followers]
+    if (largest := max(sizes, default=0)) > room:
+        raise _too_big(envelope, largest, room, limit, size)
     chunks: list[list[Follower]] = [[]]
     used = 0
-    for follower in page.followers:
-        bytes_ = size(follower) + 1
-        if bytes_ > room:
-            raise BadResponseError(
-                f"one follower of page {page.page} takes {bytes_} bytes, more than the {room} that fit into a message: "
-                "raise `max_payload` on the NATS server, then retry the dead letter"
-            )
+    for follower, bytes_ in zip(page.followers, sizes, strict=True):
         if used + bytes_ > room and chunks[-1]:
             chunks.append([])
             used = 0
         chunks[-1].append(follower)
         used += bytes_
     return list(chunks)
+
+
+def _too_big(envelope: FollowerPage, largest: int, room: int, limit: int, size: Size) -> BadResponseError:
+    """Return the error for a page of which not even one follower fits: its own size or the cursors' is to blame."""
+    cursors = size(envelope) - size(msgspec.structs.replace(envelope, cursor="", next_cursor=""))
+    remedy = "raise `max_payload` on the NATS server, then retry the dead letter"
+    if cursors > largest:
+        # Each part says where the page was read and where the list goes on, or nobody could go on behind it.
+        return BadResponseError(
+            f"the provider's cursors at page {envelope.page} take {cursors} bytes; each message of it has to hold "
+            f"them, and no more than {limit} fit into one: {remedy}, and tell the provider that its cursors are so long"
+        )
+    return BadResponseError(
+        f"one follower of page {envelope.page} takes {largest} bytes, more than the {room} that fit into a message: "
+        f"{remedy}"
+    )

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 import structlog
 
 from schemas.types import WaitReason
 from worker.core.commands import Job
-from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError
-from worker.core.gate import Admission, Gate
+from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError, RateLimitedError
+from worker.core.gate import Admission, Gate, Outlook
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing
 from worker.core.retry import GiveUp, Retry, decide
@@ -21,10 +20,14 @@ from worker.core.world import Outcome, Signals, World
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at why a request still waits."""
+EARLY = 0.001
+"""Seconds: what timers are exact to."""
+STEP = 1.0
+"""Seconds by which the wall clock may be off after a sleep; by more, somebody has set it."""
 
 _log = structlog.get_logger(__name__)
 
-TellWaiting = Callable[[WaitReason, datetime, bool, Describe], Awaitable[None]]
+TellWaiting = Callable[[WaitReason, float, bool, Describe], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -32,7 +35,8 @@ class _Trial:
     """The way of one page so far."""
 
     attempt: int = 0
-    failing_since: datetime | None = None
+    failing_since: float | None = None
+    """By the event loop's clock: the wall clock may be set while the provider is away."""
     ours: float = 0.0
     """Seconds since then spent waiting for our own limit, which are not the provider's failure."""
 
@@ -56,7 +60,7 @@ class PageRequests:
         """Take the job, its account's name, client and gate, the world and the signals.
 
         `standing`: where requests are counted. `span`: what they belong to. `tell_waiting`: tells people why the job
-        stands still, until when, whether that is firm or an estimate, and in detail.
+        stands still, for how many seconds, whether that is firm or an estimate, and in detail.
         """
         self.attempts = 0
         """Requests made for the page that failed last."""
@@ -148,11 +152,11 @@ class PageRequests:
             while (admission := self._gate.claim(place)) is None:
                 began = loop.time()
                 outlook = self._gate.outlook(place)
-                until = self._world.now() + timedelta(seconds=max(0.0, outlook.until - began))
+                left = max(0.0, outlook.until - began)
                 span.note(reason=outlook.reason)
-                await self._tell_waiting(outlook.reason, until, not outlook.ours, in_line(outlook))
-                if outlook.reason == "circuit_open":
-                    self._check_patience(trial)
+                await self._tell_waiting(outlook.reason, left, not outlook.ours, in_line(outlook))
+                if not outlook.ours:
+                    self._check_patience(trial, outlook)
                 await self._sleep(LOOK_EVERY, place)
                 waited = loop.time() - began
                 trial.ours += waited if outlook.ours else 0.0
@@ -162,24 +166,33 @@ class PageRequests:
             self.waiting -= 1
             self._gate.leave(place)
 
-    def _check_patience(self, trial: _Trial) -> None:
-        """Raise the failure that opened the circuit when this page has waited for its end for too long."""
-        failing_for = self._failing_for(trial)
-        last = self._gate.last_failure
-        if last is not None and failing_for >= self._world.policy.retry_for:
-            raise ProviderUnavailableError(
-                f"no answer for {failing_for:.0f} s, and only a probe now and then is tried; last: {last.message}",
-                provider_code=last.provider_code,
-                http_status=last.http_status,
+    def _check_patience(self, trial: _Trial, outlook: Outlook) -> None:
+        """Raise the failure that holds this page up when it has waited for too long for the end of that."""
+        failing_for, last = self._failing_for(trial), outlook.failure
+        if outlook.reason == "circuit_open":
+            if last is not None and failing_for >= self._world.policy.retry_for:
+                raise ProviderUnavailableError(
+                    f"no page for {failing_for:.0f} s (worker.retry_for), and only a probe now and then is tried; "
+                    f"last: {last.message}",
+                    provider_code=last.provider_code,
+                    http_status=last.http_status,
+                    requests=0,
+                )
+        elif failing_for >= self._world.policy.rate_limited_for:
+            raise RateLimitedError(
+                f"the account's requests were held up for {failing_for:.0f} s (worker.rate_limited_for), as the "
+                f"provider asked for; last: {last.message if last else 'told to another worker'}",
+                provider_code=last.provider_code if last else None,
+                http_status=last.http_status if last else None,
                 requests=0,
             )
 
     def _failing_for(self, trial: _Trial) -> float:
         """Return the seconds since the page's first failure, without those that we chose to wait."""
-        now = self._world.now()
+        now = asyncio.get_running_loop().time()
         if trial.failing_since is None:
             trial.failing_since, trial.ours = now, 0.0
-        return (now - trial.failing_since).total_seconds() - trial.ours
+        return now - trial.failing_since - trial.ours
 
     async def _wait(self, retry: Retry, error: FetchFailure) -> None:
         _log.warning(
@@ -192,12 +205,17 @@ class PageRequests:
             delay=round(retry.delay, 3),
             attempt=self.attempts,
         )
-        until = self._world.now() + timedelta(seconds=retry.delay)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + retry.delay
+        describe = between_tries(error, self.attempts, retry.asked)
         self.waiting += 1
         try:
             with self._span.child("wait to try again", reason=retry.reason, delay=retry.delay):
-                await self._tell_waiting(retry.reason, until, True, between_tries(error, self.attempts))
-                await self._sleep((until - self._world.now()).total_seconds())
+                await self._tell_waiting(retry.reason, retry.delay, True, describe)
+                while True:
+                    await self._sleep(until - loop.time())
+                    if until - loop.time() <= EARLY:
+                        break  # else the wall clock was set back, and the deadline with it
         finally:
             self.waiting -= 1
 
@@ -207,10 +225,11 @@ class PageRequests:
         to_the_deadline = left is not None and left <= seconds
         seconds = max(0.0, seconds if left is None else min(seconds, left))
         await self._signals.sleep(seconds, None if place is None else place.granted)
+        left = self._until_deadline()
         # A timer may fire a hair early: another request must not slip in between that and the deadline.
-        if to_the_deadline and not (place is not None and place.granted.done()):
+        near = 0.0 if not to_the_deadline or (place is not None and place.granted.done()) else STEP
+        if left is not None and left <= near:
             raise self._too_late()
-        self._check_deadline()
 
     def _check_deadline(self) -> None:
         left = self._until_deadline()

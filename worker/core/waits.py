@@ -4,13 +4,14 @@ Each function returns the description of a wait for somebody who knows since whe
 provider's failure only its code and HTTP status are told: its own words may hold anything.
 """
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 
 from schemas.jobs import JobStatus
 from schemas.types import WaitOwner
 from schemas.wait import Wait
-from schemas.wire import rfc3339
+from schemas.wire import next_second, rfc3339
 from worker.core.errors import FetchFailure, RateLimitedError
 from worker.core.gate import Outlook
 from worker.core.ports import QueuedCommand
@@ -25,19 +26,23 @@ def in_line(outlook: Outlook) -> Describe:
         return lambda since, until: _breaker(outlook, since, until)
     if outlook.ours:
         return lambda since, until: _own_limit(outlook, since, until)
-    return lambda since, until: _blocked(since, until, outlook.rate, outlook.ahead)
+    return lambda since, until: _blocked(since, until, outlook.rate, outlook.ahead, outlook.asked)
 
 
-def between_tries(error: FetchFailure, attempt: int) -> Describe:
-    """Describe the wait after `error`, the answer to request number `attempt` for a page, until the next one."""
+def between_tries(error: FetchFailure, attempt: int, asked: float | None = None) -> Describe:
+    """Describe the wait after `error`, the answer to request number `attempt` for a page, until the next one.
+
+    `asked`: the seconds that the provider asked for, where the job has less patience left.
+    """
     if isinstance(error, RateLimitedError):
-        return lambda since, until: _blocked(since, until, None, None)
+        return lambda since, until: _blocked(since, until, None, None, asked)
     return lambda since, until: Wait(
         owner="provider",
         reason="provider_unavailable",
         since=since,
         until=until,
-        text=f"request {attempt} for its next page failed ({_failure(error)}): it is tried again {_at(until)}",
+        text=f"request {attempt} for its next page failed ({_failure(error)}): it is tried again {_at(until)}"
+        + _cut(asked, "retry_for"),
         code=error.code,
         http_status=error.http_status,
         attempt=attempt,
@@ -96,7 +101,8 @@ def in_queue(command: QueuedCommand) -> Wait:
 
 def silent(known: JobStatus, command: QueuedCommand) -> Wait:
     """Describe the wait of a job whose worker was last heard of too long ago, for another one."""
-    heard = f"its worker {known.worker or ''} was last heard of {_at(known.updated_at)}".replace("  ", " ")
+    heard_at = rfc3339(known.updated_at.replace(microsecond=0))
+    heard = f"its worker {known.worker or ''} was last heard of at {heard_at}".replace("  ", " ")
     owner: WaitOwner = "queue" if command.asking else "no_worker"
     if command.asking:
         text = f"{heard}: another one goes on behind page {known.page:,} as soon as the server gives that one up"
@@ -167,10 +173,12 @@ def _own_limit(outlook: Outlook, since: datetime, until: datetime | None) -> Wai
     )
 
 
-def _blocked(since: datetime, until: datetime | None, rate: float | None, ahead: int | None) -> Wait:
+def _blocked(
+    since: datetime, until: datetime | None, rate: float | None, ahead: int | None, asked: float | None
+) -> Wait:
     text = (
-        f"the provider answered that there are too many requests: this account's go on {_at(until)}; lower its"
-        " rate_limit if this comes often"
+        f"the provider answered that there are too many requests: this account's go on {_at(until)}"
+        f"{_cut(asked, 'rate_limited_for')}; lower its rate_limit if this comes often"
     )
     return Wait(
         owner="limit",
@@ -190,5 +198,11 @@ def _failure(error: FetchFailure | None) -> str:
     return error.code if error.http_status is None else f"{error.code}, HTTP {error.http_status}"
 
 
+def _cut(asked: float | None, setting: str) -> str:
+    if asked is None:
+        return ""
+    return f" (it asked for {math.ceil(asked):,} s, more than worker.{setting} leaves)"
+
+
 def _at(until: datetime | None) -> str:
-    return "soon" if until is None else f"at {rfc3339(until.replace(microsecond=0))}"
+    return "soon" if until is None else f"at {rfc3339(next_second(until))}"

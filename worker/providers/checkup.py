@@ -10,11 +10,11 @@ import msgspec
 
 from schemas.commands import FetchEtelecomFollowers
 from worker.core.account import Account, EsmsAccount, EtelecomAccount
-from worker.core.errors import BadResponseError, NotFoundError, UnauthorizedError, UnsupportedError
+from worker.core.errors import NotFoundError, UnauthorizedError, UnsupportedError
 from worker.providers import esms_errors, etelecom_errors, normalise
 from worker.providers.etelecom import HEADER_SAFE
 from worker.providers.http import Answer, HttpClient
-from worker.providers.refusals import decode, status_failure, wrong_shape
+from worker.providers.refusals import away, decode, status_failure, wrong_shape
 
 MAX_BYTES = 4 * 2**20
 _anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
@@ -68,9 +68,11 @@ async def _etelecom(account: EtelecomAccount, http: HttpClient) -> list[Official
     async def ask(method: str) -> Answer:
         url = httpx.URL(f"{base}.{method}")
         answer = await http.post(url, b"{}", {"Authorization": f"Bearer {key}"})
+        asked = (_NO_COMMAND, None, account.name, f"eTelecom {method} at {url.host}", key)
         if answer.status != 200:
-            where = f"eTelecom {method} at {url.host}"
-            raise etelecom_errors.failure(answer, _NO_COMMAND, None, account.name, where, key)
+            raise etelecom_errors.failure(answer, *asked)
+        if refusal := etelecom_errors.refusal_in(answer, *asked):
+            raise refusal
         return answer
 
     try:
@@ -78,7 +80,11 @@ async def _etelecom(account: EtelecomAccount, http: HttpClient) -> list[Official
     except (NotFoundError, UnsupportedError):
         await ask("Misc/CurrentAccount")
         return None
-    return _listed(_read_object(answer, "eTelecom Zalo/ListOA"))
+    return _listed(_read_object(answer, "eTelecom Zalo/ListOA", _hidden(key)))
+
+
+def _hidden(key: str) -> list[str]:
+    return etelecom_errors.not_to_be_repeated(_NO_COMMAND, key)
 
 
 async def _esms(account: EsmsAccount, http: HttpClient) -> list[OfficialAccount] | None:
@@ -88,20 +94,20 @@ async def _esms(account: EsmsAccount, http: HttpClient) -> list[OfficialAccount]
     where = f"eSMS GetListZOA at {url.host}"
     answer = await http.post(url, msgspec.json.encode({"ApiKey": keys[0], "SecretKey": keys[1]}))
     if answer.status != 200:
-        raise status_failure(answer, where)
-    top = _read_object(answer, where)
+        raise status_failure(answer, where, keys)
+    top = _read_object(answer, where, keys)
     code = normalise.text(top.get("coderesult", top.get("coderesponse")))
     if code is None:
-        raise BadResponseError(f"{where} answered JSON without CodeResult: check the account's base_url")
+        raise away(answer, where, keys, why="JSON without CodeResult")
     if code.strip() != esms_errors.SUCCESS:
         said = top.get("errormessage") or top.get("message")
         raise esms_errors.failure(code.strip(), said, answer, account.name, where, keys)
     return _listed(top)
 
 
-def _read_object(answer: Answer, where: str) -> dict[str, Any]:
+def _read_object(answer: Answer, where: str, hidden: Sequence[str]) -> dict[str, Any]:
     try:
-        return _folded(decode(_anything, answer.body, where))
+        return _folded(decode(_anything, answer.body, where, hidden))
     except msgspec.ValidationError as error:  # a number out of all bounds
         raise wrong_shape(error, where) from error
 

@@ -6,11 +6,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
-from worker.core.errors import BadResponseError, FetchFailure, NotFoundError
+from worker.core.errors import BadResponseError, FetchFailure, NotFoundError, ProviderUnavailableError
 from worker.providers import normalise
 from worker.providers.esms_errors import SUCCESS, failure
 from worker.providers.http import Answer
-from worker.providers.refusals import decode, status_failure, wrong_shape
+from worker.providers.refusals import away, decode, status_failure, wrong_shape
 
 Endpoint = Literal["GetFollowers", "QueryListUID"]
 
@@ -54,14 +54,24 @@ def read_answer(
     answer: Answer, endpoint: Endpoint, account: str, where: str, keys: Sequence[str]
 ) -> tuple[list[str], int | None]:
     """Return user ids and total; the documented spelling straight, others loosely (PROVIDERS 2.3)."""
+    try:
+        return _read(answer, endpoint, account, where, keys)
+    except ProviderUnavailableError as error:
+        error.retry_after = answer.retry_after
+        raise
+
+
+def _read(
+    answer: Answer, endpoint: Endpoint, account: str, where: str, keys: Sequence[str]
+) -> tuple[list[str], int | None]:
     rows: list[Any]
     if answer.status == 200:
         try:
             if endpoint == "GetFollowers":
-                listed = decode(_followers, answer.body, where)
+                listed = decode(_followers, answer.body, where, keys)
                 code, rows, total = listed.code, [row.user_id for row in listed.rows], listed.total
             else:
-                users = decode(_users, answer.body, where)
+                users = decode(_users, answer.body, where, keys)
                 code, rows, total = users.code, list(users.data.rows), users.data.total
             if code == SUCCESS and total >= 0:
                 return _ids(rows, where), total
@@ -72,7 +82,7 @@ def read_answer(
 
 def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str]) -> tuple[list[str], int | None]:
     try:
-        said = decode(_anything, answer.body, where)
+        said = decode(_anything, answer.body, where, keys)
     except msgspec.ValidationError as error:
         raise wrong_shape(error, where) from error
     except FetchFailure:
@@ -82,7 +92,7 @@ def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str])
     top = _folded(said)
     code = normalise.text(top.get("coderesult", top.get("coderesponse")))
     if code is None or answer.status == 429 or (answer.status != 200 and code.strip() == SUCCESS):
-        raise _not_the_api(answer, where)
+        raise _not_the_api(answer, where, keys)
     if code.strip() != SUCCESS:
         raise failure(code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(keys))
     data = _folded(top.get("data")) or top
@@ -91,27 +101,26 @@ def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str])
     # A list that is null is an empty one only where the total agrees: silence would lose followers.
     if rows is None and total == 0:
         rows = []
+    if rows is None:
+        raise away(answer, where, keys, why="success without a list of followers, and no total of 0")
     if not isinstance(rows, list):
         raise BadResponseError(
-            f"{where} answered success without a list of followers; the job stops rather than lose them. "
-            "Report it to eSMS",
+            f"{where} answered success with something else for the list of followers; the job stops rather than lose "
+            "them. Report it to eSMS",
             http_status=answer.status,
         )
     return _ids([_user_id(row) for row in rows], where), total
 
 
-def _not_the_api(answer: Answer, where: str) -> FetchFailure:
+def _not_the_api(answer: Answer, where: str, keys: Sequence[str]) -> FetchFailure:
     if answer.status in _GONE:
         return EndpointGoneError(
             f"{where} is not there (HTTP {answer.status}): check the account's base_url and endpoint",
             http_status=answer.status,
         )
     if answer.status == 200:
-        return BadResponseError(
-            f"{where} answered JSON without CodeResult, so it isn't eSMS's: check the account's base_url",
-            http_status=200,
-        )
-    return status_failure(answer, where)
+        return away(answer, where, keys, why="JSON without CodeResult")
+    return status_failure(answer, where, keys)
 
 
 def _folded(value: Any) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from worker.core.errors import (
     BadResponseError,
     FetchFailure,
     ForbiddenError,
-    GarbledResponseError,
     InvalidCommandError,
     NotFoundError,
     ProviderUnavailableError,
     RateLimitedError,
     UnauthorizedError,
+    UnknownRefusalError,
 )
 from worker.providers.http import Answer
-from worker.providers.refusals import plain_code, words
+from worker.providers.quotes import plain_code, words
 
 SUCCESS = "100"
 
@@ -58,7 +58,7 @@ def failure(code: str, said: object, answer: Answer, account: str, where: str, h
     """
     kind, advice = _BY_CODE.get(
         code,
-        (GarbledResponseError, "a code that isn't documented; it is asked for again, ask eSMS if it goes on"),
+        (UnknownRefusalError, "a code that isn't documented; it is asked for again, ask eSMS if it goes on"),
     )
     if code not in _BY_CODE and answer.status >= 500:
         kind = ProviderUnavailableError

@@ -9,10 +9,10 @@ import msgspec
 
 from schemas.commands import FetchEtelecomFollowers, FetchFollowers
 from worker.core.account import EtelecomAccount
-from worker.core.errors import InvalidCommandError, UnauthorizedError
+from worker.core.errors import InvalidCommandError, ProviderUnavailableError, UnauthorizedError
 from worker.core.ports import Offsets, Order, ProviderPage
 from worker.providers.credentials import with_current
-from worker.providers.etelecom_errors import failure
+from worker.providers.etelecom_errors import failure, not_to_be_repeated, refusal_in
 from worker.providers.etelecom_rows import read_page
 from worker.providers.http import HttpClient
 
@@ -75,7 +75,13 @@ class EtelecomClient:
         answer = await self._http.post(self._url, body, {"Authorization": f"Bearer {key}"})
         if answer.status != 200:
             raise failure(answer, command, cursor, self._account.name, self._where, key)
-        return read_page(answer.body, self._where, steady=self.order(command) == "still")
+        hidden = not_to_be_repeated(command, key)
+        try:
+            return read_page(answer.body, self._where, steady=self.order(command) == "still", hidden=hidden)
+        except ProviderUnavailableError as error:
+            refusal = refusal_in(answer, command, cursor, self._account.name, self._where, key)
+            error.retry_after = answer.retry_after
+            raise refusal or error from error.__cause__
 
 
 def _own(command: FetchFollowers) -> FetchEtelecomFollowers:

@@ -16,7 +16,8 @@ from worker.core.errors import (
     UnsupportedError,
 )
 from worker.providers.http import Answer
-from worker.providers.refusals import decode, status_failure, words
+from worker.providers.quotes import words
+from worker.providers.refusals import decode, status_failure
 
 
 class _Error(Struct):
@@ -80,30 +81,50 @@ _BY_CODE: dict[str, tuple[type[FetchFailure], str]] = {
 def failure(
     answer: Answer, command: FetchEtelecomFollowers, cursor: str | None, account: str, where: str, key: str
 ) -> FetchFailure:
-    """Return our error for any `answer` but a 200, with eTelecom's own words where they are safe to repeat.
+    """Return our error for any `answer` without a page, with eTelecom's own words where they are safe to repeat.
 
-    `key` is what was sent; neither it nor what the command's filter says of a person is repeated.
+    `key` is what was sent; neither it nor what the command's filter says of a person is repeated. An error object in
+    a 200 says what it says under any other status.
     """
-    said = _said(answer, where)
+    said, hidden = _said(answer, where), not_to_be_repeated(command, key)
     if said is None or answer.status == 429 or 300 <= answer.status < 400:
-        return _with_account(status_failure(answer, where), answer, account)
+        return _with_account(status_failure(answer, where, hidden), answer, account)
     # Today's eTelecom may name the precise code beside the standard one (PROVIDERS 1.2).
     precise = (said.meta or {}).get("xcode", "")
     code = precise if precise in _BY_CODE else said.code
     if code not in _BY_CODE:
-        return status_failure(answer, where)
+        return status_failure(answer, where, hidden)
     kind, advice = _BY_CODE[code]
     if cursor is not None and kind is InvalidCommandError and "paging is invalid" in (said.msg or "").lower():
         kind, advice = (
             BadResponseError,
             "it refuses a cursor that it gave itself; start the job anew under another id",
         )
-    filters = command.filter
-    hidden = [key, *key.split(":"), *((filters.name or "", filters.phone or "") if filters else ())]
     message = f"{where} refused with {code}: “{words(said.msg, hidden)}”; " + advice.format(account=account)
     if issubclass(kind, RateLimitedError | ProviderUnavailableError):
         return kind(message, retry_after=answer.retry_after, provider_code=code, http_status=answer.status)
     return kind(message, provider_code=code, http_status=answer.status)
+
+
+def refusal_in(
+    answer: Answer, command: FetchEtelecomFollowers, cursor: str | None, account: str, where: str, key: str
+) -> FetchFailure | None:
+    """Return the error that a 200 holds in place of what was asked for; None when it holds none of eTelecom's."""
+    said = _said(answer, where)
+    if said is None or not (is_error_code(said.code) or is_error_code((said.meta or {}).get("xcode"))):
+        return None
+    return failure(answer, command, cursor, account, where, key)
+
+
+def is_error_code(code: object) -> bool:
+    """Say whether `code` is one of eTelecom's errors."""
+    return isinstance(code, str) and code in _BY_CODE
+
+
+def not_to_be_repeated(command: FetchEtelecomFollowers, key: str) -> list[str]:
+    """Return what no error may repeat of a request: the key, and whom the filter names."""
+    filters = command.filter
+    return [key, *key.split(":"), *((filters.name or "", filters.phone or "") if filters else ())]
 
 
 def _said(answer: Answer, where: str) -> _Error | None:

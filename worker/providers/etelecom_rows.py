@@ -4,6 +4,7 @@ A row is decoded into the very fields of a `Follower`, put right in place, and t
 object of each would take as long as half of the decoding (tests/bench/README.md).
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
 from unicodedata import is_normalized
@@ -16,11 +17,12 @@ from schemas.types import Gender
 from worker.core.errors import BadResponseError
 from worker.core.ports import ProviderPage
 from worker.providers import normalise
+from worker.providers.etelecom_errors import is_error_code
+from worker.providers.http import Answer
 from worker.providers.normalise import LONGEST_ID, identifier, nfc
 from worker.providers.phone import phone
-from worker.providers.refusals import decode, wrong_shape
+from worker.providers.refusals import away, decode, is_object, wrong_shape
 
-_LONGEST_CURSOR = 2048
 _SHORT = 256
 """Characters that `is_normalized` has looked at in no time, whatever they are."""
 _NO_PHONE = (None, None)
@@ -86,6 +88,7 @@ class _Paging(Struct, gc=False):
 class _Page(Struct, gc=False):
     followers: list[_Row] | UnsetType | None = UNSET
     paging: _Paging | None = None
+    code: Any = None
 
 
 class _LoosePage(Struct):
@@ -93,6 +96,7 @@ class _LoosePage(Struct):
 
     followers: list[msgspec.Raw] | UnsetType | None = UNSET
     paging: _Paging | None = None
+    code: Any = None
 
 
 _page = msgspec.json.Decoder(_Page)
@@ -101,27 +105,33 @@ _row = msgspec.json.Decoder(_Row)
 _loose_row = msgspec.json.Decoder(dict[str, Any])
 
 
-def read_page(body: bytes, where: str, *, steady: bool = False) -> ProviderPage:
+def read_page(body: bytes, where: str, *, steady: bool = False, hidden: Iterable[str] = ()) -> ProviderPage:
+    """Return the page in `body`, of a 200; `hidden` is what an error must not repeat of it.
+
+    Raises ProviderUnavailableError for what isn't a whole answer of the API, an error object included, and
+    BadResponseError for one that is wrong.
+    """
     try:
-        page: _Page | _LoosePage = decode(_page, body, where)
+        page: _Page | _LoosePage = decode(_page, body, where, hidden)
     except msgspec.ValidationError:
         try:
-            page = decode(_loose_page, body, where)
+            page = decode(_loose_page, body, where, hidden)
         except msgspec.ValidationError as error:
+            if not is_object(body):
+                raise away(Answer(200, body), where, hidden) from error
             raise wrong_shape(error, where) from error
     rows = page.followers
     more = page.paging.next if page.paging is not None else None
-    if rows is UNSET:
-        _refuse(where, "no list of followers")
-    if not rows and (rows is None or page.paging is None):
-        # An empty Go slice may be written as null; that with a next page is a contradiction.
-        if more:
-            _refuse(where, "null instead of a list of followers, and a next page")
+    if page.code is not None and is_error_code(page.code):
+        raise away(Answer(200, body), where, hidden, why="an error")
+    if rows is UNSET or (rows is None and (more or page.paging is None)):
+        # An empty Go slice may be written as null, but then the paging says that nothing follows.
+        why = f"{'no' if rows is UNSET else 'null for the'} list of followers"
+        raise away(Answer(200, body), where, hidden, why=why)
+    if rows is None or (not rows and page.paging is None):
         return ProviderPage(followers=(), next_cursor=None, steady=steady)
     if page.paging is None:
         _refuse(where, "followers without paging, so nobody knows whether the list goes on")
-    if more and len(more) > _LONGEST_CURSOR:
-        _refuse(where, f"a cursor of more than {_LONGEST_CURSOR} characters")
     if isinstance(page, _Page):
         followers = [_follower(row, where) for row in rows]
     else:
@@ -214,7 +224,7 @@ def _shared_info(info: Any, phone_of_row: str | int | None, normal: str | None) 
 
 def _any_follower(raw: msgspec.Raw, where: str) -> Follower:
     """Read a row of any shape: bring it into the documented types, drop what can't be brought there."""
-    # What is skipped in a page isn't looked at: a row may hold bytes that are no text, and is asked for again then.
+    # What is skipped in a page isn't looked at: a row may hold bytes that are no text.
     body = bytes(raw)
     try:
         return _follower(decode(_row, body, where), where)

@@ -21,7 +21,6 @@ from msgspec import Struct
 from worker.core.errors import (
     BadResponseError,
     FetchFailure,
-    GarbledResponseError,
     InternalError,
     ProviderUnavailableError,
 )
@@ -33,7 +32,7 @@ LARGE = 512 * 1024
 LONGEST_WAIT = 366 * 86400.0
 """Seconds; a longer `Retry-After` counts as this, so that adding it to a time can't overflow."""
 
-_SECONDS = re.compile(r"(-?)(\d+)(?:\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"(-?)(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _KEEP_ALIVE = 15.0
 _NONE: Mapping[str, str] = {}
 _STEADY_HEADERS = {
@@ -86,8 +85,8 @@ class HttpClient:
     async def post(self, url: httpx.URL, body: bytes, headers: Mapping[str, str] = _NONE) -> Answer:
         """Send `body` (JSON) to `url` and return the answer, whatever its status. One attempt.
 
-        Raises ProviderUnavailableError (no answer in time), GarbledResponseError (cut short, broken gzip, not
-        HTTP), BadResponseError (too big), InternalError (a request that can't be sent).
+        Raises ProviderUnavailableError (no answer in time, or one that is cut short, broken gzip, not HTTP),
+        BadResponseError (too big), InternalError (a request that can't be sent).
         """
         if headers != self._given:  # the key, mostly the same
             self._given, self._headers = headers, httpx.Headers({**_STEADY_HEADERS, **headers})
@@ -159,16 +158,25 @@ class HttpClient:
 def retry_after(value: str, date: str, now: Callable[[], datetime]) -> float | None:
     """Return the seconds that a `Retry-After` asks for, 0 to LONGEST_WAIT; None for neither those nor a date.
 
-    `date` is the same answer's `Date` header: an HTTP date counts from that, so the clocks need not agree.
+    A number that is a time near now in seconds or milliseconds since 1970 is meant as one: nobody asks for decades.
+    `date` is the same answer's `Date` header: dates and times count from that, so the clocks need not agree.
     """
-    if seconds := _SECONDS.fullmatch(value.strip()):
-        sign, digits = seconds.groups()
-        return 0.0 if sign else min(float(digits[:12]), LONGEST_WAIT)
-    until = _http_date(value)
-    if until is None:
-        return None
     since = _http_date(date) or now()
-    return min(max((until - since).total_seconds(), 0.0), LONGEST_WAIT)
+    if number := _NUMBER.fullmatch(value.strip()):
+        sign, digits = number.groups()
+        return 0.0 if sign else min(_from(since, float(digits)), LONGEST_WAIT)
+    until = _http_date(value)
+    return None if until is None else min(max((until - since).total_seconds(), 0.0), LONGEST_WAIT)
+
+
+def _from(since: datetime, number: float) -> float:
+    """Return the seconds that `number` means at the time `since`."""
+    if number > LONGEST_WAIT:
+        for unit in (1.0, 1000.0):
+            ahead = number / unit - since.timestamp()
+            if abs(ahead) <= LONGEST_WAIT:
+                return max(ahead, 0.0)
+    return number
 
 
 def failure_of(error: Exception, host: str) -> FetchFailure:
@@ -181,9 +189,9 @@ def failure_of(error: Exception, host: str) -> FetchFailure:
         case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():
             return InternalError(f"the request to {host} can't be sent ({what}): check the account's base_url and key")
         case httpx.ReadError() | httpx.RemoteProtocolError() | httpx.DecodingError() | aiohttp.ClientPayloadError():
-            return GarbledResponseError(f"the answer of {host} was cut short ({what}); it is asked for again")
+            return ProviderUnavailableError(f"the answer of {host} was cut short ({what}); it is tried again later")
         case aiohttp.ClientResponseError():
-            return GarbledResponseError(f"the answer of {host} is not valid HTTP ({what}); it is asked for again")
+            return ProviderUnavailableError(f"the answer of {host} is not valid HTTP ({what}); it is tried again later")
         case httpx.TransportError() | aiohttp.ClientError() | OSError():
             return ProviderUnavailableError(
                 f"{host} can't be reached or dropped the connection ({what}); it is tried again later"

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator
 
-from worker.core.errors import BadResponseError, GarbledResponseError
+from worker.core.errors import BadResponseError, ProviderUnavailableError
 
 _STEP = 64 * 1024
 _PIECE = 1024
@@ -17,12 +17,12 @@ class Inflater:
     def __init__(self, encoding: str, limit: int, host: str) -> None:
         """`encoding`: the `Content-Encoding`; `limit`: bytes, sent or decompressed; `host`: whose it is.
 
-        Raises GarbledResponseError for an encoding that was not asked for.
+        Raises ProviderUnavailableError for an encoding that was not asked for.
         """
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip"):
-            raise GarbledResponseError(
-                f"{host} answered with a Content-Encoding that was not asked for; it is asked for again"
+            raise ProviderUnavailableError(
+                f"{host} answered with a Content-Encoding that was not asked for; it is tried again later"
             )
         self._limit = limit
         self._host = host
@@ -45,7 +45,7 @@ class Inflater:
             yield chunk[start : start + _PIECE]
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes as sent. Raises BadResponseError (too many), GarbledResponseError (no gzip)."""
+        """Take the next bytes as sent. Raises BadResponseError (too many), ProviderUnavailableError (no gzip)."""
         self._sent += len(chunk)
         if self._sent > self._limit:
             raise self._too_big()
@@ -55,12 +55,16 @@ class Inflater:
         try:
             self._inflate(chunk)
         except zlib.error as error:
-            raise GarbledResponseError(f"{self._host} answered with broken gzip; it is asked for again") from error
+            raise ProviderUnavailableError(
+                f"{self._host} answered with broken gzip; it is tried again later"
+            ) from error
 
     def finish(self) -> bytes:
-        """Return the whole body. Raises GarbledResponseError when the gzip ends too early."""
+        """Return the whole body. Raises ProviderUnavailableError when the gzip ends too early."""
         if self._zip is not None and self._sent and not self._zip.eof:
-            raise GarbledResponseError(f"{self._host} answered with gzip that was cut short; it is asked for again")
+            raise ProviderUnavailableError(
+                f"{self._host} answered with gzip that was cut short; it is tried again later"
+            )
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     def _inflate(self, data: bytes) -> None:

@@ -1,8 +1,29 @@
-"""What both providers' answers share: JSON that may be none, and statuses that a proxy in front may set."""
+"""What both providers' answers share: JSON that may be none, and statuses that a proxy in front may set.
+
+What can't be the API, or isn't a whole answer of it, is the provider being away, whatever the HTTP status says:
+
+| answer | outcome |
+| --- | --- |
+| none in time, cut short, broken HTTP or gzip, an encoding that was not asked for | away |
+| 2xx without JSON: empty, HTML, text, JSON cut in the middle | away |
+| 2xx with JSON that is no object, or has neither a list nor an error of the API | away |
+| success with no list, or `null` for it, where nothing else says that it is empty (eSMS's total of 0, eTelecom's \
+paging without a next page) | away |
+| 302, 303, 307, as a captive portal says; 408, 425, 5xx but 501 | away |
+| 429, or the API's own word for it | too many requests |
+| an error object of eTelecom in a 200, a CodeResult of eSMS | by its code, whatever the HTTP status |
+| a code of eSMS that nobody documented | `bad_response` after some tries |
+| a list of another type, a follower without an id, text that isn't UTF-8 in whole JSON | `bad_response` at once |
+| followers of eTelecom without paging, so that nobody knows whether the list goes on | `bad_response` at once |
+| larger, deeper or more crowded than any page is | `bad_response` at once |
+| any other status without the API's own words | by the status, at once |
+
+Away is `provider_unavailable`: tried for `retry_for` like a 503, with what was answered in the error.
+"""
 
 import re
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -10,7 +31,6 @@ from worker.core.errors import (
     BadResponseError,
     FetchFailure,
     ForbiddenError,
-    GarbledResponseError,
     InvalidCommandError,
     NotFoundError,
     ProviderUnavailableError,
@@ -18,7 +38,7 @@ from worker.core.errors import (
     UnauthorizedError,
 )
 from worker.providers.http import Answer
-from worker.providers.normalise import clean
+from worker.providers.quotes import kind_of, mask, quoted
 
 T = TypeVar("T")
 
@@ -26,10 +46,7 @@ MOST_VALUES = 100_000
 """JSON values in a large answer; a page of 100 rows has some thousands. Each may take 100 bytes once decoded."""
 
 _LARGE = 512 * 1024
-_LONGEST = 200
-_PHONE_OR_ID = re.compile(r"\+?\d(?:[ .\-]?\d){8,}")
-_DATA = re.compile(r"[{<\[]")
-_CODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+_anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _BOM = b"\xef\xbb\xbf"
 # Every escape in turn, so that the second half of an escaped backslash isn't taken for the start of another.
 _ESCAPES = re.compile(
@@ -38,11 +55,12 @@ _ESCAPES = re.compile(
 )
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str) -> T:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str, hidden: Iterable[str] | None = None) -> T:
     """Return `body` as `decoder`'s type; a byte order mark is skipped, half a surrogate pair becomes U+FFFD.
 
-    Raises GarbledResponseError (not JSON: another try may help), BadResponseError (nested or crowded beyond bounds),
-    msgspec.ValidationError (JSON of another shape, for the caller to read more loosely or refuse).
+    `hidden`: what not to repeat of the body's words; None: nothing is repeated. Raises ProviderUnavailableError (not
+    JSON), BadResponseError (nested or crowded beyond bounds, or not UTF-8), msgspec.ValidationError (JSON of another
+    shape, for the caller to read more loosely or refuse).
     """
     # A body of tiny values takes 35 times its size in memory, and seconds to walk through.
     if len(body) > _LARGE and sum(body.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
@@ -63,8 +81,35 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, where: str) -> T:
         if len(body) <= _LARGE or body.count(b"\\") <= MOST_VALUES:
             mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
             if mended != body:
-                return decode(decoder, mended, where)
-        raise GarbledResponseError(f"{where} answered {_kind(body)} instead of JSON; it is asked for again") from error
+                return decode(decoder, mended, where, hidden)
+        if _is_whole_but_for_its_text(body):
+            raise BadResponseError(
+                f"{where} answered JSON with text that isn't UTF-8; the job stops rather than guess names or ids. "
+                "Report it to the provider",
+                http_status=200,
+            ) from error
+        raise away(Answer(200, body), where, hidden) from error
+
+
+def away(answer: Answer, where: str, hidden: Iterable[str] | None = None, *, why: str = "") -> ProviderUnavailableError:
+    """Return the error for an `answer` that can't be the API's, or isn't a whole one.
+
+    `why`: what is wrong with it, where that isn't its kind. `hidden`: see `decode`.
+    """
+    what = why or kind_of(answer.body)
+    if hidden is not None:
+        what += quoted(answer.body, hidden)
+    return ProviderUnavailableError(
+        f"{where} answered HTTP {answer.status} with {what}: that is no answer of the API, so it counts as away and "
+        "is tried again later; check the account's base_url, and what stands between, if it goes on",
+        retry_after=answer.retry_after,
+        http_status=answer.status,
+    )
+
+
+def is_object(body: bytes) -> bool:
+    """Say whether `body`, which is JSON, is an object."""
+    return body.removeprefix(_BOM).lstrip(b" \t\r\n")[:1] == b"{"
 
 
 def wrong_shape(error: msgspec.ValidationError, where: str) -> BadResponseError:
@@ -75,35 +120,19 @@ def wrong_shape(error: msgspec.ValidationError, where: str) -> BadResponseError:
     )
 
 
-def mask(message: object, hidden: Iterable[str] = ()) -> str:
-    """Return a provider's own words fit for an error: one line, at most 200 characters, nothing of `hidden`.
+def status_failure(answer: Answer, where: str, hidden: Iterable[str] | None = None) -> FetchFailure:
+    """Return the error for an answer that isn't the API's own: the HTTP status tells what to do.
 
-    Runs of 9 or more digits go too: they may be phones or ids.
+    `hidden`: see `decode`.
     """
-    line = " ".join(clean(message if isinstance(message, str) else "").split())
-    line = "".join(character for character in line if character.isprintable())
-    for value in sorted({value for value in hidden if value}, key=len, reverse=True):
-        line = re.sub(re.escape(clean(value)), "***", line, flags=re.IGNORECASE)
-    line = _PHONE_OR_ID.sub("***", line)
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
-
-
-def words(message: object, hidden: Iterable[str] = ()) -> str:
-    """Return what `mask` leaves of a provider's words, up to where they quote data: a request or a row, echoed."""
-    line = mask(message, hidden)
-    plain = _DATA.split(line, maxsplit=1)[0]
-    return plain if plain == line else f"{plain.rstrip()}…"
-
-
-def plain_code(code: str, hidden: Iterable[str] = ()) -> str:
-    """Return a provider's error code, or `odd` for what is none and may be anything."""
-    return code if _CODE.fullmatch(code) and mask(code, hidden) == code else "odd"
-
-
-def status_failure(answer: Answer, where: str) -> FetchFailure:
-    """Return the error for an answer that isn't the API's own: the HTTP status is all that it says."""
     status = answer.status
-    said = f"{where} answered HTTP {status} with {_kind(answer.body)}"
+    if 200 <= status < 300:
+        return away(answer, where, hidden)
+    if status in _PORTAL:
+        return away(answer, where, hidden, why="a redirect, refused so that no key travels to another address")
+    said = f"{where} answered HTTP {status} with {kind_of(answer.body)}"
+    if hidden is not None:
+        said += quoted(answer.body, hidden)
     if status == 429:
         return RateLimitedError(
             f"{said}: too many requests; lower the account's rate_limit if it goes on",
@@ -122,6 +151,16 @@ def status_failure(answer: Answer, where: str) -> FetchFailure:
     return kind(f"{said}: {advice}", http_status=status)
 
 
+def _is_whole_but_for_its_text(body: bytes) -> bool:
+    try:
+        _anything.decode(body.decode("utf-8", "replace").encode())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+_PORTAL = frozenset({302, 303, 307})
+"""Temporary redirects: somebody between us and the API wants something first."""
 _GONE = (NotFoundError, "the API is not at this address: check the account's base_url")
 _BY_STATUS: dict[int, tuple[type[FetchFailure], str]] = {
     401: (UnauthorizedError, "the key isn't accepted: check the account's key"),
@@ -136,11 +175,3 @@ _BY_STATUS: dict[int, tuple[type[FetchFailure], str]] = {
     413: (InvalidCommandError, "the request is too large: shorten the filter"),
     501: _GONE,
 }
-
-
-def _kind(body: bytes) -> str:
-    """What a body looks like; never what it says."""
-    start = body[:64].lstrip(_BOM).lstrip()
-    if not start:
-        return "an empty body"
-    return "an HTML page" if start[:1] == b"<" else "text that is not the API's"

@@ -1,0 +1,89 @@
+"""What an error repeats of a provider's own words, and what it never does."""
+
+import pytest
+
+from worker.providers.quotes import kind_of, mask, plain_code, quoted, words
+
+HIDDEN = ("1150:TheKey", "TheKey", "Trần Thị Mẫu", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "an empty body"),
+        (b" \r\n\t", "an empty body"),
+        (b"\xef\xbb\xbf", "an empty body"),
+        (b"<!DOCTYPE html>", "an HTML page"),
+        (b"\xef\xbb\xbf \n<p>", "an HTML page"),
+        (b"{}", "JSON that is not the API's"),
+        (b"null", "JSON that is not the API's"),
+        (b"\xef\xbb\xbf[1]", "JSON that is not the API's"),
+        (b"[" + b"1," * 40_000 + b"1]", "text that is not the API's"),
+        (b"[" * 100_000, "text that is not the API's"),
+        (b'{"followers":[', "text that is not the API's"),
+        (b"busy", "text that is not the API's"),
+        ('{"a":1}'.encode("utf-16"), "text that is not the API's"),
+    ],
+)
+def test_what_a_body_looks_like(body: bytes, kind: str) -> None:
+    assert kind_of(body) == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", ""),
+        (b"back at noon", " (“back at noon”)"),
+        (b"failed: {row}", " (“failed:…”)"),
+        (b'{"followers":[{"full_name":"A"', ""),
+        (b'["A","B"]', ""),
+        (b'{"full_name":"A"}', ""),
+        (b'{"msg":"","message":"later"}', " (“later”)"),
+        (b'{"Error_Message":"later"}', " (“later”)"),
+        (b'{"error":{"detail":"later","name":"A"}}', " (“later”)"),
+        (b'{"error":{"name":"A"},"data":{"message":"A"}}', ""),
+        (b'{"message":{"message":"A"}}', ""),
+        (b'{"message":5}', ""),
+        (b"<title> </title><p>Be&nbsp;back &lt;soon&gt;", " (“Be back…”)"),
+        (b"<TITLE lang=vi>Portal</TITLE><p>A", " (“Portal”)"),
+        (b"<title>Portal", " (“Portal”)"),
+        (b"<style>p{}</style><script>let a='A'</script >Login<!-- A --><br", " (“Login”)"),
+        (b"<script>let a='A'", ""),
+        (b"<p>" + b" " * 5_000 + b"far", ""),
+        (b"key thekey of 1150:THEKEY", " (“key *** of ***”)"),
+        ("trần thị mẫu, 0912 000 111".encode(), " (“***, ***”)"),
+        (b"call 0912\x00000\x1b111", " (“call ***”)"),
+    ],
+)
+def test_only_what_is_meant_for_people_is_repeated(body: bytes, said: str) -> None:
+    assert quoted(body, HIDDEN) == said
+
+
+def test_what_is_repeated_is_one_line_of_two_hundred_characters() -> None:
+    assert mask("a\n b\tc\x1b\u202e") == "a b c"
+    assert mask("a" * 200) == "a" * 200
+    assert mask("a" * 201) == "a" * 199 + "…"
+    assert (mask(None), mask(7), mask(b"a")) == ("", "", "")
+
+
+def test_digits_are_repeated_up_to_eight_in_a_row() -> None:
+    assert mask("12345678") == "12345678"
+    assert mask("123456789") == "***"
+    assert mask("+84 (912)") == "+84 (912)"
+    assert mask("8 4-9.1 2 0 0 0 1") == "***"
+
+
+def test_words_end_where_data_begins() -> None:
+    assert words("refused") == "refused"
+    assert [words(f"refused {sign}A") for sign in "{[<"] == ["refused…"] * 3
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("777", "777"), ("not-a.code_1", "not-a.code_1"), ("x" * 32, "x" * 32), ("x" * 33, "odd"), ("", "odd"),
+        ("two words", "odd"), ("thekey", "odd"), ("0912000111", "odd"), ("mã", "odd"),
+    ],
+)  # fmt: skip
+def test_a_code_is_repeated_where_it_is_one(code: str, shown: str) -> None:
+    assert plain_code(code, HIDDEN) == shown
