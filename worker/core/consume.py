@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import structlog
 from structlog.contextvars import bound_contextvars
 
@@ -32,7 +33,10 @@ from worker.core.errors import (
 from worker.core.fetch import Fetch
 from worker.core.gate import Gate, open_gate
 from worker.core.ports import Delivery, ProviderClient
+from worker.core.tasks import begin_lasting
 from worker.core.trace import Span
+from worker.core.unreadable import UnreadableEventError
+from worker.core.waits import faulted
 from worker.core.world import CancelledJobError, DrainingError, Signals, World
 
 HAND_BACK_DELAY = 1.0
@@ -46,7 +50,7 @@ FINISH_WITHIN = 2.0
 ENDED_LATELY = 20
 """Times `ack_wait` after its end in which a job's command may still be in somebody's hands."""
 FAULTS_ALLOWED = 3
-"""A command that makes us fail unexpectedly is a dead letter after this many times in one replica."""
+"""A command that makes us fail unexpectedly is a dead letter after this many times, in whichever replicas."""
 
 _TERMINAL_STATES = ("completed", "failed", "cancelled")
 _LEVELS: dict[JobState, int] = {
@@ -153,10 +157,14 @@ class CommandHandler:
                 # is another message: that one is ours, and must come back until its job has ended.
                 if not fenced.same_command:
                     await delivery.nak(self._world.ack_wait)
-            except Exception:
+            except Exception as error:
                 self._faults[delivery.sequence] += 1
                 self._world.meter.faulted(provider_of(delivery.subject))
-                _log.exception("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries)
+                # What can't be read says all there is to say, and where we met it is of no use to anybody.
+                how: dict[str, Any] = {"exc_info": True}
+                if isinstance(error, UnreadableEventError):
+                    how = {"reason": str(error)}
+                _log.error("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries, **how)
                 await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
 
     async def _handle(
@@ -191,9 +199,9 @@ class CommandHandler:
             heart.on_beat = fetch.post
             if is_cancelled:
                 fetch.signals.cancel()
-            watch = asyncio.create_task(self._watch(delivery, fetch))
+            watch = begin_lasting(lambda: self._watch(delivery, fetch), "job.watch")
             try:
-                await self._fetch(delivery, fetch, known, doom or self._doom(delivery), span)
+                await self._fetch(delivery, fetch, known, doom or self._doom(delivery, known), span)
             finally:
                 watch.cancel()
                 self._release(fetch)
@@ -222,7 +230,7 @@ class CommandHandler:
         self, delivery: Delivery, fetch: Fetch, known: JobStatus | None, doom: InternalError | None, span: Span
     ) -> None:
         try:
-            ended = await fetch.run(doom)
+            ended = await self._run(delivery, fetch, known, doom)
         except DrainingError:
             await self._settle(fetch, "queued", None, span)
             await delivery.nak(HAND_BACK_DELAY)
@@ -247,6 +255,54 @@ class CommandHandler:
         self._release(fetch)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
+
+    async def _run(
+        self, delivery: Delivery, fetch: Fetch, known: JobStatus | None, doom: InternalError | None
+    ) -> JobEvent:
+        """As `Fetch.run`; what nobody foresaw is noted where the next replica sees it, and in the end it is a failure.
+
+        Raises what nobody foresaw, too.
+        """
+        try:
+            return await fetch.run(doom)
+        except (FetchFailure, FencedError, DrainingError, CancelledJobError):
+            raise
+        except Exception as error:
+            faults = self._faults_of(delivery, known) + 1
+            obstructed = isinstance(error, UnreadableEventError)
+            if obstructed and fetch.signals.cancelled.is_set():
+                raise CancelledJobError from None
+            if obstructed and (doom is not None or faults >= FAULTS_ALLOWED):
+                raise InternalError(str(error)) from None
+            await self._tell_fault(fetch, known, faults)
+            raise
+
+    async def _tell_fault(self, fetch: Fetch, known: JobStatus | None, faults: int) -> None:
+        now = self._world.now()
+        until = now + timedelta(seconds=min(self._world.ack_wait, AGAIN_DELAY))
+        mine = fetch.final_status("queued", None)
+        # A fault while the log was read knows less of the job than was told before.
+        shown = known if known is not None and known.page > mine.page else mine
+        await self._world.status.settle(
+            msgspec.structs.replace(
+                shown,
+                state="queued",
+                worker=self._world.worker,
+                attempt=max(shown.attempt, mine.attempt),
+                updated_at=now,
+                reason=None,
+                until=None,
+                wait=faulted(faults, FAULTS_ALLOWED, now, until),
+                faults=faults,
+                command_sequence=fetch.job.sequence,
+            )
+        )
+
+    def _faults_of(self, delivery: Delivery, known: JobStatus | None) -> int:
+        """Return how often the command made a worker fail: this one, or as the status says, any."""
+        told = known.faults if known is not None and known.command_sequence == delivery.sequence else 0
+        # Each fault has led to a delivery: whatever somebody writes into the bucket, no more than that is believed.
+        return max(self._faults[delivery.sequence], min(told, delivery.deliveries - 1))
 
     async def _follow(self, delivery: Delivery, fetch: Fetch, ended: JobCompleted, span: Span) -> bool:
         """Publish what the job has changed; return False when the command was handed back before that was done."""
@@ -289,8 +345,8 @@ class CommandHandler:
 
         return check
 
-    def _doom(self, delivery: Delivery) -> InternalError | None:
-        if self._faults[delivery.sequence] < FAULTS_ALLOWED:
+    def _doom(self, delivery: Delivery, known: JobStatus | None) -> InternalError | None:
+        if self._faults_of(delivery, known) < FAULTS_ALLOWED:
             return None
         return InternalError(
             "the worker failed unexpectedly at this command several times: its log has `command.fault` with the "
@@ -439,7 +495,7 @@ class _Heart:
 @contextlib.asynccontextmanager
 async def _heartbeat(delivery: Delivery, every: float) -> AsyncIterator[_Heart]:
     heart = _Heart()
-    task = asyncio.create_task(heart.beat(delivery, every))
+    task = begin_lasting(lambda: heart.beat(delivery, every), "command.heartbeat")
     try:
         yield heart
     finally:

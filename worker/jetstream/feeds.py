@@ -60,9 +60,9 @@ class JetStreamFeeds:
         try:
             async for entries in self._bulk.read(_subject(">"), _NEWEST):
                 for entry in entries:
-                    feed = _feed("", entry.data)
+                    feed = _feed(entry.subject.removeprefix(_subject("")), entry.data)
                     if feed is not None:
-                        found.append((entry.headers["Nats-Subject"].removeprefix(_subject("")), feed))
+                        found.append((entry.subject.removeprefix(_subject("")), feed))
         except LogUnavailableError as error:
             raise FeedsUnavailableError(str(error)) from error
         return found
