@@ -247,7 +247,7 @@ class CommandHandler:
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
-            await self._settle(fetch, _state_of(ended), ended, span)
+            await self._settle(fetch, _state_of(ended), ended, span, known)
         # Before the command is acknowledged: a crash brings it back, and the rest of the changes are published then.
         if isinstance(ended, JobCompleted) and not await self._follow(delivery, fetch, ended, span):
             return
@@ -268,35 +268,20 @@ class CommandHandler:
         except (FetchFailure, FencedError, DrainingError, CancelledJobError):
             raise
         except Exception as error:
-            faults = self._faults_of(delivery, known) + 1
             obstructed = isinstance(error, UnreadableEventError)
             if obstructed and fetch.signals.cancelled.is_set():
                 raise CancelledJobError from None
-            if obstructed and (doom is not None or faults >= FAULTS_ALLOWED):
+            if obstructed and doom is not None:
                 raise InternalError(str(error)) from None
-            await self._tell_fault(fetch, known, faults)
+            await self._tell_fault(fetch, known, self._faults_of(delivery, known) + 1)
             raise
 
     async def _tell_fault(self, fetch: Fetch, known: JobStatus | None, faults: int) -> None:
         now = self._world.now()
         until = now + timedelta(seconds=min(self._world.ack_wait, AGAIN_DELAY))
-        mine = fetch.final_status("queued", None)
-        # A fault while the log was read knows less of the job than was told before.
-        shown = known if known is not None and known.page > mine.page else mine
-        await self._world.status.settle(
-            msgspec.structs.replace(
-                shown,
-                state="queued",
-                worker=self._world.worker,
-                attempt=max(shown.attempt, mine.attempt),
-                updated_at=now,
-                reason=None,
-                until=None,
-                wait=faulted(faults, FAULTS_ALLOWED, now, until),
-                faults=faults,
-                command_sequence=fetch.job.sequence,
-            )
-        )
+        wait = faulted(faults, FAULTS_ALLOWED, now, until)
+        status = msgspec.structs.replace(fetch.final_status("queued", None), wait=wait, faults=faults)
+        await self._world.status.settle(_no_less(status, known))
 
     def _faults_of(self, delivery: Delivery, known: JobStatus | None) -> int:
         """Return how often the command made a worker fail: this one, or as the status says, any."""
@@ -353,11 +338,13 @@ class CommandHandler:
             "reason; retry the dead letter after an upgrade"
         )
 
-    async def _settle(self, fetch: Fetch, state: JobState, ended: JobEvent | None, span: Span) -> None:
+    async def _settle(
+        self, fetch: Fetch, state: JobState, ended: JobEvent | None, span: Span, known: JobStatus | None = None
+    ) -> None:
         span.note(state=state, pages=fetch.standing.page, followers=fetch.standing.followers)
         if isinstance(ended, JobFailed):
             span.failed(ended.error.code)
-        await self._world.status.settle(fetch.final_status(state, ended))
+        await self._world.status.settle(_no_less(fetch.final_status(state, ended), known))
         self._world.meter.job_ended(fetch.job.address.provider, state)
         _log.log(
             _LEVELS[state],
@@ -464,6 +451,15 @@ def _state_of(ended: JobEvent) -> JobState:
     if isinstance(ended, JobCompleted):
         return "completed"
     return "failed" if isinstance(ended, JobFailed) else "cancelled"
+
+
+def _no_less(status: JobStatus, known: JobStatus | None) -> JobStatus:
+    """Return `status` with what was told before of the pages, where the log couldn't be read that far."""
+    if known is None or known.page <= status.page:
+        return status
+    return msgspec.structs.replace(
+        status, page=known.page, followers=known.followers, total=known.total, percent=known.percent
+    )
 
 
 def _outcome(ended: JobEvent | None) -> dict[str, Any]:

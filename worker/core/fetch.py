@@ -130,6 +130,7 @@ class Fetch:
         if reopened:
             await self._start()
         if doom is not None:
+            await self._name_obstacle(tail)
             raise doom
         if not self.standing.last:
             self.signals.check()
@@ -154,6 +155,15 @@ class Fetch:
             event = event.before
         assert not isinstance(event, BaseException)
         return tail, event, obstacle
+
+    async def _name_obstacle(self, tail: FollowerPage | None) -> None:
+        """Raise UnreadableEventError when the job was doomed by a message among its earlier pages, and nothing else."""
+        try:
+            await self._recall(tail)
+        except UnreadableEventError:
+            raise
+        except Exception:
+            return  # what dooms it may be this
 
     async def claim(self) -> None:
         """Make sure that nobody else can publish a page of this job any more; to be done before its end.

@@ -8,7 +8,6 @@ from schemas.wire import content_type, decode, why_unreadable
 from worker.core.ports import Entry
 
 
-
 class UnreadableEventError(Exception):
     """A message on a job's own subject is in the way; the text says which one and what to do, not what is in it."""
 
