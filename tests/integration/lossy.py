@@ -16,7 +16,9 @@ class Lossy:
         """Requests whose answers were lost."""
         self._host, port = target.removeprefix("nats://").split(":")
         self._port = int(port)
-        self._subject, self._losses = subject, losses
+        self._subject = subject
+        self.losses = losses
+        """So many requests lose their answers, from the first one on."""
         self._unheard: set[str] = set()
         """Where answers that are lost would go."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -36,7 +38,7 @@ class Lossy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _asks(self, words: list[str]) -> bool:
-        if words[0] in ("PUB", "HPUB") and words[1] == self._subject and self.lost < self._losses:
+        if words[0] in ("PUB", "HPUB") and words[1] == self._subject and self.lost < self.losses:
             self.lost += 1
             self._unheard.add(words[2])
         return True
