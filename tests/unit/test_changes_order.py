@@ -230,17 +230,13 @@ async def test_a_list_with_a_message_that_can_not_be_read_is_set_aside_and_the_m
     assert reason.startswith(f"message {page.sequence} of FOLLOWERS_EVENTS can't be read (")
     assert reason.endswith("): fetch the list again")
     assert "Nguyen" not in reason
-    assert [FeedStage.set_aside(value) for _, value in stage.feeds.values.values()] == ([] if first else [reason])
+    assert [why_set_aside(value) for _, value in stage.feeds.values.values()] == ([] if first else [reason])
 
 
-class FeedStage:
-    """Reads what a bucket holds."""
-
-    @staticmethod
-    def set_aside(value: bytes) -> str | None:
-        """Why the last list was set aside."""
-        feed = msgspec.json.decode(value, type=Feed)
-        return feed.set_aside.message if feed.set_aside else None
+def why_set_aside(value: bytes) -> str | None:
+    """Why the last list was set aside, by a value in the bucket."""
+    feed = msgspec.json.decode(value, type=Feed)
+    return feed.set_aside.message if feed.set_aside else None
 
 
 async def test_a_list_whose_pages_have_left_the_log_is_set_aside():
