@@ -112,7 +112,9 @@ class FeedJob(Struct, frozen=True, kw_only=True):
     """A job whose complete list is kept as a snapshot."""
 
     job_id: JobId
-    started_at: Annotated[Timestamp, Meta(description="When the reading of the list began.")]
+    started_at: Annotated[
+        Timestamp, Meta(description="When the reading of the list began, by its worker's clock: it orders nothing.")
+    ]
     followers: Annotated[Count, Meta(description="People in the list who follow.")]
     labels: Labels = {}
 
@@ -134,6 +136,20 @@ class HeldJob(Struct, frozen=True, kw_only=True):
     counts: Annotated[ChangeCounts, Meta(description="What a release publishes.")]
 
 
+class SetAside(Struct, frozen=True, kw_only=True):
+    """A job whose list the feed has not taken: it is compared with nothing, and nothing is compared with it."""
+
+    job_id: JobId
+    reason: Annotated[
+        Literal["older", "unreadable", "unproven"],
+        Meta(
+            description="`older`: it began to be read before the feed's own list. `unreadable`: pages of it are gone or"
+            " can't be read. `unproven`: somebody may be missing from it."
+        ),
+    ]
+    message: Annotated[str, Meta(description="The reason in a sentence, and what to do, for people.")]
+
+
 class Feed(Struct, frozen=True, kw_only=True):
     """A feed, in the bucket `FOLLOWERS_FEEDS`, always JSON; also the answer to a request to release a job."""
 
@@ -145,3 +161,6 @@ class Feed(Struct, frozen=True, kw_only=True):
     next: Annotated[FeedClaim | None, Meta(description="Whose changes are being published.")] = None
     held: Annotated[HeldJob | None, Meta(description="Whose changes wait for a release.")] = None
     gone: Annotated[list[Token], Meta(description="Jobs whose snapshots are of no use any more.")] = []
+    set_aside: Annotated[
+        SetAside | None, Meta(description="The last list that was set aside; null once a later one is taken.")
+    ] = None

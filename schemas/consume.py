@@ -12,6 +12,7 @@ any subject, so a consumer's user may only read from one that is there.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from schemas.events import FollowerPage
 from schemas.order import AlteredError, ConsumeError, GapError, Order, Place, UnreadableError
 from schemas.subjects import EVENTS_STREAM
-from schemas.wire import content_type, decode
+from schemas.wire import content_type, decode, why_unreadable
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AlteredError", "ConsumeError", "ConsumerError", "GapError", "Pages", "Place", "UnreadableError"]
 
+_log = logging.getLogger(__name__)
 _FETCH = 2.0
 """Seconds for one request for a page: a request that died with its server is made again after this."""
 _AGAIN_AFTER = 1.0
@@ -53,6 +55,7 @@ class Pages:
         after: Mapping[str, Place] | None = None,
         on_error: Callable[[ConsumeError], None] | None = None,
         stream: str = EVENTS_STREAM,
+        skip_unreadable: bool = False,
     ) -> None:
         """Read what `durable` on `stream` delivers, over `js`, which stays the caller's.
 
@@ -60,13 +63,15 @@ class Pages:
         that was stored but not acknowledged is left out, and a gap shows across restarts too; with its `digest`, so
         does an altered page. `on_error` is called with a GapError, AlteredError or UnreadableError: what it raises
         ends the loop, as without it the error itself does; returning goes on, with the page behind the gap, with the
-        altered page as it is, or without the message that can't be read.
+        altered page as it is, or without the message that can't be read. `skip_unreadable`: without `on_error`, such a
+        message is acknowledged and left out, with a warning by `logging` that names it.
         """
         self._js = js
         self._durable = durable
         self._stream = stream
         self._after = after
         self._on_error = on_error
+        self._skip_unreadable = skip_unreadable
         self._held: Msg | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -121,10 +126,8 @@ class Pages:
         self._delivered = delivery
         if not message.subject.startswith("followers.page."):
             return None
-        try:
-            page = decode(message.data, FollowerPage, content_type(message.headers))
-        except ValueError as error:
-            self._refuse(UnreadableError(message.subject, message.metadata.sequence.stream, str(error)), error)
+        page = self._decoded(message)
+        if page is None:
             return None
         try:
             if not self._order.admit(message.subject, page):
@@ -138,10 +141,26 @@ class Pages:
         self._order.took(message.subject, page)
         return page
 
-    def _refuse(self, problem: ConsumeError, cause: Exception | None = None) -> None:
-        if self._on_error is None:
-            raise problem from cause
-        self._on_error(problem)
+    def _decoded(self, message: "Msg") -> FollowerPage | None:
+        try:
+            page = decode(message.data, FollowerPage, content_type(message.headers))
+        except ValueError as error:
+            why = why_unreadable(error)
+        else:
+            if message.subject == f"followers.page.{page.provider}.{page.oa_id}.{page.job_id}":
+                return page
+            why = "it is a page of another job"
+        # Outside of the handler: the error's cause would quote people's data.
+        self._refuse(UnreadableError(message.subject, message.metadata.sequence.stream, why, self._stream))
+        return None
+
+    def _refuse(self, problem: ConsumeError) -> None:
+        if self._on_error is not None:
+            self._on_error(problem)
+        elif self._skip_unreadable and isinstance(problem, UnreadableError):
+            _log.warning("left out: %s", problem)
+        else:
+            raise problem
 
     async def _next(self) -> "Msg":
         import nats.errors
@@ -197,5 +216,9 @@ class Pages:
 
         while True:
             await asyncio.sleep(self._ack_wait / 3)
-            with contextlib.suppress(nats.errors.Error, OSError):
+            try:
                 await message.in_progress()
+            except (nats.errors.Error, OSError):
+                continue  # the next one comes well before `ack_wait` ends
+            except Exception:
+                _log.exception("a heartbeat failed: when the next ones do too, another reader gets the page")

@@ -38,6 +38,7 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     ) = None
     wait: Annotated[Wait | None, Meta(description="Why it doesn't move, and what to do; null when it does.")] = None
     command_sequence: Annotated[int, Meta(description="The command's sequence in FOLLOWERS_COMMANDS.")] | None = None
+    faults: Annotated[Count, Meta(description="Times that this command made a worker fail unexpectedly.")] = 0
 
 
 class ControlError(Struct, frozen=True, kw_only=True):

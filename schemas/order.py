@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from schemas.digest import START
 from schemas.events import FollowerPage
+from schemas.subjects import EVENTS_STREAM
 from schemas.verify import altered, following
 
 REMEMBERED = 10_000
@@ -56,13 +57,14 @@ class AlteredError(ConsumeError):
 class UnreadableError(ConsumeError):
     """A message that is no page of this version."""
 
-    def __init__(self, subject: str, sequence: int, why: str) -> None:
-        """Keep where it is."""
+    def __init__(self, subject: str, sequence: int, why: str, stream: str = EVENTS_STREAM) -> None:
+        """Keep where it is. `why`: without anything that stands in the message."""
         super().__init__(
-            f"message {sequence} on {subject} can't be read: {why}. Is this `schemas` older than the worker?"
-            " Let on_error return to skip it"
+            f"message {sequence} on {subject} can't be read: {why}. Is this `schemas` older than the worker? Look at it"
+            f" by `nats stream get {stream} {sequence}`. Read with skip_unreadable=True, or let on_error return, to go"
+            " on behind it"
         )
-        self.subject, self.sequence = subject, sequence
+        self.subject, self.sequence, self.stream = subject, sequence, stream
 
 
 class Order:

@@ -1,5 +1,6 @@
 """Encoding by content type, and events as CloudEvents."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar, overload
@@ -20,6 +21,7 @@ PAGE_TYPE = "vn.followers.page.v1"
 
 _CONTENT_TYPES: dict[Encoding, str] = {"json": JSON, "msgpack": MSGPACK}
 _ENCODINGS: dict[str, Encoding] = {JSON: "json", MSGPACK: "msgpack", "application/x-msgpack": "msgpack"}
+_QUOTED = re.compile(r"'.*'", re.DOTALL)
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
 
@@ -63,14 +65,30 @@ def decode(data: bytes | msgspec.Raw, type: Any, content_type: str | None = None
 
     A CloudEvent in structured mode is unwrapped.
     Raises UnknownContentTypeError, msgspec.DecodeError (not JSON / MessagePack), or its subclass
-    msgspec.ValidationError (a field is missing, unknown or wrong; the message has its path).
+    msgspec.ValidationError (a field is missing, unknown or wrong; the message has its path), and nothing else.
     """
+    try:
+        return _decode(data, type, content_type)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"Text that is no UTF-8 (byte {error.start} of it)") from None
+    except RecursionError:
+        raise msgspec.DecodeError("Nested too deeply") from None
+
+
+def _decode(data: bytes | msgspec.Raw, type: Any, content_type: str | None) -> Any:
     if is_structured(content_type):
         inside, content_type = unwrap(data)
-        return decode(inside, type, content_type)
+        return _decode(inside, type, content_type)
     if encoding_of(content_type) == "json":
         return msgspec.json.decode(data, type=type)
     return msgspec.msgpack.decode(data, type=type)
+
+
+def why_unreadable(error: ValueError) -> str:
+    """Return what `decode` found wrong, without anything that stood in the message: that may be people's data."""
+    text = "".join(character if character.isprintable() else "?" for character in str(error))
+    # Only what begins like this quotes nothing but our own patterns.
+    return (text if text.startswith("Expected") else _QUOTED.sub("(value)", text))[:300]
 
 
 def is_structured(content_type: str | None) -> bool:

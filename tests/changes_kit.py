@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.changes import Changed, ChangeEvent, Compared, Feed, FeedBaseline, Followed, Held, Unfollowed
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
-from schemas.events import FollowerPage, JobCompleted, Progress
+from schemas.events import FollowerPage, JobCompleted, JobStarted, Progress
 from schemas.follower import Follower
 from schemas.subjects import change_subject, job_subject, page_subject
 from schemas.types import Provider, Verdict
@@ -33,10 +33,12 @@ async def publish_list(
     account: str = "shop",
     page_size: int = 100,
     verdict: Verdict = "complete",
+    missed_at_most: int | None = None,
+    begun: int = 0,
     filter: EtelecomFilter | EsmsFilter | None = None,
     **command: Any,
 ) -> EndedJob:
-    """Put a job's pages and its `completed` into the log, as read on `day`."""
+    """Put a job's pages and its `completed` into the log, as read on `day`; `begun`: what `begin_list` gave."""
     rows, started_at = list(followers), EPOCH + timedelta(days=day)
     common: dict[str, Any] = {"job_id": job_id, "provider": provider, "account": account, "oa_id": OA, "labels": {}}
     starts = range(0, max(len(rows), 1), page_size)
@@ -66,14 +68,24 @@ async def publish_list(
         started_at=started_at,
         finished_at=started_at,
         verdict=verdict,
-        missed_at_most=0 if verdict == "complete" else None,
+        missed_at_most=0 if verdict == "complete" and missed_at_most is None else missed_at_most,
     )
-    end = await _append(world, job_subject(provider, OA, job_id), ended, "end", 0)
+    end = await _append(world, job_subject(provider, OA, job_id), ended, "end", begun)
     kind: Any = FetchEtelecomFollowers if provider == "etelecom" else FetchEsmsFollowers
     return EndedJob(command=kind(oa_id=OA, filter=filter, **command), account=account, ended=ended, sequence=end)
 
 
-async def _append(world: World, subject: str, event: FollowerPage | JobCompleted, id: str, tail: int) -> int:
+async def begin_list(world: World, job_id: str) -> int:
+    """Put a job's `started` into the log; return its sequence."""
+    started = JobStarted(
+        job_id=job_id, provider="etelecom", account="shop", oa_id=OA, resumed_at_page=1, started_at=world.now()
+    )
+    return await _append(world, job_subject("etelecom", OA, job_id), started, "started.1", 0)
+
+
+async def _append(
+    world: World, subject: str, event: FollowerPage | JobCompleted | JobStarted, id: str, tail: int
+) -> int:
     mode = world.cloudevents
     data, headers = event_message(event, id=id, time=world.now(), encoding=world.encoding, mode=mode)
     return await world.log.publish(subject, data, headers, tail)

@@ -155,7 +155,7 @@ class FakeLog:
         if (entries[-1].sequence if entries else 0) != expected:
             raise WrongSequenceError
         self._check_id(headers)
-        entry = Entry(next(self._sequences), data, dict(headers))
+        entry = Entry(next(self._sequences), data, dict(headers), subject)
         self.stored.append(Stored(subject=subject, entry=entry, at=self._clock.now()))
         if MSG_ID in headers:
             self._ids[headers[MSG_ID]] = self._clock.now()

@@ -54,6 +54,7 @@ from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
 from worker.core.scheduler import Scheduler
 from worker.core.share import Share
+from worker.core.tasks import begin, begin_lasting
 from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
@@ -262,7 +263,7 @@ class Worker:
 
         async def take(message: Msg) -> None:
             # Not in line: an answer may take as long as the bucket does.
-            task = asyncio.create_task(answer(message))
+            task = begin(answer(message), "release.answer")
             self._background.append(task)
             task.add_done_callback(self._background.remove)
 
@@ -270,7 +271,7 @@ class Worker:
             await self._reply(message.reply, await releases.answer(message.subject.rpartition(".")[2]))
 
         await client.subscribe(RELEASE_SUBJECTS, queue=CONTROL_QUEUE, cb=take)
-        self._background.append(asyncio.create_task(releases.resume()))
+        self._background.append(begin_lasting(releases.watch, "changes.resume"))
 
     async def _hear_cancel(self, message: NatsMessage) -> None:
         assert self._handler is not None
@@ -278,7 +279,7 @@ class Worker:
 
     def _subscribe_exhausted(self, provider: Provider) -> None:
         async def take(message: NatsMessage) -> None:
-            task = asyncio.create_task(self._end_exhausted(message.body))
+            task = begin(self._end_exhausted(message.body), "command.exhausted")
             self._tasks[provider].add(task)
             task.add_done_callback(self._tasks[provider].discard)
 
@@ -302,7 +303,7 @@ class Worker:
             await asyncio.sleep(every * random.uniform(0.8, 1.2))
             for provider, stranded in looks.items():
                 for delivery in await stranded.look():
-                    task = asyncio.create_task(self._handler.handle_stranded(delivery))
+                    task = begin(self._handler.handle_stranded(delivery), "command.stranded")
                     self._tasks[provider].add(task)
                     task.add_done_callback(self._tasks[provider].discard)
 
@@ -326,7 +327,7 @@ class Worker:
         assert self._handler is not None
         tasks, gauge = self._tasks[provider], self._meter.in_flight.labels(provider)
         delivery = JetStreamDelivery(message.raw_message, ack_wait=self.settings.worker.ack_wait)
-        task = asyncio.create_task(self._handler.handle(delivery))
+        task = begin(self._handler.handle(delivery), "command")
         tasks.add(task)
         gauge.inc()
 
@@ -403,7 +404,7 @@ class Worker:
         worker = self.settings.worker
         timeout = max(1.0, min(5.0, worker.ack_wait / 4))
         status = JetStreamStatusBoard(client, timeout=timeout)
-        self._background.append(asyncio.create_task(status.run()))
+        self._background.append(begin_lasting(status.run, "status.write"))
         world = self._world = World(
             log=JetStreamLog(client, timeout=timeout),
             status=status,
@@ -503,12 +504,12 @@ class Worker:
         if self.draining.is_set():
             return
         self.readiness.why = trouble
-        self._background.append(asyncio.create_task(self._watch()))
+        self._background.append(begin_lasting(self._watch, "worker.watch"))
         if self.settings.worker.http_port:
-            self._background.append(asyncio.create_task(self._count_commands(self._client)))
-        self._background.append(asyncio.create_task(self._rescue_stranded(self._client)))
+            self._background.append(begin_lasting(partial(self._count_commands, self._client), "commands.count"))
+        self._background.append(begin_lasting(partial(self._rescue_stranded, self._client), "commands.stranded"))
         if self.settings.schedules:
-            self._background.append(asyncio.create_task(self._keep_schedules(self._client)))
+            self._background.append(begin_lasting(partial(self._keep_schedules, self._client), "schedules"))
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
     async def _watch(self) -> None:

@@ -117,8 +117,11 @@ class LiveSources:
         left = EVENTS_AT_ONCE
         try:
             async for entry in self._world.log.read(subject, after + 1, 2**63 - 1):
-                event: JobEvent = decode(entry.data, JobEvent, content_type(entry.headers))
-                at = entry.headers.get("ce-time") or msgspec.json.decode(entry.data, type=_Envelope).time
+                try:
+                    event: JobEvent = decode(entry.data, JobEvent, content_type(entry.headers))
+                    at = entry.headers.get("ce-time") or decode(entry.data, _Envelope).time
+                except ValueError:
+                    continue  # forged, or of a later version: the others still tell what happened
                 yield TimelineEntry(sequence=entry.sequence, at=at, event=event)
                 left -= 1
                 if not left:

@@ -118,7 +118,7 @@ async def test_the_last_message_is_the_subjects_newest_and_never_stale(rig: Rig)
 async def test_a_body_comes_back_byte_for_byte(rig: Rig, data: bytes) -> None:
     sequence = await rig.log.publish(SUBJECT, data, {}, 0)
 
-    assert await rig.log.last(SUBJECT) == Entry(sequence, data, (await _last(rig)).headers)
+    assert await rig.log.last(SUBJECT) == Entry(sequence, data, (await _last(rig)).headers, SUBJECT)
     assert (await _last(rig)).data == data
 
 
@@ -267,6 +267,7 @@ async def test_reading_yields_a_subjects_messages_in_order_from_first_to_last(ri
 
     assert [entry.sequence for entry in everything] == sequences[1:]
     assert [entry.data for entry in everything] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert {entry.subject for entry in everything} == {SUBJECT}
     assert some == [b"1", b"2", b"3"]
     assert between == [b"2"]
 

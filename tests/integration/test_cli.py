@@ -343,7 +343,8 @@ async def test_an_event_that_cannot_be_read_is_named(followers: Run, ready: JetS
     result = await followers("pages", "job")
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("event 1 of FOLLOWERS_EVENTS can't be read: Object missing required field")
+    subject = page_subject("esms", OA, "job")
+    assert result.stderr.startswith(f"message 1 on {subject} can't be read: Object missing required field")
 
 
 # jobs and status

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -211,6 +213,89 @@ async def test_what_cannot_be_read_ends_the_loop_and_stays(events: JetStreamCont
         with pytest.raises(UnreadableError, match="missing required field"):
             async with Pages(events, "crm") as pages:
                 await anext(pages)
+
+
+SECRET = "Nguyen Thi Bi Mat"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "why"),
+    [
+        (b"\xff" + SECRET.encode(), {}, "JSON is malformed"),
+        (b'"' + SECRET.encode() + b'"', {}, "Expected `object`, got `str`"),
+        (
+            b'{"progress":{"truncated":"' + SECRET.encode() + b'"}}',
+            {},
+            "Invalid enum value (value) - at `$.progress.truncated`",
+        ),
+        (b'{"x":' + b"[" * 100_000, {}, "Nested too deeply"),
+        (b'{"job_id":"\xff' + SECRET.encode() + b'"}', {}, "Text that is no UTF-8"),
+        (b"{}", {"Content-Type": f"text/{SECRET}"}, "Content-Type (value) is not supported"),
+        (encode(page(2, job="other")), {}, "it is a page of another job"),
+    ],
+)
+async def test_what_cannot_be_read_is_named_without_its_content_and_can_be_gone_behind(
+    events: JetStreamContext, caplog: pytest.LogCaptureFixture, body: bytes, headers: dict[str, str], why: str
+) -> None:
+    await store(events, page(1))
+    await events.publish(JOB, body, headers=headers)
+    await store(events, page(2))
+
+    with pytest.raises(UnreadableError) as caught:
+        async with Pages(events, "crm") as pages:
+            await take(pages, 2)
+    async with Pages(events, "crm", skip_unreadable=True) as pages:
+        found = await take(pages, 1)
+
+    assert f"message 2 on {JOB} can't be read: " in str(caught.value)
+    assert why in str(caught.value)
+    assert "nats stream get FOLLOWERS_EVENTS 2" in str(caught.value)
+    assert (caught.value.subject, caught.value.sequence, caught.value.stream) == (JOB, 2, EVENTS_STREAM)
+    assert SECRET.lower() not in "".join(traceback.format_exception(caught.value)).lower()
+    assert found == [(2, 1)]
+    assert await unacknowledged(events) == 0
+    (record,) = [record for record in caplog.records if record.name == "schemas.consume"]
+    assert (record.levelname, record.getMessage()) == ("WARNING", f"left out: {caught.value}")
+
+
+async def test_a_gap_is_no_message_that_can_be_skipped(events: JetStreamContext) -> None:
+    await store(events, page(1), page(3))
+
+    async with Pages(events, "crm", skip_unreadable=True) as pages:
+        await take(pages, 1)
+        with pytest.raises(GapError):
+            await take(pages, 1)
+
+
+@pytest.mark.parametrize("how", ["the next page", "the end", "a failed body"])
+async def test_nobody_beats_for_a_page_that_was_let_go(nats_client: Client, events: JetStreamContext, how: str) -> None:
+    await give_up_after(events, 0.15)
+    await store(events, page(1), page(2))
+    beats: list[str] = []
+
+    async def hear(message: Msg) -> None:
+        if message.data == b"+WPI":
+            beats.append(message.subject)
+
+    await nats_client.subscribe(f"$JS.ACK.{EVENTS_STREAM}.crm.>", cb=hear)
+    with contextlib.suppress(ZeroDivisionError):
+        async with Pages(events, "crm") as pages:
+            await take(pages, 1)
+            await asyncio.sleep(0.2)
+            assert beats, "while the body works it is beaten for"
+            first = beats[0]
+            if how == "a failed body":
+                raise ZeroDivisionError
+            if how == "the next page":
+                await take(pages, 1)
+                beats.clear()
+                await asyncio.sleep(0.2)
+                assert beats, "for the second one it is beaten"
+                assert first not in beats
+    beats.clear()
+    await asyncio.sleep(0.2)
+
+    assert beats == []
 
 
 async def test_two_readers_of_one_durable_take_turns_and_lose_nothing(

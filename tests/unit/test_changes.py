@@ -214,14 +214,6 @@ async def test_each_filter_and_account_is_a_feed_of_its_own_whatever_the_order_o
     assert (again[0].account, other[0].account) == ("shop", "branch")
 
 
-async def test_a_list_that_began_to_be_read_before_the_current_one_is_stale():
-    stage = Stage()
-    await stage.follow("first", people([1]), day=2)
-
-    assert await stage.follow("older", people([1, 2]), day=1) == []
-    assert told(await stage.follow("newer", people([1, 2]), day=3)) == [("Followed", user(2)), ("Compared", 2)]
-
-
 async def test_the_same_job_again_gives_nothing_more():
     stage = Stage()
     ended = await publish_list(stage.world, "first", people([1]))

@@ -316,7 +316,8 @@ def test_a_code_that_is_no_error_beside_a_list_is_a_field_that_nobody_reads(code
     body = {"code": code, "followers": [RICH], "paging": {"next": "n"}}
 
     assert read_page(json.dumps(body).encode(), "eTelecom").followers == [READ]
-    assert read_page(json.dumps({"code": code, "followers": [], "paging": {}}).encode(), "x").followers == ()
+    nobody = read_page(json.dumps({"code": code, "followers": [], "paging": {}}).encode(), "x")
+    assert list(nobody.followers) == []
 
 
 def test_a_cursor_of_any_length_is_taken_for_the_stream_decides_what_it_can_carry() -> None:

@@ -518,7 +518,7 @@ async def test_while_nats_is_away_it_is_asked_now_and_then_and_nothing_is_lost(s
     assert server.ids == [FIRST]
 
 
-async def test_an_event_that_nobody_can_read_holds_up_its_own_schedule_only(server: FakeServer) -> None:
+async def test_an_event_that_nobody_can_read_holds_up_no_schedule(server: FakeServer) -> None:
     log = FakeLog()
     one = await begun(server, schedule(), schedule("often", Every(3600, VIETNAM)), log=log)
     await live(vietnam("2026-11-28T02:30"), one)
@@ -531,9 +531,12 @@ async def test_an_event_that_nobody_can_read_holds_up_its_own_schedule_only(serv
     with heard() as lines:
         pause = await one.round()
 
-    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["schedule.fault"]
-    assert server.ids[-1] == "often-20261128T200000Z"
-    assert pause == pytest.approx(RETRY_FAULT, abs=0.5)
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == []
+    (said,) = [line for line in lines if line["event"] == "schedule.event_unreadable"]
+    assert (said["job_id"], said["sequence"]) == (FIRST, 1)
+    assert sorted(server.ids[-2:]) == ["nightly-20261128T200000Z", "often-20261128T200000Z"]
+    assert pause is not None
+    assert pause > RETRY_FAULT
 
 
 async def test_a_worker_that_is_told_to_stop_takes_nothing_more(server: FakeServer) -> None:

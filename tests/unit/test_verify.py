@@ -228,3 +228,34 @@ def test_a_seal_without_followers_is_a_link_like_any_other() -> None:
     finding, _ = check([started(), *pages, completed(pages)])
 
     assert finding is None
+
+
+@pytest.mark.parametrize(
+    ("end", "again"),
+    [
+        ("completed", ("started", "completed")),
+        ("completed", ("started",)),
+        ("completed", ("completed",)),
+        ("cancelled", ("started", "completed")),
+        ("failed", ("completed",)),
+        ("failed", ("failed",)),
+    ],
+)
+def test_only_a_failed_job_is_reopened_and_only_by_a_start(end: str, again: tuple[str, ...]) -> None:
+    pages = chained([page(1, "ab"), page(2, "cd", last=True)])
+
+    def told(kind: str, generation: int) -> JobEvent:
+        if kind == "started":
+            return started(generation=generation, attempt=2)
+        if kind == "completed":
+            return completed(pages, generation=generation)
+        if kind == "cancelled":
+            return JobCancelled(**COMMON, generation=generation, finished_at=NOW)
+        return replace(failed(), generation=generation)
+
+    story = [started(), *pages, told(end, 1), *(told(kind, 2) for kind in again)]
+
+    finding, _ = check(story)
+
+    assert finding is not None
+    assert (finding.kind, finding.text) == ("order", "a job event comes after the end of generation 1")

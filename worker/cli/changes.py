@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from schemas.changes import Feed
     from schemas.jobs import ControlError
 
-COLUMNS = ("PROVIDER", "ACCOUNT", "OA", "FILTER", "FOLLOWERS", "JOB", "READ", "NOTE")
+COLUMNS = ("PROVIDER", "ACCOUNT", "OA", "FILTER", "FOLLOWERS", "JOB", "READ", "FEED", "NOTE")
 _ANSWER_WITHIN = 5.0
 _PUBLISHED_WITHIN = 10.0
 """Seconds in which we wait for all of a released list's changes."""
 _SILENCE = 10.0
 _FILTER_WIDTH = 40
+_DOTS = 3
+"""In a feed's name: provider, account, Official Account, and which filter."""
 
 app = typer.Typer(
     help="Changes: who came, who went, what changed between two complete lists.",
@@ -41,6 +43,7 @@ app = typer.Typer(
     epilog=examples(
         ("followers changes list --held", "Lists that lack so many people that they may be wrong."),
         ("followers changes release JOB", "It is right: publish its changes."),
+        ("followers changes reset FEED", "Let a feed begin anew with the next complete list."),
     ),
 )
 
@@ -51,6 +54,10 @@ _LIST = examples(
 _SHOW = examples(
     ("followers changes show JOB", "What that job's list changed, one event a line."),
     ("followers changes show JOB | jq -r 'select(.type == \"followed\") | .user_id'", "Who is new."),
+)
+_RESET = examples(
+    ("followers changes reset etelecom.my-shop.579745863508352884.all", "FEED is what `followers changes list` says."),
+    ("followers changes list --json | jq -r '.[] | select(.set_aside) | .feed'", "Feeds that did not take a list."),
 )
 _RELEASE = examples(
     ("followers changes release JOB", "Publish what is held back; safe to repeat."),
@@ -68,12 +75,14 @@ def list_feeds(
     """List the feeds. A feed is a provider, account, Official Account and filter with at least one complete list."""
 
     async def work() -> int:
+        from msgspec.structs import asdict
+
         async with connected(load_settings(context, config)) as client:
-            feeds = [feed for feed in await _feeds(client) if feed.held is not None or not held]
+            feeds = [(key, feed) for key, feed in await _feeds(client) if feed.held is not None or not held]
         if json:
-            emit(feeds)
+            emit([{"feed": key} | asdict(feed) for key, feed in feeds])
         else:
-            table(COLUMNS, [_row(feed) for feed in feeds])
+            table(COLUMNS, [_row(key, feed) for key, feed in feeds])
         return OK
 
     perform(work)
@@ -136,6 +145,78 @@ def release(
     perform(work)
 
 
+@app.command("reset", epilog=_RESET)
+def reset(
+    context: typer.Context,
+    feed: Annotated[str, typer.Argument(help="The feed, as `followers changes list` names it.", metavar="FEED")],
+    json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Forget the lists that a feed has: the next complete one becomes a baseline, compared with nothing.
+
+    No event is published by this. Exit code 0: it is reset. 1: there is no such feed, changes of it are being
+    published, or NATS doesn't answer.
+    """
+
+    async def work() -> int:
+        async with connected(load_settings(context, config)) as client:
+            before = await _reset(client, feed)
+        if json:
+            emit({"feed": feed, "forgotten": {"current": before.current, "held": before.held}})
+        note(f"feed {feed} is reset: {_forgotten(before)}; the next complete list becomes a baseline")
+        return OK
+
+    perform(work)
+
+
+async def _reset(client: "Client", key: str) -> "Feed":
+    """Reset the feed on condition that nobody changes it meanwhile; return it as it was. Raises Stop."""
+    import asyncio
+
+    from schemas.subjects import is_token
+    from worker.core.changes_feed import reset
+    from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
+    from worker.core.ports import WrongSequenceError
+    from worker.jetstream.feeds import JetStreamFeeds
+
+    feeds, deadline = JetStreamFeeds(client, timeout=_ANSWER_WITHIN), time.monotonic() + _PUBLISHED_WITHIN
+    try:
+        while True:
+            known = key.count(".") == _DOTS and all(map(is_token, key.split(".")))
+            before, revision = await feeds.get(key) if known else (None, 0)
+            if before is None:
+                raise Stop(f"there is no feed {key}: `followers changes list` names them in its column FEED")
+            if before.next is None:
+                try:
+                    await feeds.put(key, reset(before), revision)
+                except WrongSequenceError:
+                    continue  # a worker has changed it: look again
+                return before
+            if time.monotonic() >= deadline:
+                raise Stop(_busy(key, before.next.job.job_id))
+            await asyncio.sleep(0.2)
+    except FeedsMissingError as error:
+        raise Stop(f"bucket {error} is missing: run `followers setup`", code=USAGE) from error
+    except FeedsUnavailableError as error:
+        raise Stop("the bucket of feeds doesn't answer: ask again, a second reset does no harm") from error
+
+
+def _busy(key: str, job: str) -> str:
+    return (
+        f"the changes of job {job} are being published in feed {key}, so nothing was reset: ask again when that is"
+        f" over; where no worker goes on with it, `followers changes release {job}` has one do so"
+    )
+
+
+def _forgotten(before: "Feed") -> str:
+    lists = []
+    if before.current is not None:
+        lists.append(f"the list of job {before.current.job_id} ({before.current.followers:,} followers)")
+    if before.held is not None:
+        lists.append(f"the held list of job {before.held.job.job_id} ({before.held.job.followers:,} followers)")
+    return f"it has forgotten {' and '.join(lists)}" if lists else "it had no list"
+
+
 async def _request(client: "Client", job: str) -> "Feed | ControlError":
     import msgspec
     from nats.errors import Error, NoRespondersError
@@ -159,7 +240,7 @@ async def _request(client: "Client", job: str) -> "Feed | ControlError":
         return msgspec.json.decode(reply.data, type=ControlError)
 
 
-async def _feeds(client: "Client") -> "list[Feed]":
+async def _feeds(client: "Client") -> "list[tuple[str, Feed]]":
     from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
     from worker.jetstream.feeds import JetStreamFeeds
 
@@ -169,14 +250,15 @@ async def _feeds(client: "Client") -> "list[Feed]":
         raise Stop(f"bucket {error} is missing: run `followers setup`", code=USAGE) from error
     except FeedsUnavailableError as error:
         raise Stop("the bucket of feeds doesn't answer: try again") from error
-    return [feed for _, feed in sorted(found, key=lambda one: one[0])]
+    return sorted(found, key=lambda one: one[0])
 
 
 async def _print_changes(client: "Client", job: str) -> int:
     import msgspec
 
     from schemas.changes import ChangeEvent
-    from schemas.wire import decode
+    from schemas.wire import content_type, decode
+    from worker.cli.follow import unreadable
     from worker.jetstream.reader import EventReader
 
     number, of, encoder = 0, 0, msgspec.json.Encoder()
@@ -187,11 +269,15 @@ async def _print_changes(client: "Client", job: str) -> int:
                 message = await reader.next(_SILENCE)
                 if message is None:
                     raise Stop("NATS has fallen silent in the middle of the changes: try again")
-                event: Any = decode(message.data, ChangeEvent, (message.headers or {}).get("Content-Type"))
+                pending = message.metadata.num_pending
+                try:
+                    event: Any = decode(message.data, ChangeEvent, content_type(message.headers))
+                except ValueError as error:
+                    note(f"left out: {unreadable(message, error)}")  # it may be any job's, or nobody's
+                    continue
                 if event.job_id == job:
                     number, of = event.number, event.of
                     write_line(encoder.encode(event))
-                pending = message.metadata.num_pending
         except LookupError as error:
             raise Stop(str(error), code=USAGE) from error
     if not number:
@@ -215,7 +301,7 @@ async def _pending(client: "Client") -> int:
     return sum((info.state.subjects or {}).values())
 
 
-def _row(feed: "Feed") -> tuple[str, ...]:
+def _row(key: str, feed: "Feed") -> tuple[str, ...]:
     text = " ".join(f"{name}={_value(value)}" for name, value in feed.filter.items())
     if len(text) > _FILTER_WIDTH:
         text = f"{text[: _FILTER_WIDTH - 1]}…"
@@ -223,7 +309,7 @@ def _row(feed: "Feed") -> tuple[str, ...]:
     read = current.started_at.strftime("%Y-%m-%d %H:%M:%SZ") if current else ""
     followers = f"{current.followers:,}" if current else ""
     job_id = current.job_id if current else ""
-    return (feed.provider, feed.account, feed.oa_id, text, followers, job_id, read, _note(feed))
+    return (feed.provider, feed.account, feed.oa_id, text, followers, job_id, read, key, _note(feed))
 
 
 def _value(value: Any) -> str:
@@ -236,4 +322,6 @@ def _note(feed: "Feed") -> str:
     if feed.held is not None:
         counts = feed.held.counts
         return f"job {feed.held.job.job_id} is held: {counts.unfollowed:,} would be gone, {counts.followed:,} new"
+    if feed.set_aside is not None:
+        return f"job {feed.set_aside.job_id} was set aside: {feed.set_aside.message}"
     return ""

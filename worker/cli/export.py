@@ -109,7 +109,7 @@ async def _find(
 
     from schemas.events import JobCompleted, JobEvent
     from schemas.subjects import EVENTS_STREAM, is_token, job_subject, parse_job_subject
-    from schemas.wire import content_type, decode
+    from schemas.wire import content_type, decode, why_unreadable
 
     if not is_token(job):
         raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
@@ -118,8 +118,10 @@ async def _find(
         info = await js.stream_info(EVENTS_STREAM, subjects_filter=f"followers.*.*.*.{job}")
     except NotFoundError as error:
         raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
-    subjects = [subject for subject in info.state.subjects or {} if not subject.startswith("followers.change.")]
-    found = {parse_job_subject(subject)._replace(kind="page") for subject in subjects}
+    found: set[JobSubject] = set()
+    for subject in info.state.subjects or {}:
+        with contextlib.suppress(ValueError):  # a change, or somebody else's subject that looks like a job's
+            found.add(parse_job_subject(subject)._replace(kind="page"))
     found = {one for one in found if oa in (None, one.oa_id) and provider in (None, one.provider)}
     if not found:
         raise Stop(f"job {job} isn't known: it has no events; see `followers jobs`")
@@ -133,7 +135,10 @@ async def _find(
     except NotFoundError:
         return one, None
     except ValueError as error:
-        raise Stop(f"the last event of job {job} can't be read: {error}; is this `followers` too old?") from error
+        raise Stop(
+            f"message {last.seq} on {last.subject} can't be read: {why_unreadable(error)}; is this `followers` older"
+            f" than the worker? Look at it by `nats stream get {EVENTS_STREAM} {last.seq}`"
+        ) from error
     return one, event if isinstance(event, JobCompleted) else None
 
 

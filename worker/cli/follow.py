@@ -18,7 +18,7 @@ from schemas.events import (
     JobWaiting,
 )
 from schemas.subjects import EVENTS_STREAM
-from schemas.wire import content_type, decode, next_second
+from schemas.wire import content_type, decode, next_second, why_unreadable
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
 from worker.jetstream.reader import EventReader
 
@@ -73,15 +73,31 @@ def decode_event(message: "Msg") -> FollowerPage | JobEvent | None:
 
     Raises Stop when it can't be read.
     """
-    kind = message.subject.split(".")[1]
-    encoding = content_type(message.headers)
     try:
-        if kind == "page":
-            return decode(message.data, FollowerPage, encoding)
-        return decode(message.data, JobEvent, encoding) if kind == "job" else None
+        return read_event(message)
     except ValueError as error:
-        where = f"event {message.metadata.sequence.stream} of {EVENTS_STREAM}"
-        raise Stop(f"{where} can't be read: {error}; is this `followers` older than the worker?") from error
+        raise Stop(unreadable(message, error)) from error
+
+
+def read_event(message: "Msg", front: str = "") -> FollowerPage | JobEvent | None:
+    """As `decode_event`; `front`: what its subject has before `followers.`. Raises ValueError."""
+    _, kind, *whose = message.subject.removeprefix(front).split(".")
+    encoding = content_type(message.headers)
+    if kind not in ("page", "job"):
+        return None
+    event: FollowerPage | JobEvent = decode(message.data, FollowerPage if kind == "page" else JobEvent, encoding)
+    if [event.provider, event.oa_id, event.job_id] != whose:
+        raise ValueError("Expected an event of the subject's job, got another one's")
+    return event
+
+
+def unreadable(message: "Msg", error: ValueError, stream: str = EVENTS_STREAM) -> str:
+    """Return the line that says which message can't be read, why, and what to do; nothing of what is in it."""
+    sequence = message.metadata.sequence.stream
+    return (
+        f"message {sequence} on {message.subject} can't be read: {why_unreadable(error)}; is this `followers` older"
+        f" than the worker? Look at it by `nats stream get {stream} {sequence}`"
+    )
 
 
 def show(event: FollowerPage | JobEvent | None, view: View) -> None:

@@ -141,13 +141,14 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
     import msgspec
 
     from schemas.jobs import JobStatus
+    from schemas.wire import decode
 
     watcher: Any = await (await jobs_bucket(client)).watch("*", ignore_deletes=True)
     found: list[JobStatus] = []
     unreadable = 0
     while (entry := await watcher.updates(timeout=10)) is not None:
         try:
-            found.append(msgspec.json.decode(entry.value or b"", type=JobStatus))
+            found.append(decode(entry.value or b"", JobStatus))
         except msgspec.DecodeError:
             unreadable += 1
     await watcher.stop()

@@ -1,5 +1,6 @@
 """`followers verify`: whether a job's list is whole and as it was published, from its events alone."""
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.js.api import StreamInfo
 
-    from schemas.events import FollowerPage, JobEvent
     from schemas.subjects import JobSubject
     from schemas.verify import Checker, Finding
 
@@ -98,7 +98,8 @@ def _choose(info: "StreamInfo", front: str, job: str, *, oa: str | None, provide
     for subject in info.state.subjects or {}:
         own = subject.removeprefix(front)
         if own.startswith(("followers.page.", "followers.job.")):
-            found.add(parse_job_subject(own)._replace(kind="page"))
+            with contextlib.suppress(ValueError):  # nobody's job: somebody else's subject that looks like one
+                found.add(parse_job_subject(own)._replace(kind="page"))
     found = {one for one in found if oa in (None, one.oa_id) and provider in (None, one.provider)}
     if not found:
         where = f"stream {info.config.name}{f' under {front}' if front else ''}"
@@ -114,16 +115,16 @@ async def _check(
 ) -> "tuple[Checker, Finding | None]":
     """Read the job's events up to the first one that doesn't fit."""
     from schemas.verify import Checker, Finding
+    from worker.cli.follow import read_event, unreadable
 
     checker, said = Checker(), time.monotonic()
     subject = f"{front}followers.*.{job.provider}.{job.oa_id}.{job.job_id}"
     async for message in _messages(client, subject, stream):
         begun = checker.begun
         try:
-            event = _event(message, front)
+            event = read_event(message, front)
         except ValueError as error:
-            text = f"message {message.metadata.sequence.stream} on {message.subject} can't be read: {error}"
-            return checker, Finding("unreadable", text, *checker.expected)
+            return checker, Finding("unreadable", unreadable(message, error, stream), *checker.expected)
         finding = None if event is None else checker.take(event)
         if finding is not None:
             return checker, finding if begun else _aged(finding, message, info)
@@ -145,20 +146,6 @@ async def _messages(client: "Client", subject: str, stream: str) -> "AsyncIterat
             yield message
             if message.metadata.num_pending == 0:
                 return
-
-
-def _event(message: "Msg", front: str) -> "FollowerPage | JobEvent | None":
-    """Return the event, None when it is of another kind. Raises ValueError when it can't be read."""
-    from schemas.events import FollowerPage, JobEvent
-    from schemas.wire import content_type, decode
-
-    kind, encoding = message.subject.removeprefix(front).split(".")[1], content_type(message.headers)
-    if kind == "page":
-        return decode(message.data, FollowerPage, encoding)
-    if kind != "job":
-        return None
-    event: JobEvent = decode(message.data, JobEvent, encoding)
-    return event
 
 
 def _aged(finding: "Finding", message: "Msg", info: "StreamInfo") -> "Finding":

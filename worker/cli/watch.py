@@ -66,6 +66,7 @@ async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncG
 
     from schemas.jobs import JobStatus
     from schemas.subjects import JOBS_BUCKET
+    from schemas.wire import decode
     from worker.jetstream.reader import EventReader
 
     # Not nats-py's watch: after a restart of the server that one is deaf for a quarter of a minute.
@@ -77,7 +78,7 @@ async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncG
             if message is None or not message.data:
                 continue
             try:
-                status = msgspec.json.decode(message.data, type=JobStatus)
+                status = decode(message.data, JobStatus)
             except msgspec.DecodeError:
                 continue  # of another version, or not ours: `followers jobs` counts these
             if provider is None or status.provider == provider:

@@ -10,6 +10,7 @@ from worker.core.errors import FatalError, FetchFailure
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
 from worker.core.trace import Span
+from worker.core.unreadable import UnreadableEventError
 from worker.core.world import World
 
 
@@ -53,7 +54,10 @@ async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedErro
         await bury(world, delivery, error, rejected.job_id, generation=1, attempts=0)
         return
     log = JobLog(address, address.account, delivery.sequence, world, span)
-    is_new = await log.last_event() is None
+    try:
+        is_new = await log.last_event() is None
+    except UnreadableEventError:
+        is_new = False  # somebody's message is there: that is not for this command to judge
     await bury(world, delivery, error, rejected.job_id, generation=log.generation, attempts=0)
     if is_new:
         await _fail(world, delivery, error, log)

@@ -19,6 +19,7 @@ from worker.core import changes_snapshot
 from worker.core.chain import Pause
 from worker.core.changes_feed import (
     EndedJob,
+    Reason,
     begun_anew,
     blank,
     common_fields,
@@ -27,13 +28,22 @@ from worker.core.changes_feed import (
     held_back,
     is_comparable,
     is_held,
-    is_stale,
+    is_wanted,
     kept,
     moved,
+    set_aside,
+    why_unproven,
 )
-from worker.core.changes_ports import Feeds, FeedsAwayError, PageStore, Snapshots
+from worker.core.changes_ports import (
+    Feeds,
+    FeedsAwayError,
+    FeedsMissingError,
+    FeedsUnavailableError,
+    PageStore,
+    Snapshots,
+)
 from worker.core.changes_publish import ChangeLog
-from worker.core.changes_snapshot import Builder, Change, Snapshot, compare
+from worker.core.changes_snapshot import Builder, Change, Snapshot, UnreadablePageError, compare
 from worker.core.changes_store import PATIENCE, FeedStore, say, tell
 from worker.core.changes_values import ChangeSet, baseline, counts_of, held
 from worker.core.ports import LogUnavailableError
@@ -44,7 +54,17 @@ AT_ONCE = 4
 LARGE = 50_000
 """Followers from which on a list is compared only while no other large one is."""
 
+_SET_ASIDE: dict[Reason, str] = {
+    "older": "changes.stale",
+    "unreadable": "changes.unreadable",
+    "unproven": "changes.unproven",
+}
+
 Offload = Callable[..., Awaitable[Any]]
+
+
+class _UnreadableListError(Exception):
+    """A list can't be read back from the log; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +115,8 @@ class ChangeFeeds:
         `check` is called again and again, and may raise to stop. Raises FeedsMissingError, FeedsAwayError.
         """
         if not is_comparable(job, drifted=self._drifted):
+            if is_wanted(job):
+                await self._tell_unproven(job, check)
             return
         large = job.ended.followers >= LARGE
         # A large one waits before it takes a place that a small one could have.
@@ -109,6 +131,7 @@ class ChangeFeeds:
     async def _follow(self, job: EndedJob, check: Callable[[], None]) -> None:
         store, feed, snapshot = self.store(check), blank(job), None
         key, job_id = feed_key(feed), job.ended.job_id
+        began: dict[str, int] = {job_id: await store.began(feed, job_id) or job.sequence}
         while True:
             check()
             found, revision = await store.read(key)
@@ -117,22 +140,51 @@ class ChangeFeeds:
                 await self.finish(store, feed, revision, traceparent=job.traceparent)
             elif job_id in kept(feed):
                 return
-            elif is_stale(feed, job):
-                say("changes.stale", feed, job_id)
+            elif (later := await self._later(store, feed, job_id, began)) is not None:
                 if snapshot is not None:
                     await store.delete(key, job_id)
-                return
-            elif snapshot is None:
-                snapshot = await self._build(job, check)
-                if snapshot is None:
-                    say("changes.unreadable", feed, job_id, level="warning")
+                why = f"it began to be read before the list of job {later}, which the feed has: nothing to do"
+                if await _set_aside(store, feed, revision, job_id, "older", why):
                     return
+            elif snapshot is None:
+                try:
+                    snapshot = await self._build(job, check)
+                except _UnreadableListError as error:
+                    if await _set_aside(store, feed, revision, job_id, "unreadable", str(error)):
+                        return
+                    continue
                 await store.save(key, job_id, await self._offload(changes_snapshot.encode, snapshot))
             else:
                 comparison = await self._compare(store, feed, snapshot)
                 claimed, revision = await self._claim(store, feed, revision, job, snapshot, comparison)
                 if claimed is not None:
                     await self.finish(store, claimed, revision, comparison=comparison, traceparent=job.traceparent)
+
+    async def _later(self, store: FeedStore, feed: Feed, job_id: str, began: dict[str, int]) -> str | None:
+        """Return the feed's list that began to be read after that of `job_id`, None when there is none.
+
+        `began`: where each job begins in the log, as far as it was looked up.
+        """
+        for other in kept(feed):
+            if other not in began:
+                began[other] = await store.began(feed, other)
+            if began[other] > began[job_id]:
+                return other
+        return None
+
+    async def _tell_unproven(self, job: EndedJob, check: Callable[[], None]) -> None:
+        """Let people see that a list of a feed was not taken; for a list that nobody follows there is nobody to tell.
+
+        Waits for nothing: it changes no list.
+        """
+        key, reason = feed_key(blank(job)), why_unproven(job, drifted=self._drifted)
+        assert reason is not None
+        try:
+            feed, revision = await self.feeds.get(key)
+        except (FeedsMissingError, FeedsUnavailableError):
+            return
+        if feed is not None:
+            await _set_aside(self.store(check), feed, revision, job.ended.job_id, "unproven", reason)
 
     async def finish(
         self,
@@ -240,8 +292,8 @@ class ChangeFeeds:
         written = await store.write(key, claimed, revision)
         return (claimed, written) if written is not None else (None, revision)
 
-    async def _build(self, job: EndedJob, check: Callable[[], None]) -> Snapshot | None:
-        """Return the job's snapshot, None when its pages aren't all in the log any more."""
+    async def _build(self, job: EndedJob, check: Callable[[], None]) -> Snapshot:
+        """Return the job's snapshot. Raises _UnreadableListError when the log doesn't have all of its pages."""
         ended, pause, sure = job.ended, Pause(), False
         subject = page_subject(ended.provider, ended.oa_id, ended.job_id)
         while True:
@@ -250,6 +302,8 @@ class ChangeFeeds:
                 async for entries in self._pages.read(subject, job.sequence, sure=sure):
                     check()
                     await self._offload(builder.add, entries)
+            except UnreadablePageError as error:
+                raise _UnreadableListError(f"{error}: fetch the list again") from None
             except LogUnavailableError:
                 check()
                 await pause()
@@ -258,7 +312,7 @@ class ChangeFeeds:
                 snapshot: Snapshot = await self._offload(builder.finish)
                 return snapshot
             if sure:
-                return None
+                raise _UnreadableListError("not all of its pages are in the log any more: fetch the list again")
             sure = True
 
     async def _compare(self, store: FeedStore, feed: Feed, new: Snapshot) -> _Comparison:
@@ -267,3 +321,13 @@ class ChangeFeeds:
         if old is None:
             return _Comparison(None, new.job_id, [])
         return _Comparison(old.job_id, new.job_id, await self._offload(compare, old, new))
+
+
+async def _set_aside(store: FeedStore, feed: Feed, revision: int, job_id: str, reason: Reason, message: str) -> bool:
+    """Tell, in the log and in the feed, that a list was not taken; return False when the feed has changed meanwhile."""
+    after = set_aside(feed, job_id, reason, message)
+    # A feed begins with a list: one that never had any (0) is not begun to say that there is none.
+    if revision and after != feed and not await store.note(feed_key(feed), after, revision):
+        return False
+    say(_SET_ASIDE[reason], feed, job_id, level="warning", reason=message)
+    return True

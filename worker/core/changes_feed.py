@@ -2,17 +2,18 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from schemas.changes import ChangeCounts, Feed, FeedClaim, FeedJob, HeldJob
+from schemas.changes import ChangeCounts, Feed, FeedClaim, FeedJob, HeldJob, SetAside
 from schemas.commands import FetchFollowers
 from schemas.events import JobCompleted
 from worker.core.changes_values import SetFields
 
 HELD_FROM = 10
 """So many must be gone before a list is held back: in a small list a few people are a large share."""
+Reason = Literal["older", "unreadable", "unproven"]
 ABOUT_ONE = ("name", "phone")
 """Filters that look somebody up: no list to follow, and nothing of theirs belongs into a pointer."""
 
@@ -40,12 +41,29 @@ def is_comparable(job: EndedJob, *, drifted: bool = False) -> bool:
 
     `drifted`: one that moved while it was read will do, where nobody who was there throughout is missing.
     """
-    command, ended = job.command, job.ended
+    return is_wanted(job) and why_unproven(job, drifted=drifted) is None
+
+
+def is_wanted(job: EndedJob) -> bool:
+    """Say whether the command asks for a whole list, and not for somebody in particular."""
+    command = job.command
     given = _filter(command)
     unbounded = command.max_pages is None and command.max_followers is None
+    return unbounded and not any(name in given for name in ABOUT_ONE)
+
+
+def why_unproven(job: EndedJob, *, drifted: bool = False) -> str | None:
+    """Return why nobody can say that the list is all of what its filter asks for, None when it is proven."""
+    ended = job.ended
     # `complete` by itself is not enough: of a list in an order that may move, nobody knows whom it passed over.
-    whole = ended.missed_at_most == 0 and ended.verdict in (("complete", "drifted") if drifted else ("complete",))
-    return whole and unbounded and not any(name in given for name in ABOUT_ONE)
+    if ended.missed_at_most != 0:
+        missed = "nobody knows how many" if ended.missed_at_most is None else f"at most {ended.missed_at_most:,}"
+        return f"people may be missing from it ({missed}; verdict {ended.verdict}): fetch it again"
+    if ended.verdict == "complete" or (drifted and ended.verdict == "drifted"):
+        return None
+    if ended.verdict == "drifted":
+        return "it moved while it was read: fetch it again, or set changes.drifted = true to take such lists"
+    return f"it is {ended.verdict}: fetch it again"
 
 
 def _filter(command: FetchFollowers) -> dict[str, Any]:
@@ -64,10 +82,16 @@ def kept(feed: Feed) -> set[str]:
     return {job.job_id for job in (feed.current, feed.held.job if feed.held else None) if job is not None}
 
 
-def is_stale(feed: Feed, job: EndedJob) -> bool:
-    """Say whether the feed has a list that began to be read later, or at the same moment."""
-    newest = [one.started_at for one in (feed.current, feed.held.job if feed.held else None) if one is not None]
-    return bool(newest) and job.ended.started_at <= max(newest)
+def set_aside(feed: Feed, job_id: str, reason: Reason, message: str) -> Feed:
+    """Return the feed that has not taken the list of `job_id`."""
+    return msgspec.structs.replace(feed, set_aside=SetAside(job_id=job_id, reason=reason, message=message))
+
+
+def reset(feed: Feed) -> Feed:
+    """Return the feed without any list: the next complete one is a baseline. Nothing may be claimed."""
+    assert feed.next is None, "what is being published is finished first, or it would go on behind the baseline"
+    gone = sorted({*feed.gone, *kept(feed)})
+    return msgspec.structs.replace(feed, current=None, held=None, gone=gone, set_aside=None)
 
 
 def common_fields(feed: Feed, claim: FeedClaim, of: int) -> SetFields:
@@ -87,13 +111,16 @@ def common_fields(feed: Feed, claim: FeedClaim, of: int) -> SetFields:
 
 def moved(feed: Feed, claim: FeedClaim) -> Feed:
     """Return the feed with the claimed job's list as the current one; one that was held before is out of date."""
-    return msgspec.structs.replace(feed, current=claim.job, next=None, held=None, gone=_all_but(feed, claim.job))
+    return msgspec.structs.replace(
+        feed, current=claim.job, next=None, held=None, gone=_all_but(feed, claim.job), set_aside=None
+    )
 
 
 def held_back(feed: Feed, claim: FeedClaim) -> Feed:
     """Return the feed with the claimed job held, in the place of one that was."""
     superseded = [feed.held.job.job_id] if feed.held is not None else []
-    return msgspec.structs.replace(feed, next=None, held=HeldJob(job=claim.job, counts=claim.counts), gone=superseded)
+    held = HeldJob(job=claim.job, counts=claim.counts)
+    return msgspec.structs.replace(feed, next=None, held=held, gone=superseded, set_aside=None)
 
 
 def forgotten(feed: Feed) -> Feed:

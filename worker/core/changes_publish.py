@@ -8,16 +8,18 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
+import structlog
 
 from schemas.changes import ChangeEvent, Feed, FeedClaim
 from schemas.subjects import change_subject
-from schemas.wire import content_type, decode, event_message
+from schemas.wire import content_type, decode, event_message, why_unreadable
 from worker.core.chain import TOKEN_HEADER, Pause
 from worker.core.changes_values import leaner
 from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
 from worker.core.world import World
 
 Act = Literal["baseline", "changes", "held"]
+_log = structlog.get_logger(__name__)
 
 
 class _Seen(msgspec.Struct):
@@ -106,7 +108,13 @@ class ChangeLog:
                 return
 
     def _see(self, entry: Entry) -> None:
-        seen = decode(entry.data, _Seen, content_type(entry.headers))
+        try:
+            seen = decode(entry.data, _Seen, content_type(entry.headers))
+        except ValueError as error:
+            # Nobody's set has it: ours are readable, and whoever wrote it, it holds up no feed.
+            why = why_unreadable(error)
+            _log.warning("changes.undecodable", subject=self._subject, sequence=entry.sequence, reason=why)
+            return
         act = seen.type if seen.type in ("baseline", "held") else "changes"
         if seen.job_id == self._job_id and act == self._act:
             self.done = max(self.done, seen.number)

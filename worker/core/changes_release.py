@@ -1,6 +1,8 @@
 """Answers to requests to release a list that is held back, and publishing its changes after the answer."""
 
 import asyncio
+import random
+from collections.abc import Collection
 
 import structlog
 
@@ -9,11 +11,15 @@ from schemas.events import FetchError
 from schemas.jobs import ControlError
 from schemas.subjects import is_token
 from schemas.types import ErrorCode
+from worker.core.chain import Pause
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_feed import feed_key
 from worker.core.changes_ports import FeedsAwayError, FeedsMissingError, FeedsUnavailableError
+from worker.core.tasks import begin
 from worker.core.world import DrainingError
 
+RESUME_EVERY = 60.0
+"""Seconds between two looks for what a worker that died has left: a set is mostly published in one of them."""
 RELEASE_TRIES = 5
 """Times that a feed is looked at again when it changes under our hands."""
 
@@ -45,14 +51,34 @@ class Releases:
             message = f"nothing is certain about job {job_id}, its feed doesn't answer: ask again"
             return _refusal(job_id, "internal", message, retryable=True)
 
-    async def resume(self) -> None:
-        """Go on with what was released and not finished, by a worker that died."""
-        try:
-            for key, feed in await self._changes.feeds.all():
-                if feed.next is not None and feed.next.released:
-                    self._begin(key)
-        except (FeedsMissingError, FeedsUnavailableError) as error:
-            _log.warning("changes.not_resumed", error=type(error).__name__)
+    async def watch(self) -> None:
+        """Go on with what was released and not finished: at once by a worker that died before, later by any other."""
+        seen = await self.resume()
+        while not self._draining.is_set():
+            # Not all replicas at the same moment: what one goes on with is over before the next one looks.
+            await asyncio.sleep(RESUME_EVERY * random.uniform(0.8, 1.2))
+            seen = await self.resume(among=seen)
+
+    async def resume(self, among: Collection[tuple[str, str]] | None = None) -> set[tuple[str, str]]:
+        """Go on with what is released and not finished; of feeds and jobs, `among` those only. Return all there are."""
+        pause = Pause()
+        while True:
+            try:
+                feeds = await self._changes.feeds.all()
+                break
+            except FeedsMissingError as error:
+                _log.warning("changes.not_resumed", missing=str(error), advice="run `followers setup`")
+                return set()
+            except FeedsUnavailableError as error:
+                _log.warning("changes.not_resumed", error=type(error).__name__, advice="nothing to do: tried again")
+            if self._draining.is_set():
+                return set()
+            await pause()
+        claims = [(key, feed.next.job.job_id) for key, feed in feeds if feed.next is not None and feed.next.released]
+        for claim in claims:
+            if among is None or claim in among:
+                self._begin(claim[0])
+        return set(claims)
 
     async def settled(self) -> None:
         """Return once nothing of what was begun goes on."""
@@ -92,7 +118,7 @@ class Releases:
     def _begin(self, key: str) -> None:
         if key in self._tasks:
             return
-        task = self._tasks[key] = asyncio.create_task(self._finish(key))
+        task = self._tasks[key] = begin(self._finish(key), "changes.release")
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
 
     async def _finish(self, key: str) -> None:

@@ -7,15 +7,20 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from schemas.wire import content_type, decode
+from schemas.subjects import EVENTS_STREAM
+from schemas.wire import content_type, decode, why_unreadable
 from worker.core.changes_rows import COMPARED, PageRows, Row, digests, marks, numbers_of
 from worker.core.ports import Entry
 
 _MAGIC = b"FLSNAP1\n"
+
+
+class UnreadablePageError(Exception):
+    """A message among a job's pages can't be read; the text says which."""
 
 
 class UnreadableSnapshotError(Exception):
@@ -79,9 +84,9 @@ class Builder:
         self._texts = Table([])
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take the next page events, in order."""
+        """Take the next page events, in order. Raises UnreadablePageError."""
         for entry in entries:
-            page = decode(entry.data, PageRows, content_type(entry.headers))
+            page = _page(entry)
             number = len(self._pages)
             self._pages.append(entry.sequence)
             self.rows += len(page.followers)
@@ -148,8 +153,24 @@ def decode_snapshot(data: bytes) -> Snapshot:
     """Return what `encode` wrote. Raises UnreadableSnapshotError."""
     try:
         return _decoded(memoryview(data))
-    except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+    except ValueError as error:
         raise UnreadableSnapshotError(f"{type(error).__name__}: {error}") from error
+
+
+def _page(entry: Entry) -> PageRows:
+    try:
+        return decode(entry.data, PageRows, content_type(entry.headers))
+    except ValueError as error:
+        why = why_unreadable(error)
+    raise UnreadablePageError(f"message {entry.sequence} of {EVENTS_STREAM} can't be read ({why})")
+
+
+class _Header(msgspec.Struct):
+    job_id: str
+    fields: tuple[str, ...]
+    pages: Annotated[int, msgspec.Meta(ge=0)]
+    numbers: Annotated[int, msgspec.Meta(ge=0)]
+    texts: list[str]
 
 
 def _decoded(data: memoryview) -> Snapshot:
@@ -157,8 +178,8 @@ def _decoded(data: memoryview) -> Snapshot:
     if data[: len(_MAGIC)] != _MAGIC:
         raise ValueError("it begins otherwise")
     at = start + int.from_bytes(data[start - 4 : start], "little")
-    header = msgspec.json.decode(data[start:at])
-    fields: tuple[str, ...] = tuple(header["fields"])
+    header = decode(bytes(data[start:at]), _Header)
+    fields = header.fields
 
     def column(kind: str, count: int) -> array[int]:
         nonlocal at
@@ -172,11 +193,14 @@ def _decoded(data: memoryview) -> Snapshot:
 
     def table(keys: Any) -> Table:
         count = len(keys)
-        return Table(keys, column("Q", count), [column("H", count) for _ in fields], column("I", count))
+        read = Table(keys, column("Q", count), [column("H", count) for _ in fields], column("I", count))
+        if max(read.pages, default=-1) >= len(pages):
+            raise ValueError("it names pages that it doesn't have")
+        return read
 
-    pages = column("Q", header["pages"])
-    numbers = column("Q", header["numbers"])
-    return Snapshot(header["job_id"], fields, pages, table(numbers), table(header["texts"]))
+    pages = column("Q", header.pages)
+    numbers = column("Q", header.numbers)
+    return Snapshot(header.job_id, fields, pages, table(numbers), table(header.texts))
 
 
 def _differences(old: Snapshot, new: Snapshot) -> Iterator[Change]:

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from schemas.changes import Feed, FeedClaim
-from schemas.subjects import change_subject
+from schemas.subjects import change_subject, job_subject
 from worker.core.chain import Pause
 from worker.core.changes_feed import feed_key
 from worker.core.changes_ports import Feeds, FeedsAwayError, FeedsUnavailableError, Snapshots
@@ -19,6 +19,7 @@ PATIENCE = 300.0
 """Seconds for which a job waits for the buckets. A full one would else hold its slot for ever."""
 
 T = TypeVar("T")
+_END = 2**63 - 1
 _OUTCOMES = {"baseline": "changes.baseline", "held": "changes.held", "changes": "changes.published"}
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +64,16 @@ class FeedStore:
         self._failing_since = None
         return written
 
+    async def note(self, key: str, feed: Feed, revision: int) -> bool:
+        """Write the feed if the bucket takes it now; return False when it has changed meanwhile."""
+        try:
+            await self._feeds.put(key, feed, revision)
+        except WrongSequenceError:
+            return False
+        except FeedsUnavailableError as error:
+            _log.warning("changes.not_noted", feed=key, error=type(error).__name__)  # the log has it, too
+        return True
+
     async def save(self, key: str, job_id: str, data: bytes) -> None:
         """Store a snapshot."""
         await self._ask(lambda: self._snapshots.put(key, job_id, data))
@@ -88,15 +99,36 @@ class FeedStore:
 
     async def tail(self, feed: Feed) -> int:
         """Return the last sequence on the feed's subject; 0 when it is empty."""
-        subject, pause = change_subject(feed.provider, feed.oa_id), Pause()
+        subject = change_subject(feed.provider, feed.oa_id)
+
+        async def last() -> int:
+            entry = await self._log.last(subject)
+            return entry.sequence if entry is not None else 0
+
+        return await self._ask_log(last)
+
+    async def began(self, feed: Feed, job_id: str) -> int:
+        """Return where in the log a job of the feed begins: the sequence of its first event; 0 when none is left.
+
+        Two lists are ordered by this, never by workers' clocks. What has left the log is older than what is there.
+        """
+        subject = job_subject(feed.provider, feed.oa_id, job_id)
+
+        async def first() -> int:
+            async for entry in self._log.read(subject, 1, _END):
+                return entry.sequence
+            return 0
+
+        return await self._ask_log(first)
+
+    async def _ask_log(self, question: Callable[[], Awaitable[T]]) -> T:
+        pause = Pause()
         while True:
             try:
-                entry = await self._log.last(subject)
+                return await question()
             except LogUnavailableError:
                 self.check()
                 await pause()
-            else:
-                return entry.sequence if entry is not None else 0
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         pause = Pause()

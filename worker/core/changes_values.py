@@ -27,6 +27,7 @@ from worker.core.changes_ports import PageStore
 from worker.core.changes_rows import different, value_of
 from worker.core.changes_snapshot import Change
 from worker.core.ports import Entry, LogUnavailableError
+from worker.core.tasks import begin
 
 CHUNK = 128
 """Changes whose people are read from the log together, while those before them are published."""
@@ -94,7 +95,7 @@ class ChangeSet:
             for old in [one for one in self._people if one < number - 1]:
                 self._people.pop(old).cancel()
             part = self._changes[number * CHUNK : (number + 1) * CHUNK]
-            self._people[number] = asyncio.ensure_future(self._read(part))
+            self._people[number] = begin(self._read(part), "changes.people")
         return self._people[number]
 
     async def _read(self, changes: Sequence[Change]) -> "_People":

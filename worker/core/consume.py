@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import structlog
 from structlog.contextvars import bound_contextvars
 
@@ -32,7 +33,10 @@ from worker.core.errors import (
 from worker.core.fetch import Fetch
 from worker.core.gate import Gate, open_gate
 from worker.core.ports import Delivery, ProviderClient
+from worker.core.tasks import begin_lasting
 from worker.core.trace import Span
+from worker.core.unreadable import UnreadableEventError
+from worker.core.waits import faulted
 from worker.core.world import CancelledJobError, DrainingError, Signals, World
 
 HAND_BACK_DELAY = 1.0
@@ -46,7 +50,7 @@ FINISH_WITHIN = 2.0
 ENDED_LATELY = 20
 """Times `ack_wait` after its end in which a job's command may still be in somebody's hands."""
 FAULTS_ALLOWED = 3
-"""A command that makes us fail unexpectedly is a dead letter after this many times in one replica."""
+"""A command that makes us fail unexpectedly is a dead letter after this many times, in whichever replicas."""
 
 _TERMINAL_STATES = ("completed", "failed", "cancelled")
 _LEVELS: dict[JobState, int] = {
@@ -153,10 +157,14 @@ class CommandHandler:
                 # is another message: that one is ours, and must come back until its job has ended.
                 if not fenced.same_command:
                     await delivery.nak(self._world.ack_wait)
-            except Exception:
+            except Exception as error:
                 self._faults[delivery.sequence] += 1
                 self._world.meter.faulted(provider_of(delivery.subject))
-                _log.exception("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries)
+                # What can't be read says all there is to say, and where we met it is of no use to anybody.
+                how: dict[str, Any] = {"exc_info": True}
+                if isinstance(error, UnreadableEventError):
+                    how = {"reason": str(error)}
+                _log.error("command.fault", sequence=delivery.sequence, deliveries=delivery.deliveries, **how)
                 await delivery.nak(min(self._world.ack_wait, AGAIN_DELAY))
 
     async def _handle(
@@ -191,9 +199,9 @@ class CommandHandler:
             heart.on_beat = fetch.post
             if is_cancelled:
                 fetch.signals.cancel()
-            watch = asyncio.create_task(self._watch(delivery, fetch))
+            watch = begin_lasting(lambda: self._watch(delivery, fetch), "job.watch")
             try:
-                await self._fetch(delivery, fetch, known, doom or self._doom(delivery), span)
+                await self._fetch(delivery, fetch, known, doom or self._doom(delivery, known), span)
             finally:
                 watch.cancel()
                 self._release(fetch)
@@ -222,7 +230,7 @@ class CommandHandler:
         self, delivery: Delivery, fetch: Fetch, known: JobStatus | None, doom: InternalError | None, span: Span
     ) -> None:
         try:
-            ended = await fetch.run(doom)
+            ended = await self._run(delivery, fetch, known, doom)
         except DrainingError:
             await self._settle(fetch, "queued", None, span)
             await delivery.nak(HAND_BACK_DELAY)
@@ -239,7 +247,7 @@ class CommandHandler:
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
-            await self._settle(fetch, _state_of(ended), ended, span)
+            await self._settle(fetch, _state_of(ended), ended, span, known)
         # Before the command is acknowledged: a crash brings it back, and the rest of the changes are published then.
         if isinstance(ended, JobCompleted) and not await self._follow(delivery, fetch, ended, span):
             return
@@ -247,6 +255,39 @@ class CommandHandler:
         self._release(fetch)
         await delivery.ack()
         self._faults.pop(delivery.sequence, None)
+
+    async def _run(
+        self, delivery: Delivery, fetch: Fetch, known: JobStatus | None, doom: InternalError | None
+    ) -> JobEvent:
+        """As `Fetch.run`; what nobody foresaw is noted where the next replica sees it, and in the end it is a failure.
+
+        Raises what nobody foresaw, too.
+        """
+        try:
+            return await fetch.run(doom)
+        except (FetchFailure, FencedError, DrainingError, CancelledJobError):
+            raise
+        except Exception as error:
+            obstructed = isinstance(error, UnreadableEventError)
+            if obstructed and fetch.signals.cancelled.is_set():
+                raise CancelledJobError from None
+            if obstructed and doom is not None:
+                raise InternalError(str(error)) from None
+            await self._tell_fault(fetch, known, self._faults_of(delivery, known) + 1)
+            raise
+
+    async def _tell_fault(self, fetch: Fetch, known: JobStatus | None, faults: int) -> None:
+        now = self._world.now()
+        until = now + timedelta(seconds=min(self._world.ack_wait, AGAIN_DELAY))
+        wait = faulted(faults, FAULTS_ALLOWED, now, until)
+        status = msgspec.structs.replace(fetch.final_status("queued", None), wait=wait, faults=faults)
+        await self._world.status.settle(_no_less(status, known))
+
+    def _faults_of(self, delivery: Delivery, known: JobStatus | None) -> int:
+        """Return how often the command made a worker fail: this one, or as the status says, any."""
+        told = known.faults if known is not None and known.command_sequence == delivery.sequence else 0
+        # Each fault has led to a delivery: whatever somebody writes into the bucket, no more than that is believed.
+        return max(self._faults[delivery.sequence], min(told, delivery.deliveries - 1))
 
     async def _follow(self, delivery: Delivery, fetch: Fetch, ended: JobCompleted, span: Span) -> bool:
         """Publish what the job has changed; return False when the command was handed back before that was done."""
@@ -289,19 +330,21 @@ class CommandHandler:
 
         return check
 
-    def _doom(self, delivery: Delivery) -> InternalError | None:
-        if self._faults[delivery.sequence] < FAULTS_ALLOWED:
+    def _doom(self, delivery: Delivery, known: JobStatus | None) -> InternalError | None:
+        if self._faults_of(delivery, known) < FAULTS_ALLOWED:
             return None
         return InternalError(
             "the worker failed unexpectedly at this command several times: its log has `command.fault` with the "
             "reason; retry the dead letter after an upgrade"
         )
 
-    async def _settle(self, fetch: Fetch, state: JobState, ended: JobEvent | None, span: Span) -> None:
+    async def _settle(
+        self, fetch: Fetch, state: JobState, ended: JobEvent | None, span: Span, known: JobStatus | None = None
+    ) -> None:
         span.note(state=state, pages=fetch.standing.page, followers=fetch.standing.followers)
         if isinstance(ended, JobFailed):
             span.failed(ended.error.code)
-        await self._world.status.settle(fetch.final_status(state, ended))
+        await self._world.status.settle(_no_less(fetch.final_status(state, ended), known))
         self._world.meter.job_ended(fetch.job.address.provider, state)
         _log.log(
             _LEVELS[state],
@@ -418,6 +461,15 @@ def _state_of(ended: JobEvent) -> JobState:
     return "failed" if isinstance(ended, JobFailed) else "cancelled"
 
 
+def _no_less(status: JobStatus, known: JobStatus | None) -> JobStatus:
+    """Return `status` with what was told before of the pages, where the log couldn't be read that far."""
+    if known is None or known.page <= status.page:
+        return status
+    return msgspec.structs.replace(
+        status, page=known.page, followers=known.followers, total=known.total, percent=known.percent
+    )
+
+
 def _outcome(ended: JobEvent | None) -> dict[str, Any]:
     if isinstance(ended, JobCompleted):
         return {"verdict": ended.verdict, "requests": ended.requests}
@@ -447,7 +499,7 @@ class _Heart:
 @contextlib.asynccontextmanager
 async def _heartbeat(delivery: Delivery, every: float) -> AsyncIterator[_Heart]:
     heart = _Heart()
-    task = asyncio.create_task(heart.beat(delivery, every))
+    task = begin_lasting(lambda: heart.beat(delivery, every), "command.heartbeat")
     try:
         yield heart
     finally:

@@ -36,6 +36,7 @@ from worker.core.progress import Standing, completed, status
 from worker.core.requests import PageRequests
 from worker.core.sweep import Sweep
 from worker.core.trace import Span
+from worker.core.unreadable import UnreadableEventError
 from worker.core.waits import Describe, cancelling, handed_back
 from worker.core.world import CancelledJobError, Signals, World
 
@@ -65,6 +66,8 @@ class Fetch:
         self._contested = False
         """A worker that had the job before us may still publish a page, for all we know."""
         self._started = False
+        self._owes_start = False
+        """A retry has reopened the job, and nobody has been told."""
         self._starting: asyncio.Task[None] | None = None
         """Tells the start while the first page is asked for."""
         self._restored = self.standing.progress()
@@ -103,9 +106,10 @@ class Fetch:
         """Do what is left of the job and return its terminal event, which is in the log then.
 
         `doom`: why the job must not be tried again, unless it has ended. Raises FetchFailure when it can't be done
-        (`fail` ends it), FencedError when another worker has it, DrainingError, CancelledJobError.
+        (`fail` ends it), UnreadableEventError when a message of the job can't be read (as well), FencedError when
+        another worker has it, DrainingError, CancelledJobError.
         """
-        tail, event = await asyncio.gather(self.log.last_page(), self.log.last_event())
+        tail, event, obstacle = await self._look()
         if tail is not None:
             self.standing.restore(tail)
             self._restored = tail.progress
@@ -118,10 +122,17 @@ class Fetch:
             self.standing.attempt = event.attempt + 1
         if reopened:
             self.log.reopen()
-            await self._start()
         # Whoever comes after a terminal event has to start, which that event prevents: nobody else is left.
         self._contested = not reopened and (event is not None or tail is not None)
+        if obstacle is not None:
+            self._owes_start = reopened
+            # A page that can't be read keeps our predecessors from appending as a seal would; that needs its numbers.
+            self._contested = self._contested and tail is not None
+            raise obstacle
+        if reopened:
+            await self._start()
         if doom is not None:
+            await self._name_obstacle(tail)
             raise doom
         if not self.standing.last:
             self.signals.check()
@@ -131,11 +142,38 @@ class Fetch:
         done = completed(self.job, self.account, self.standing, self._world.now(), digest=self.log.digest)
         return await self.log.end(done, anyone=True)
 
+    async def _look(self) -> tuple[FollowerPage | None, JobEvent | None, UnreadableEventError | None]:
+        """Return the newest page and the newest job event, as far as they can be read, and what is in the way."""
+        found = await asyncio.gather(self.log.last_page(), self.log.last_event(), return_exceptions=True)
+        obstacle: UnreadableEventError | None = None
+        for one in reversed(found):
+            if isinstance(one, UnreadableEventError):
+                obstacle = one
+            elif isinstance(one, BaseException):
+                raise one
+        page, event = found
+        tail = page if isinstance(page, FollowerPage) else None
+        if isinstance(event, UnreadableEventError):
+            event = event.before
+        assert not isinstance(event, BaseException)
+        return tail, event, obstacle
+
+    async def _name_obstacle(self, tail: FollowerPage | None) -> None:
+        """Raise UnreadableEventError when the job was doomed by a message among its earlier pages, and nothing else."""
+        try:
+            await self._recall(tail)
+        except UnreadableEventError:
+            raise
+        except Exception:
+            return  # what dooms it may be this
+
     async def claim(self) -> None:
         """Make sure that nobody else can publish a page of this job any more; to be done before its end.
 
         Raises FencedError when the job is another worker's.
         """
+        if self._owes_start and not self._started:
+            await self._start()
         if self._contested and not self.standing.last:
             # Our attempt has not published anything, so a page of our predecessor, stopped or lost on its way, would
             # still be accepted: after the terminal event. And nobody appends to the pages who hasn't started, or that

@@ -1,6 +1,7 @@
 """A job's two chains in the event log: its pages and its job events."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TypedDict
 
@@ -10,12 +11,13 @@ from schemas.digest import START, next_digest
 from schemas.events import TERMINAL, FollowerPage, JobEvent, Progress
 from schemas.subjects import job_subject, page_subject
 from schemas.types import Provider
-from schemas.wire import content_type, decode, encode, event_message
+from schemas.wire import encode, event_message
 from worker.core.chain import COMMAND_HEADER, Chain, FencedError, Pause
 from worker.core.commands import Address
 from worker.core.parts import split
 from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError
 from worker.core.trace import Span
+from worker.core.unreadable import EventDecoder, UnreadableEventError
 from worker.core.world import World
 
 FIRST_PART_HEADER = "Followers-Page-First-Sequence"
@@ -49,9 +51,11 @@ class JobLog:
         self._sequence = sequence
         self._span = span
         parts = (address.provider, address.oa_id, address.job_id)
-        self._subject = page_subject(*parts)
+        self._subject, self._event_subject = page_subject(*parts), job_subject(*parts)
+        self._of_pages = EventDecoder(self._subject, *parts)
+        self._of_events = EventDecoder(self._event_subject, *parts)
         self._pages = Chain(world.log, self._subject, sequence, world.token)
-        self._events = Chain(world.log, job_subject(*parts), sequence, world.token)
+        self._events = Chain(world.log, self._event_subject, sequence, world.token)
         self._first_part = self._whole = 0
         self.digest: str | None = START
         """That of the newest page; None in a job that a version without digests began."""
@@ -66,25 +70,44 @@ class JobLog:
         return self._events.sequence
 
     async def last_page(self) -> FollowerPage | None:
-        """Return the newest page event, None when there is none."""
+        """Return the newest page event, None when there is none. Raises UnreadableEventError."""
         entry = await self._pages.load()
         if entry is None:
             return None
-        page = _page(entry)
+        page = self._of_pages.page(entry)
+        self._first_part = self._of_pages.number(entry, FIRST_PART_HEADER, entry.sequence)
         self.digest = page.digest
-        self._first_part = int(entry.headers.get(FIRST_PART_HEADER, entry.sequence))
         self._whole = entry.sequence if page.part == page.parts else self._first_part - 1
         return page
 
     async def last_event(self) -> JobEvent | None:
-        """Return the newest job event, None when there is none."""
+        """Return the newest job event, None when there is none.
+
+        Raises UnreadableEventError when it can't be read, unless the newest one before that ended the job.
+        """
         entry = await self._events.load()
         if entry is None:
             return None
-        event = _event(entry)
-        self.generation = event.generation
-        self.told_for = int(entry.headers.get(COMMAND_HEADER, 0))
+        try:
+            return self._take_event(entry)
+        except UnreadableEventError as obstacle:
+            before = await self._last_readable(entry.sequence - 1)
+            if isinstance(before, TERMINAL):
+                return before  # whoever wrote behind it ended nothing, and begins nothing
+            raise UnreadableEventError(obstacle.subject, obstacle.sequence, obstacle.why, before) from None
+
+    def _take_event(self, entry: Entry) -> JobEvent:
+        event, told_for = self._of_events.event(entry), self._of_events.number(entry, COMMAND_HEADER, 0)
+        self.generation, self.told_for = event.generation, told_for
         return event
+
+    async def _last_readable(self, last: int) -> JobEvent | None:
+        """Return the newest job event up to `last` that can be read; a job has few of them."""
+        found: JobEvent | None = None
+        async for entry in self._read(self._event_subject, 1, last):
+            with contextlib.suppress(UnreadableEventError):
+                found = self._take_event(entry)
+        return found
 
     def reopen(self) -> None:
         """Begin another generation of a job that failed, with the next event that is told."""
@@ -93,19 +116,19 @@ class JobLog:
     async def read_ids(self, *, parts: bool, between: Callable[[], None]) -> AsyncIterator[list[str]]:
         """Yield the user ids that are published, message by message: of whole pages, or of the `parts` of another one.
 
-        Calls `between` after each message, and raises what that raises.
+        Calls `between` after each message, and raises what that raises. Raises UnreadableEventError.
         """
         first, last = (self._first_part, self._pages.sequence) if parts else (1, self._whole)
         if last:
-            async for entry in self._read(first, last):
-                yield [follower.user_id for follower in _page(entry).followers]
+            async for entry in self._read(self._subject, first, last):
+                yield [follower.user_id for follower in self._of_pages.page(entry).followers]
                 between()
 
     async def first_page(self) -> list[str]:
-        """Return the user ids of page 1 in order; none when it isn't in the log."""
+        """Return the user ids of page 1 in order; none when it isn't in the log. Raises UnreadableEventError."""
         ids: list[str] = []
-        async for entry in self._read(1, self._pages.sequence):
-            page = _page(entry)
+        async for entry in self._read(self._subject, 1, self._pages.sequence):
+            page = self._of_pages.page(entry)
             if page.page > 1:
                 break
             ids += [follower.user_id for follower in page.followers]
@@ -213,23 +236,14 @@ class JobLog:
         in_base64 = self._world.cloudevents == "structured" and self._world.encoding != "json"
         return size * 4 // 3 + 4 if in_base64 else size
 
-    async def _read(self, first: int, last: int) -> AsyncIterator[Entry]:
+    async def _read(self, subject: str, first: int, last: int) -> AsyncIterator[Entry]:
         pause = Pause()
         while True:
             try:
-                async for entry in self._world.log.read(self._subject, first, last):
+                async for entry in self._world.log.read(subject, first, last):
                     first = entry.sequence + 1
                     yield entry
             except LogUnavailableError:
                 await pause()
             else:
                 return
-
-
-def _page(entry: Entry) -> FollowerPage:
-    return decode(entry.data, FollowerPage, content_type(entry.headers))
-
-
-def _event(entry: Entry) -> JobEvent:
-    event: JobEvent = decode(entry.data, JobEvent, content_type(entry.headers))
-    return event

@@ -85,6 +85,7 @@ class Entry:
     sequence: int
     data: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    subject: str = ""
 
 
 class WrongSequenceError(Exception):

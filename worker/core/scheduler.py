@@ -154,7 +154,12 @@ class Scheduler:
         """Say whether the job of `run` has not ended, nor vanished with its command and its events."""
         entry = await self._world.log.last(job_subject(run.provider, run.oa_id, run.job_id))
         if entry is not None:
-            event: JobEvent = decode(entry.data, JobEvent, content_type(entry.headers))
+            try:
+                event: JobEvent | None = decode(entry.data, JobEvent, content_type(entry.headers))
+            except ValueError:
+                # The job itself finds it in its way; here the queue and the status say whether it goes on.
+                _log.warning("schedule.event_unreadable", job_id=run.job_id, sequence=entry.sequence)
+                event = None
             if isinstance(event, TERMINAL):
                 return False
         if run.sequence and await self._desk.is_queued(run):

@@ -8,6 +8,7 @@ import structlog
 
 from worker.core.limit import BURST_SECONDS
 from worker.core.share import Share
+from worker.core.tasks import begin
 
 LOOK_AGAIN = 5.0
 """Seconds between two looks at a limit that is blocked far ahead: an operator may have reset it."""
@@ -73,7 +74,7 @@ class Starts:
         """Start nothing before `until`, here and in the other replicas."""
         self._not_before = max(self._not_before, until)
         self._held.clear()
-        task = asyncio.get_running_loop().create_task(self.share.push(until))
+        task = begin(self.share.push(until), "limit.push")
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
 
@@ -84,7 +85,7 @@ class Starts:
         wanted = min(self._burst, waiting + self._debt + self._soon(now))
         held = len(self._held)
         if wanted and held <= wanted // 2:
-            self._asking = asyncio.get_running_loop().create_task(self._ask(wanted - held))
+            self._asking = begin(self._ask(wanted - held), "limit.ask")
 
     @property
     def look_at(self) -> float | None:

@@ -121,6 +121,18 @@ def silent(known: JobStatus, command: QueuedCommand) -> Wait:
     )
 
 
+def faulted(faults: int, allowed: int, now: datetime, until: datetime) -> Wait:
+    """Return what a job waits for at which a worker failed unexpectedly for the `faults`th time."""
+    return Wait(
+        owner="queue",
+        reason="queued",
+        since=now,
+        until=until,
+        text=f"a worker failed unexpectedly at it ({faults} of {allowed} times, then it is a dead letter) and it is"
+        f" tried again {_at(until)}: the worker's log has `command.fault` with the reason",
+    )
+
+
 def queued_status(command: QueuedCommand) -> JobStatus:
     """Return the status of a job that no worker has written yet. For people: nothing else may follow from it."""
     return JobStatus(

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from schemas.subjects import EVENTS_STREAM
 from worker.core.ports import Entry, LogUnavailableError
+from worker.jetstream.direct import PENDING, Nothing, read_answer
 from worker.jetstream.pages import JetStreamLog
 
 BATCH = 128
@@ -25,7 +26,6 @@ BATCH_BYTES = 4 * 2**20
 """Bounds what waits here."""
 WITHOUT_DIRECT = 60.0
 """Seconds for which the leader is asked after a direct get had no answer."""
-_PENDING = "Nats-Num-Pending"
 _log = structlog.get_logger(__name__)
 
 
@@ -75,8 +75,9 @@ class BulkReader:
         try:
             if self._is_direct():
                 answer = await self._client.request(self._get, _query(seq=sequence), timeout=self._timeout)
-                if (answer.headers or {}).get("Status") is None:
-                    return _entry(answer)
+                found = read_answer(answer)
+                if isinstance(found, Entry):
+                    return found
         except (nats.errors.NoRespondersError, TimeoutError):
             self._avoid_direct()
         except (nats.errors.Error, OSError) as error:
@@ -90,16 +91,17 @@ class BulkReader:
         entries: list[Entry] = []
 
         async def take(message: Msg) -> None:
-            headers = message.headers or {}
-            status = headers.get("Status")
-            if status is None:
-                entries.append(_entry(message))
-                if _PENDING not in headers:  # a server before 2.11: one at a time
-                    _settle(arrived, True)
-            elif status in ("204", "404"):
-                _settle(arrived, int(headers.get(_PENDING, "0")) > 0)
-            else:
-                _settle(arrived, nats.errors.NoRespondersError() if status == "503" else nats.errors.Error(status))
+            try:
+                found = read_answer(message)
+            except nats.errors.Error as error:
+                _settle(arrived, error)
+                return
+            if isinstance(found, Nothing):
+                _settle(arrived, found.pending > 0)
+                return
+            entries.append(found)
+            if PENDING not in found.headers:  # a server before 2.11: one at a time
+                _settle(arrived, True)
 
         subscription = await self._client.subscribe(inbox, cb=take)
         try:
@@ -139,8 +141,3 @@ def _settle(arrived: "asyncio.Future[bool]", how: bool | Exception) -> None:
 
 def _query(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
-
-
-def _entry(message: Msg) -> Entry:
-    headers = message.headers or {}
-    return Entry(int(headers["Nats-Sequence"]), message.data, headers)

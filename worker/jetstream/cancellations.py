@@ -1,13 +1,13 @@
 """Which jobs are to be cancelled: marks in the bucket `FOLLOWERS_JOBS`, behind the port `Cancellations`."""
 
 import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from schemas.subjects import JOBS_BUCKET, cancel_mark_key
 from worker.core.ports import BoardUnavailableError
+from worker.jetstream.direct import last_of, stored_at
 
 _log = structlog.get_logger(__name__)
 
@@ -17,6 +17,7 @@ class JetStreamCancellations:
 
     def __init__(self, client: Client, *, timeout: float) -> None:
         """Take a connection, and the seconds after which an unanswered call is given up."""
+        self._client, self._timeout = client, timeout
         self._js: JetStreamContext = client.jetstream(timeout=timeout)
 
     async def request(self, job_id: str) -> None:
@@ -31,16 +32,13 @@ class JetStreamCancellations:
     async def requested_us(self, job_id: str) -> int | None:
         """Read the mark's time."""
         try:
-            mark = await self._js.get_msg(f"KV_{JOBS_BUCKET}", subject=_subject(job_id), direct=True)
-        except nats.js.errors.NotFoundError:
-            return None
+            mark = await last_of(self._client, f"KV_{JOBS_BUCKET}", _subject(job_id), timeout=self._timeout)
         except (nats.errors.Error, OSError) as error:
             # Looked at again while the job runs; a job must not wait for this.
             _log.warning("cancellation.unreadable", job_id=job_id, error=type(error).__name__)
             return None
-        if not mark.data or mark.time is None:
-            return None  # somebody deleted it
-        return round(mark.time.timestamp() * 1_000_000)
+        at = stored_at(mark) if mark is not None and mark.data else None
+        return None if at is None else round(at.timestamp() * 1_000_000)  # without data: somebody deleted it
 
 
 def _subject(job_id: str) -> str:

@@ -1,6 +1,5 @@
 """Where each feed of changes stands: the bucket `FOLLOWERS_FEEDS` behind the port `Feeds`."""
 
-import msgspec
 import nats.errors
 import nats.js.errors
 import structlog
@@ -8,7 +7,7 @@ from nats.aio.client import Client
 
 from schemas.changes import Feed
 from schemas.subjects import FEEDS_BUCKET
-from schemas.wire import decode, encode
+from schemas.wire import decode, encode, why_unreadable
 from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
 from worker.core.ports import LogUnavailableError, WrongSequenceError
 from worker.jetstream.bulk import BulkReader
@@ -60,9 +59,9 @@ class JetStreamFeeds:
         try:
             async for entries in self._bulk.read(_subject(">"), _NEWEST):
                 for entry in entries:
-                    feed = _feed("", entry.data)
+                    feed = _feed(entry.subject.removeprefix(_subject("")), entry.data)
                     if feed is not None:
-                        found.append((entry.headers["Nats-Subject"].removeprefix(_subject("")), feed))
+                        found.append((entry.subject.removeprefix(_subject("")), feed))
         except LogUnavailableError as error:
             raise FeedsUnavailableError(str(error)) from error
         return found
@@ -80,8 +79,10 @@ def _feed(key: str, data: bytes | None) -> Feed | None:
         return None  # somebody deleted it
     try:
         return decode(data, Feed)
-    except msgspec.DecodeError as error:
-        _log.error("feeds.undecodable", feed=key, error=str(error), advice="the feed begins anew with a baseline")
+    except ValueError as error:
+        _log.error(
+            "feeds.undecodable", feed=key, error=why_unreadable(error), advice="the feed begins anew with a baseline"
+        )
         return None
 
 

@@ -122,4 +122,4 @@ class JetStreamLog:
 def _entry(message: RawStreamMsg) -> Entry:
     # nats-py's own reading is that of an e-mail: text beyond ASCII comes out as an object that is no text.
     headers = parse_headers(base64.b64decode(message.hdrs)) if message.hdrs else {}
-    return Entry(message.seq or 0, message.data or b"", headers)
+    return Entry(message.seq or 0, message.data or b"", headers, message.subject or "")

@@ -82,14 +82,16 @@ class EventReader:
         return time.monotonic() - self._heard > _PATIENCE
 
     def _is_event(self, message: Msg) -> bool:
-        status = (message.headers or {}).get("Status")
+        # Only a delivery has such a reply; a header named `Status` the stored message itself may have.
+        delivered = message.reply.startswith("$JS.ACK")
+        status = None if delivered else (message.headers or {}).get("Status")
         if status is not None:
             if status != "100":
                 self._outstanding = 0
             if status == "409" and "Consumer" in (message.headers or {}).get("Description", ""):
                 self._name = ""
             return False
-        if not message.reply.startswith("$JS.ACK") or message.metadata.consumer != self._name:
+        if not delivered or message.metadata.consumer != self._name:
             return False
         if message.metadata.sequence.consumer != self._delivered + 1:
             self._name = ""  # one was lost on the way: read it again

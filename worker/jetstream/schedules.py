@@ -18,6 +18,7 @@ from nats.js.api import RawStreamMsg
 
 from schemas.subjects import COMMANDS_STREAM, SCHEDULES_BUCKET, command_subject
 from schemas.types import Provider
+from schemas.wire import decode
 from worker.core.commands import MSG_ID_HEADER
 from worker.core.desk import NoScheduleBucketError, ScheduleUnavailableError, Stored
 from worker.core.schedule import Run, ScheduleState
@@ -114,8 +115,8 @@ def _decode(name: str, data: bytes) -> ScheduleState | None:
     if not data:
         return None  # the marker of a deleted key
     try:
-        return msgspec.json.decode(data, type=ScheduleState)
-    except msgspec.MsgspecError:
+        return decode(data, ScheduleState)
+    except msgspec.DecodeError:
         _log.warning("schedule.undecodable", schedule=name, advice="it begins anew: nothing to do")
         return None
 

@@ -19,7 +19,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from schemas.subjects import SNAPSHOTS_BUCKET
-from schemas.wire import rfc3339
+from schemas.wire import decode, rfc3339
 from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
 from worker.core.ports import LogUnavailableError, PayloadTooLargeError, WrongSequenceError
 from worker.jetstream.bulk import BulkReader
@@ -32,6 +32,14 @@ _HEADER_ROOM = 1024
 _END = 2**63
 _ROLLUP = {"Nats-Rollup": "sub"}
 """On a message: everything before it on its subject goes."""
+
+
+class _Description(msgspec.Struct):
+    """As much of an object's description as is needed to read it."""
+
+    nuid: str = ""
+    digest: str = ""
+    deleted: bool = False
 
 
 class JetStreamSnapshots:
@@ -120,9 +128,7 @@ class JetStreamSnapshots:
             raise FeedsUnavailableError(type(error).__name__) from error
         except (nats.errors.Error, OSError) as error:
             raise FeedsUnavailableError(type(error).__name__) from error
-        described: dict[str, Any] = msgspec.json.decode(message.data or b"{}")
-        whole = bool(described.get("nuid")) and not described.get("deleted")
-        return (described if whole else None), message.seq or 0
+        return _description(message.data), message.seq or 0
 
     async def _publish(self, subject: str, data: bytes) -> None:
         try:
@@ -135,6 +141,15 @@ class JetStreamSnapshots:
             await self._js.purge_stream(STREAM, subject=subject)
         except (nats.errors.Error, OSError) as error:
             raise FeedsUnavailableError(type(error).__name__) from error
+
+
+def _description(data: bytes | None) -> dict[str, Any] | None:
+    """Return what describes an object, None when it is deleted, or can't be read and so is stored anew."""
+    try:
+        described = decode(data or b"{}", _Description)
+    except ValueError:
+        return None
+    return None if described.deleted or not described.nuid else {"nuid": described.nuid, "digest": described.digest}
 
 
 def _name(key: str, job_id: str) -> str:

@@ -15,6 +15,7 @@ from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
 from schemas.wire import decode, encode
 from worker.core.ports import BoardUnavailableError
+from worker.jetstream.direct import last_of
 from worker.jetstream.pages import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE_CODES
 
 TERMINAL = ("completed", "failed", "cancelled")
@@ -37,6 +38,7 @@ class JetStreamStatusBoard:
 
     def __init__(self, client: Client, *, timeout: float) -> None:
         """Take a connection, and the seconds after which an unanswered call is given up."""
+        self._client, self._timeout = client, timeout
         self._js: JetStreamContext = client.jetstream(timeout=timeout)
         self._stream = f"KV_{JOBS_BUCKET}"
         self._pending: dict[str, JobStatus] = {}
@@ -174,22 +176,32 @@ class JetStreamStatusBoard:
     async def _look(self, job_id: str, *, direct: bool) -> tuple[int | None, JobStatus | None]:
         """Return the key's revision (0: never written; None: can't be known now) and the status, if there is one."""
         try:
-            message = await self._js.get_msg(self._stream, subject=self._key(job_id), direct=direct)
-        except nats.js.errors.NotFoundError as error:
-            if not direct and error.err_code != NO_MESSAGE:
-                return None, None  # the bucket is missing
-            return 0, None
+            revision, data = await (self._ask_any(job_id) if direct else self._ask_leader(job_id))
+        except nats.js.errors.NotFoundError:
+            return None, None  # the bucket is missing
         except (nats.errors.Error, OSError) as error:
             _log.warning("status.unreadable", job_id=job_id, error=type(error).__name__)
             return None, None
-        revision = message.seq or 0
-        if not message.data:
-            return revision, None  # a delete marker
+        if not data:
+            return revision, None  # never written, or a delete marker
         try:
-            return revision, decode(message.data, JobStatus)
+            return revision, decode(data, JobStatus)
         except msgspec.DecodeError as error:
             _log.warning("status.undecodable", job_id=job_id, error=str(error))
             return revision, None
+
+    async def _ask_any(self, job_id: str) -> tuple[int, bytes | None]:
+        found = await last_of(self._client, self._stream, self._key(job_id), timeout=self._timeout)
+        return (found.sequence, found.data) if found is not None else (0, None)
+
+    async def _ask_leader(self, job_id: str) -> tuple[int, bytes | None]:
+        try:
+            message = await self._js.get_msg(self._stream, subject=self._key(job_id))
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code != NO_MESSAGE:
+                raise
+            return 0, None
+        return message.seq or 0, message.data
 
     def _forget(self, job_id: str) -> None:
         self._pending.pop(job_id, None)

@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from schemas.subjects import JOBS_BUCKET
+from worker.core.ports import Entry
+from worker.jetstream.direct import PENDING, Nothing, read_answer
 
 BATCH = 256
 """Entries asked for at once; a server before 2.11 gives one at a time."""
@@ -34,7 +35,6 @@ _STREAM = f"KV_{JOBS_BUCKET}"
 _PREFIX = f"$KV.{JOBS_BUCKET}."
 _ENTRIES = f"{_PREFIX}*"
 _GET = f"$JS.API.DIRECT.GET.{_STREAM}"
-_PENDING = "Nats-Num-Pending"
 _log = structlog.get_logger(__name__)
 
 
@@ -132,10 +132,10 @@ class JobsWatch:
         while len(changes) < BATCH:
             start = changes[-1].revision if changes else self._revision
             message = await self._client.request(_GET, _query(start + 1), timeout=self._timeout)
-            headers = message.headers or {}
-            if _ended(headers):
+            found = read_answer(message)
+            if isinstance(found, Nothing):
                 return changes, False
-            changes.append(_change(message, headers))
+            changes.append(_change(found))
         return changes, True
 
     async def _read_batch(self) -> tuple[list[JobChange], bool]:
@@ -146,11 +146,11 @@ class JobsWatch:
             await self._client.publish(_GET, _query(self._revision + 1), reply=inbox)
             while True:
                 message = await answers.next_msg(self._timeout)
-                headers = message.headers or {}
-                if _ended(headers):
-                    return changes, int(headers.get(_PENDING, "0")) > 0
-                changes.append(_change(message, headers))
-                if _PENDING not in headers:
+                found = read_answer(message)
+                if isinstance(found, Nothing):
+                    return changes, found.pending > 0
+                changes.append(_change(found))
+                if PENDING not in found.headers:
                     self._batches = False  # a server before 2.11
                     return changes, True
         finally:
@@ -162,15 +162,6 @@ def _query(revision: int) -> bytes:
     return json.dumps({"seq": revision, "batch": BATCH, "next_by_subj": _ENTRIES}).encode()
 
 
-def _ended(headers: dict[str, str]) -> bool:
-    """Say whether this is no entry but the end of them. Raises APIError."""
-    status = headers.get("Status")
-    if status in (None, "204", "404"):
-        return status is not None
-    raise nats.js.errors.APIError(code=int(status), description=headers.get("Description"))
-
-
-def _change(message: Msg, headers: dict[str, str]) -> JobChange:
-    gone = headers.get("KV-Operation") in ("DEL", "PURGE") or not message.data
-    job_id = headers["Nats-Subject"].removeprefix(_PREFIX)
-    return JobChange(int(headers["Nats-Sequence"]), job_id, None if gone else message.data)
+def _change(entry: Entry) -> JobChange:
+    gone = entry.headers.get("KV-Operation") in ("DEL", "PURGE") or not entry.data
+    return JobChange(entry.sequence, entry.subject.removeprefix(_PREFIX), None if gone else entry.data)

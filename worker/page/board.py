@@ -38,7 +38,7 @@ class Board:
                 continue
             try:
                 status = _decoder.decode(change.data)
-            except msgspec.DecodeError:
+            except (ValueError, RecursionError):
                 self._seen[change.job_id] = change.revision, None  # of another version, or somebody's own key
                 continue
             self._seen[change.job_id] = change.revision, status.state

@@ -9,6 +9,7 @@ import structlog
 
 from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider
+from worker.core.tasks import begin, begin_lasting
 from worker.page import view
 from worker.page.board import Board
 from worker.page.ports import Sources, SourceUnavailableError
@@ -118,8 +119,11 @@ class Hub:
         if not self._tasks:
             self._board, self._reading = Board(), True
             self._pictures.clear()
-            create = asyncio.get_running_loop().create_task
-            self._tasks = [create(self._keep(self._watch)), create(self._keep(self._look_beside)), create(self._beat())]
+            self._tasks = [
+                begin(self._keep(self._watch), "page.watch"),
+                begin(self._keep(self._look_beside), "page.look_beside"),
+                begin_lasting(self._beat, "page.beat"),
+            ]
             _log.debug("page.watch_started")
 
     def _end(self) -> None:
