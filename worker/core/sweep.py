@@ -397,41 +397,45 @@ class Sweep(Ahead):
             witness.doubt = True
 
     async def _split(self, page: ProviderPage | None = None) -> bool:
-        """Go on with the first half of the days, if there are any; `page`: the answer with the whole list's total."""
+        """Go on with the first half of the days, if there are any; `page`: the answer that says how many people."""
         here, span = self._here, self._here.span or self._days
         if span is None:
             return False
+        total = page.total if page is not None else here.total
         if here.span is None:
-            self._total = page.total if page is not None else here.total
-            if not await self._fit_days(span):
-                return False
-        half = span.half(self._here.overlap)
+            self._total = total
+        if not here.overlap and total is not None and not await self._fit_days(span, total):
+            return False
+        overlap = self._here.overlap
+        half = span.half(overlap)
         if half is None:
             return False
         self._again = self._again or here.at >= 0
+        if overlap > here.overlap and self._days is not None:
+            half = Span(self._days.first, half.last)  # what lies between the spans so far was left out
         self._enter(half, gap=0, settled=here.settled)
         return True
 
-    async def _fit_days(self, span: Span) -> bool:
+    async def _fit_days(self, span: Span, total: int) -> bool:
         """Find out whether the list can be read by days, and how far neighbouring spans must overlap.
 
-        The halves come to the whole where both ends of a span count. Raises what fetching raises.
+        The halves come to the whole, of `total` people, where both ends of a span count. Raises what fetching raises.
         """
-        half = span.half()
-        if half is None or self._total is None:
-            return half is not None
+        half, whole = span.half(), self._here.span is None
+        if half is None:
+            return True
         try:
             for again in range(2):
-                if again:
-                    self._total = (await self.get(None)).total or 0  # somebody may have come or gone in between
+                if again:  # somebody may have come or gone in between
+                    total = (await self.get(None)).total or 0 if whole else await self._total_of(span)
                 first = await self._total_of(half)
                 for overlap in _OVERLAPS:
                     rest = half.next(span.last, twice=True, overlap=overlap)
                     last = await self._total_of(rest) if rest is not None else 0
-                    if first == last == self._total:
+                    if whole and first == last == total:
                         self._days = None  # days make no difference
                         return False
-                    if first + last == self._total:
+                    if first + last == total:
                         self._overlap_days(overlap)
                         return True
         except (NotFoundError, UnsupportedError):
