@@ -121,7 +121,7 @@ class JobCompleted(_JobEvent, frozen=True, kw_only=True, tag="completed"):
     finished_at: FinishedAt
     verdict: Annotated[
         Verdict,
-        Meta(description="`drifted`: the list moved while it was read. `truncated`: `reason` says what cut it."),
+        Meta(description="`drifted`: it moved, or isn't shown to be whole. `truncated`: `reason` says what cut it."),
     ]
     reason: (
         Annotated[TruncatedReason, Meta(description="What cut the list; null unless `verdict` is `truncated`.")] | None

@@ -34,7 +34,7 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     error: Annotated[FetchError | None, Meta(description="Why it failed, and what to do.")] = None
     labels: Labels = {}
     verdict: (
-        Annotated[Verdict, Meta(description="Of a completed job. `drifted`: the list moved while it was read.")] | None
+        Annotated[Verdict, Meta(description="Of a completed job. `drifted`: moved, or not shown to be whole.")] | None
     ) = None
     wait: Annotated[Wait | None, Meta(description="Why it doesn't move, and what to do; null when it does.")] = None
     command_sequence: Annotated[int, Meta(description="The command's sequence in FOLLOWERS_COMMANDS.")] | None = None
