@@ -14,6 +14,7 @@ from schemas.jobs import ControlError
 from schemas.subjects import change_subject
 from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, Mirror, change_of, inline, people, publish_list
 from tests.fakes import make_world
+from tests.simulation import some
 from tests.simulation import world as simulation_world
 from tests.simulation.loop import run
 from tests.simulation.model import Faults, ModelLog, Process, Stream
@@ -27,7 +28,7 @@ from worker.core.consume import CommandHandler
 from worker.core.ports import Entry, LogUnavailableError
 from worker.core.world import DrainingError
 
-SEEDS = 300
+SEEDS = some(300)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ACCOUNTS = ("shop", "branch")
 ACK_WAIT = 3.0

@@ -4,12 +4,13 @@ from collections import Counter
 
 import pytest
 
+from tests.simulation import some
 from tests.simulation.living import stories
 from worker.core import joins, sweep
 from worker.core.ports import ProviderPage
 from worker.core.sweep import Sweep
 
-CASES = 5_000
+CASES = some(5_000)
 
 
 def test_what_the_verdict_promises_holds_whatever_moves_and_whoever_crashes():

@@ -4,13 +4,14 @@ import pytest
 
 from schemas import FollowerPage
 from schemas.digest import START
+from tests.simulation import some
 from tests.simulation.world import Breakage, Ledger, Simulation
 from worker.core.chain import FencedError
 from worker.core.consume import CommandHandler
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
 
-SEEDS = 300
+SEEDS = some(300)
 
 
 def test_every_job_is_complete_in_order_and_once_whatever_dies():
