@@ -10,8 +10,15 @@ ROOMS = ("unit", "contract", "simulation", "integration")
 LEFT_OUT = {
     "integration": (
         *("test_audit", "test_cli", "test_export", "test_fuzz", "test_hostile", "test_import", "test_library_logs"),
-        *("test_page", "test_patience", "test_process", "test_schemas_distribution", "test_security", "test_speed"),
-        *("test_watch", "test_ops", "test_embedded"),
+        *(
+            "test_page",
+            "test_patience",
+            "test_process",
+            "test_schemas_distribution",
+            "test_security_secrets",
+            "test_speed",
+        ),
+        *("test_watch", "test_ops", "test_embedded", "test_limits", "test_moving_lists", "test_changes_large"),
     ),
     "contract": ("test_asyncapi", "test_providers_large", "test_schemas_package", "test_simulators"),
     "simulation": ("test_ear",),
