@@ -11,9 +11,12 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
+BROKEN = 99
+"""What a child ends with that didn't come to run tests."""
 MEMORY = 4 << 30
 """Bytes that a mutant may take: one that appends for ever must not take the machine with it."""
 
@@ -82,16 +85,20 @@ def _run(request: dict[str, Any], tell: int) -> None:
 
     options = ["-x", "--tb=short", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
     options.append(f"--timeout={request['timeout']}")
-    code = 3
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that are imported already
+    code = BROKEN
     try:
         code = int(pytest.main([*options, *request["files"]], plugins=[_Chosen(request["tests"], tell)]))
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
 def _wait(pid: int, timeout: float) -> str:
-    """Return `survived`, `killed` or `timeout`."""
+    """Return `survived`, `killed` or `timeout`; `broken` when pytest itself doesn't run."""
     deadline, pause = time.monotonic() + timeout, 0.005
     while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
         if time.monotonic() > deadline:
@@ -100,6 +107,8 @@ def _wait(pid: int, timeout: float) -> str:
             return "timeout"
         time.sleep(pause)
         pause = min(0.05, pause * 1.2)
+    if os.waitstatus_to_exitcode(ended[1]) == BROKEN:
+        return "broken"
     return "survived" if ended[1] == 0 else "killed"
 
 

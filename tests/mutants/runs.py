@@ -129,4 +129,6 @@ class _Lane:
         self._process.stdin.write(json.dumps(request | rest) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if answer["outcome"] == "broken":
+            raise RuntimeError((self._copy / "lane.log").read_text(errors="replace")[-3000:])
         return answer

@@ -144,8 +144,9 @@ def test_a_reader_gets_one_message_at_a_time_for_ever() -> None:
 
 def test_what_an_operator_chooses_is_wanted() -> None:
     chosen = assets(
-        replicas=3, storage="memory", commands_max_age=60, events_max_age=61, dead_max_age=62, jobs_ttl=63, feeds_ttl=64,
-        commands_max_bytes=0, events_max_bytes=1, dead_max_bytes=2, duplicate_window=1.5, ack_wait=2.5, max_ack_pending=7,
+        replicas=3, storage="memory", commands_max_age=60, events_max_age=61, dead_max_age=62, jobs_ttl=63,
+        feeds_ttl=64, commands_max_bytes=0, events_max_bytes=1, dead_max_bytes=2, duplicate_window=1.5, ack_wait=2.5,
+        max_ack_pending=7,
     )  # fmt: skip
 
     streams = [chosen[f"FOLLOWERS_{name}"].wanted for name in ("COMMANDS", "EVENTS", "DEAD")]
