@@ -9,16 +9,18 @@ ROOMS = ("unit", "contract", "simulation", "integration")
 """Folders of tests that run in one process with what they test."""
 LEFT_OUT = {
     "integration": (
-        *("test_audit", "test_cli", "test_export", "test_fuzz", "test_hostile", "test_import", "test_library_logs"),
+        *("test_audit", "test_cli.", "test_cli_options", "test_cli_processes", "test_embedded", "test_export"),
+        *("test_fuzz", "test_hostile", "test_import", "test_library_logs", "test_limits", "test_moving_lists"),
         *(
+            "test_ops",
             "test_page",
             "test_patience",
             "test_process",
-            "test_schemas_distribution",
             "test_security_secrets",
             "test_speed",
+            "test_watch",
         ),
-        *("test_watch", "test_ops", "test_embedded", "test_limits", "test_moving_lists", "test_changes_large"),
+        *("test_changes_large", "test_schemas_distribution"),
     ),
     "contract": ("test_asyncapi", "test_providers_large", "test_schemas_package", "test_simulators"),
     "simulation": ("test_ear",),

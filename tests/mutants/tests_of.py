@@ -20,7 +20,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "--hypothesis-seed=0", "-p", "te
 MEASURED, LOG = "measured.json", "measured.log"
 TESTS_FAILED = 1
 """The exit code of pytest; those that fail without a mutant are left out."""
-SECONDS = 25.0
+SECONDS = 15.0
 """Of tests that one mutant meets at most, quickest first."""
 TESTS = 500
 
