@@ -1,6 +1,7 @@
 """What `followers doctor` says of a server, from the answers that servers give."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from nats.aio.msg import Msg
@@ -281,3 +282,65 @@ async def test_where_the_server_does_not_tell_nothing_is_lacking() -> None:
     server: Any = Server()
 
     assert await checkup.lacking(server, ["a"], ["b"]) == []
+
+
+class Line:
+    """A connection as its server greeted it."""
+
+    def __init__(self, host: str | None, version: str = "2.12.5", max_payload: int = 1_048_576) -> None:
+        self.connected_server_version = version
+        self.connected_url = urlsplit(f"nats://{host}:4222") if host else None
+        self.max_payload = max_payload
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_on_this_machine_no_tls_is_well(host: str) -> None:
+    line: Any = Line(host)
+
+    assert checkup.server(line) == [
+        finding("nats.version", host, "ok", "nats-server 2.12.5"),
+        finding("nats.transport", host, "ok", "no TLS, on this machine"),
+        finding("nats.max_payload", host, "ok", "1,048,576 bytes"),
+    ]
+
+
+@pytest.mark.parametrize("host", ["nats.example", None])
+def test_elsewhere_no_tls_is_warned_of(host: str | None) -> None:
+    line: Any = Line(host)
+
+    assert checkup.server(line)[1] == finding(
+        "nats.transport", host or "", "warn", "no TLS: credentials and people's data travel readable",
+        "turn TLS on at the server, and set nats.tls_ca or a tls:// address",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "detail", "advice"),
+    [
+        ("2.12.4", "warn", "nats-server 2.12.4",
+         "run 2.12.5 or newer: older ones lack fixes that keep acknowledged messages"),
+        ("2.12.5-beta.1", "ok", "nats-server 2.12.5", ""),
+        ("2.13.0", "ok", "nats-server 2.13.0", ""),
+    ],
+)  # fmt: skip
+def test_a_version_that_lacks_fixes_is_warned_of(version: str, state: str, detail: str, advice: str) -> None:
+    line: Any = Line("localhost", version)
+
+    assert checkup.server(line)[0] == finding("nats.version", "localhost", state, detail, advice)
+
+
+def test_a_version_that_loses_commands_is_refused() -> None:
+    line: Any = Line("localhost", "2.10.24")
+
+    found = checkup.server(line)[0]
+
+    assert (found.check, found.state, found.advice) == ("nats.version", "fail", "upgrade the server")
+    assert "2.10.24" in found.detail
+
+
+@pytest.mark.parametrize(("size", "state"), [(262_144, "ok"), (262_143, "warn")])
+def test_a_server_that_takes_small_messages_only_is_warned_of(size: int, state: str) -> None:
+    line: Any = Line("localhost", max_payload=size)
+    advice = "raise max_payload on the server: pages come in many parts" if state == "warn" else ""
+
+    assert checkup.server(line)[2] == finding("nats.max_payload", "localhost", state, f"{size:,} bytes", advice)
