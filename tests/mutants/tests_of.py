@@ -32,6 +32,7 @@ class TestsOf:
     measured: dict[str, Any]
 
     def __post_init__(self) -> None:
+        self._all = sorted((seen["seconds"], test, frozenset[int]()) for test, seen in self.measured.items())
         self._by_file: defaultdict[str, list[tuple[float, str, frozenset[int]]]] = defaultdict(list)
         for test, seen in self.measured.items():
             for file, lines in seen["lines"].items():
@@ -42,9 +43,9 @@ class TestsOf:
     def choose(self, mutant: Mutant) -> tuple[list[str], float]:
         """Return the tests for a mutant, quickest first, and their seconds.
 
-        What runs only while a module is imported is every test's that runs anything of the file.
+        What runs only while a module is imported is every test's that runs anything of the file, else any test's.
         """
-        of_file = self._by_file[mutant.file]
+        of_file = self._by_file[mutant.file] or self._all
         wanted = frozenset(range(mutant.first, mutant.last + 1))
         chosen: list[str] = []
         total = 0.0
