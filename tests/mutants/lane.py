@@ -17,6 +17,7 @@ from typing import Any
 
 BROKEN = 99
 """What a child ends with that didn't come to run tests."""
+STANDS_STILL = " (stands still)"
 MEMORY = 4 << 30
 """Bytes that a mutant may take: one that appends for ever must not take the machine with it."""
 
@@ -71,7 +72,8 @@ def _in_a_child(request: dict[str, Any]) -> dict[str, Any]:
     finally:
         _end_group(pid)
     with os.fdopen(told) as pipe:
-        return {"outcome": outcome, "by": pipe.read()}
+        by = pipe.readline()
+    return {"outcome": "timeout" if outcome == "killed" and STANDS_STILL in by else outcome, "by": by}
 
 
 def _run(request: dict[str, Any], tell: int) -> None:
@@ -84,7 +86,7 @@ def _run(request: dict[str, Any], tell: int) -> None:
     import pytest
 
     options = ["-x", "--tb=short", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-    options.append(f"--timeout={request['timeout']}")
+    options.append(f"--timeout={request['patience']}")
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that are imported already
     code = BROKEN
     try:
@@ -133,7 +135,8 @@ class _Chosen:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
-            os.write(self._tell, report.nodeid.encode()[:500] + b"\n")
+            stands_still = STANDS_STILL if "from pytest-timeout" in str(report.longrepr) else ""
+            os.write(self._tell, f"{report.nodeid[:300]}{stands_still}\n".encode())
 
 
 if __name__ == "__main__":

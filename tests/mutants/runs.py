@@ -121,7 +121,8 @@ class _Lane:
         rest = {
             "tests": chosen,
             "files": files,
-            "timeout": self._patience + 4 * seconds,
+            "patience": self._patience,
+            "timeout": 2 * self._patience + 3 * seconds,
             "log": str(self._copy / "lane.log"),
         }
         assert self._process.stdin is not None
