@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,11 +82,8 @@ def run_all(
                     runs.false_alarms += control not in (None, "survived")
                     told(run)
 
-    threads = [threading.Thread(target=work, args=[copy]) for copy in copies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(copies)) as lanes:
+        list(lanes.map(work, copies))
     return runs
 
 
