@@ -11,9 +11,12 @@ from nats.js import JetStreamContext
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, PROVIDERS, command_subject, consumer_name
 from worker.core.ports import QueueUnavailableError
 from worker.embedded import EmbeddedServer
+from worker.jetstream.assets import expected
 from worker.jetstream.backlog import Backlog, BacklogError
+from worker.jetstream.checkup import examine
 from worker.jetstream.connection import NatsOptions, connect
 from worker.jetstream.lag import queued
+from worker.jetstream.permissions import STREAMS
 from worker.jetstream.queue import JetStreamCommandQueue
 from worker.jetstream.topology import TopologyConfig, reconcile
 
@@ -149,6 +152,26 @@ async def test_what_was_found_is_told_again_for_a_moment(streams: JetStreamConte
     assert await queue.find("a") is None
     queue._known["a"] = (queue._known["a"][0] - 2.1, None)
     assert await queue.find("a") is not None
+
+
+async def test_what_is_missing_is_told_once_and_not_looked_at(js: JetStreamContext, nats_client: Client) -> None:
+    bare = await examine(nats_client, TopologyConfig())
+    await reconcile(nats_client, TopologyConfig())
+    whole = await examine(nats_client, TopologyConfig())
+
+    count = len(expected(TopologyConfig()))
+    assert [one.detail for one in bare if one.check == "nats.assets"] == ["is missing"] * count
+    assert {one.check for one in bare} == {
+        "nats.version",
+        "nats.transport",
+        "nats.max_payload",
+        "nats.permissions",
+        "nats.assets",
+    }
+    assert [(one.subject, one.state) for one in whole if one.check == "nats.assets"] == [(f"{count} of {count}", "ok")]
+    assert [one.subject for one in whole if one.check == "nats.replicas"] == list(STREAMS)
+    assert [one.subject for one in whole if one.check == "workers"] == [consumer_name(one) for one in PROVIDERS]
+    assert [one.state for one in whole if one.check == "clock"] == ["ok"]
 
 
 async def test_a_server_that_is_gone_is_said_to_be(private_nats_server: EmbeddedServer) -> None:

@@ -152,3 +152,16 @@ async def test_feeds_say_which_bucket_is_missing_and_tell_a_missing_key_from_it(
     for attempt in (feeds.get(KEY), feeds.all()):
         with pytest.raises(FeedsMissingError, match=r"^FOLLOWERS_FEEDS$"):
             await attempt
+    with pytest.raises(FeedsUnavailableError):
+        await feeds.put(KEY, feed, 0)
+
+
+async def test_a_bucket_that_refuses_for_another_reason_is_unavailable(
+    stored: JetStreamContext, nats_client: Client
+) -> None:
+    config = (await stored.stream_info("KV_FOLLOWERS_FEEDS")).config
+    config.max_msg_size = 10
+    await stored.update_stream(config)
+
+    with pytest.raises(FeedsUnavailableError, match=r"^BadRequestError$"):
+        await JetStreamFeeds(nats_client, timeout=2).put(KEY, Feed(provider="esms", account="shop", oa_id="1"), 0)

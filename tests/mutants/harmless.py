@@ -5,7 +5,7 @@ import ast
 LOGGERS = {"_log", "log", "logger", "logging", "warnings"}
 TYPE_MAKERS = {"TypeVar", "NewType", "ParamSpec", "Literal", "Annotated", "Union", "Optional", "cast", "get_logger"}
 PLAIN = {"str", "bytes", "int", "float", "bool", "list", "dict", "set", "tuple"}
-SILENT = {"strict", "name", "stacklevel", "exc_info", "slots", "kw_only", "frozen", "eq"}
+SILENT = {"strict", "name", "stacklevel", "exc_info", "slots", "kw_only", "frozen", "eq", "gc"}
 """Keywords that no caller of ours can tell: of `zip`, of tasks, of data classes."""
 
 
