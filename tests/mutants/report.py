@@ -20,7 +20,8 @@ def table(runs: Runs, asked: int) -> str:
     lines.append(_line("all", runs.done))
     if len(runs.done) < asked:
         lines.append(f"the time was over after {len(runs.done)} of {asked}")
-    lines.append(f"{runs.controls} runs of the same tests without a mutant: {runs.false_alarms} failed")
+    lines.append(f"{runs.controls} runs of the same tests without a mutant: {len(runs.false_alarms)} failed")
+    lines += [f"  {test}" for test in runs.false_alarms]
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +42,8 @@ class Runs:
 
     done: list[Run]
     controls: int = 0
-    false_alarms: int = 0
+    false_alarms: list[str] = field(default_factory=list)
+    """The tests that failed although nothing was changed."""
 
 
 def copy_of(root: Path, folder: Path) -> Path:
@@ -79,7 +80,7 @@ def run_all(
                 with lock:
                     runs.done.append(run)
                     runs.controls += control is not None
-                    runs.false_alarms += control not in (None, "survived")
+                    runs.false_alarms += [control] if control else []
                     told(run)
 
     with ThreadPoolExecutor(len(copies)) as lanes:
@@ -110,9 +111,13 @@ class _Lane:
         answer = self._ask({"file": mutant.file, "source": source}, chosen, seconds)
         return Run(mutant, answer["outcome"], answer["by"].strip(), len(chosen), answer["seconds"])
 
-    def control(self, mutant: Mutant, tests: TestsOf) -> Outcome | None:
+    def control(self, mutant: Mutant, tests: TestsOf) -> str | None:
+        """Return which test fails without the mutant, or nothing; None: there is no test."""
         chosen, seconds = tests.choose(mutant)
-        return self._ask({"file": None, "source": ""}, chosen, seconds)["outcome"] if chosen else None
+        if not chosen:
+            return None
+        answer = self._ask({"file": None, "source": ""}, chosen, seconds)
+        return "" if answer["outcome"] == "survived" else answer["by"].strip() or answer["outcome"]
 
     def _ask(self, request: dict[str, str | None], chosen: list[str], seconds: float) -> dict[str, Any]:
         files = list(dict.fromkeys(test.split("::")[0] for test in chosen))

@@ -43,9 +43,10 @@ class TestsOf:
     def choose(self, mutant: Mutant) -> tuple[list[str], float]:
         """Return the tests for a mutant, quickest first, and their seconds.
 
-        What runs only while a module is imported is every test's that runs anything of the file, else any test's.
+        What runs only while a module is imported is every test's that runs anything of the file, else those of
+        the tests first that are named like it.
         """
-        of_file = self._by_file[mutant.file] or self._all
+        of_file = self._by_file[mutant.file] or self._named_like(Path(mutant.file))
         wanted = frozenset(range(mutant.first, mutant.last + 1))
         chosen: list[str] = []
         total = 0.0
@@ -55,6 +56,10 @@ class TestsOf:
             chosen.append(test)
             total += seconds
         return chosen, total
+
+    def _named_like(self, file: Path) -> list[tuple[float, str, frozenset[int]]]:
+        words = (file.stem, file.parts[0].removesuffix("s"))
+        return sorted(self._all, key=lambda one: not any(word in one[1] for word in words))
 
 
 def tests_of(root: Path, copies: list[Path], kept: Path, say: Any) -> TestsOf:
