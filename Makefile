@@ -11,6 +11,7 @@ PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 SOAK_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 IMAGE ?= followers-worker:0.1.0
 BUILD_ARGS ?=
 
@@ -51,6 +52,10 @@ chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_
 .PHONY: soak
 soak: $(DEV) ## half an hour of steady load: memory, open files and tasks must stay flat; SOAK_ARGS="--seconds 300"
 	@$(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
+
+.PHONY: mutants
+mutants: $(DEV) ## break the code 200 times in a copy and see what no test notices, 10 minutes; MUTANTS_ARGS="--seed 2 --group core"
+	@$(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
 
 .PHONY: bench
 bench: $(RUNTIME) $(BENCH) ## measure speed beside other ways, 10 minutes on an idle machine; BENCH_ARGS="--write" for the README

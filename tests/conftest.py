@@ -17,6 +17,8 @@ from hypothesis import settings
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from tests import ear
+from tests.patience import pytest_timeout_set_timer  # noqa: F401
 from worker.embedded import EmbeddedServer
 from worker.jetstream.guarded import GuardedClient
 
@@ -46,13 +48,31 @@ def _logs_as_before(request: pytest.FixtureRequest) -> Iterator[None]:
     """Undo what a command line in this process set up: its stderr ends with it."""
     before = structlog.get_config()
     if request.path.parent.name in QUIET:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+        structlog.configure(wrapper_class=quiet, processors=[ear.hear, ear.drop])
+    else:
+        structlog.configure(processors=[ear.hear, *before["processors"]])
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
     structlog.configure(**before)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    """What our code logged as a `….fault` in this test. Only a test that takes this may provoke one."""
+    return ear.heard
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unforeseen(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which an exception that nobody foresaw was logged, survived and forgotten."""
+    ear.heard.clear()
+    yield
+    unforeseen = [] if "faults" in request.fixturenames else list(ear.heard)
+    assert not unforeseen, unforeseen
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.ear import faults_in
+
 ROOT = Path(__file__).parents[2]
 MARK = "ACCEPTANCE_MARK"
 """An environment variable that every process started here inherits to its last descendant."""
@@ -103,10 +105,12 @@ class Running:
         await asyncio.to_thread(self.process.wait)
 
     async def destroy(self) -> None:
-        """Leave nothing of it, whatever state it is in."""
+        """Leave nothing of it, whatever state it is in. Raises AssertionError if its log tells of a fault."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         await asyncio.to_thread(self.process.wait)
+        faults = faults_in(self.err)
+        assert not faults, faults
 
 
 class Worker(Running):

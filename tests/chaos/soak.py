@@ -31,6 +31,7 @@ from tests.chaos.options import Options
 from tests.chaos.provider import Provider, measured_no_more
 from tests.chaos.records import DEAD, EVENTS, read_all, until_quiet
 from tests.chaos.run import MAX_PAYLOAD, connected, prepare, settings
+from tests.ear import faults_in
 from worker.embedded import EmbeddedServer
 
 WORKERS = 2
@@ -101,6 +102,7 @@ async def soak(seconds: float, seed: int, *, nats_server: Path | None = None, ev
         finally:
             stop.set()
             codes = [await worker.end() for worker in workers]
+        faults = faults_in((folder / "workers.log").read_text(encoding="utf-8", errors="replace"))
         events, dead = await read_all(client, EVENTS), await read_all(client, DEAD)
         lists = {
             (command.provider, command.oa_id): await provider.ids(command.provider, command.oa_id)
@@ -110,6 +112,7 @@ async def soak(seconds: float, seed: int, *, nats_server: Path | None = None, ev
         found = check(load.commands, lists, events, dead)
     broken = [f"{item.kind}: {item.job_id} {item.text}" for item in found.violations]
     broken += [f"a worker ended with {code}" for code in codes if code]
+    broken += [f"unforeseen: {fault}" for fault in faults]
     broken += [] if left.empty else [f"{left.messages} commands are left"]
     figures: dict[str, float | int | str] = {
         "seconds": round(seconds),

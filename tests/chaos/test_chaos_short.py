@@ -3,8 +3,12 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.options import Options
 from tests.chaos.run import run
+
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_no_page_or_command_is_lost_or_doubled_while_everything_is_killed() -> None:

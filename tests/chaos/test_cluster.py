@@ -21,6 +21,8 @@ from tests.chaos.records import DEAD, EVENTS, read_all, until_quiet
 from tests.chaos.run import connected, prepare, settings
 from tests.chaos.workers import Workers
 
+pytestmark = pytest.mark.timeout(300)
+
 GOES_ON_WITHIN = 10.0
 """Seconds from the moment when the events have a leader again."""
 FOLLOWERS = 120

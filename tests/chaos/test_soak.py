@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.chaos import soak
+
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_steady_work_leaves_nothing_behind_in_the_workers() -> None:

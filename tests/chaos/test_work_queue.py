@@ -10,6 +10,7 @@ from nats.js import JetStreamContext
 
 from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
 from schemas.types import Provider
+from tests.simulation.loop import stop
 from worker.embedded import EmbeddedServer
 from worker.jetstream.topology import TopologyConfig, reconcile
 
@@ -36,9 +37,7 @@ async def test_every_command_is_delivered_while_both_consumers_read_the_stream(
     except TimeoutError:
         pass  # the assertion says which are missing
     finally:
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        await stop(readers)
 
     assert sorted(set(range(1, COMMANDS + 1)) - seen) == []
 

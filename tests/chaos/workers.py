@@ -12,6 +12,7 @@ from typing import IO, Literal, Self
 
 from tests.chaos.journal import Journal
 from tests.chaos.provider import measured_no_more
+from tests.ear import faults_in
 
 DRAIN_LIMIT = 15.0
 """Seconds that a worker may take to end after SIGTERM; its drain_timeout is far below."""
@@ -57,11 +58,13 @@ class Workers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End the launcher, which ends what still runs."""
+        """End the launcher, which ends what still runs. What a worker survived and nobody foresaw is a problem."""
         assert self._launcher.stdin is not None
         self._launcher.stdin.close()
         await self._launcher.wait()
         await self._listener
+        for line in faults_in(Path(self._log.name).read_text(encoding="utf-8", errors="replace")):
+            self._journal.problem(line)
 
     @property
     def running(self) -> list[Worker]:

@@ -21,6 +21,8 @@ from tests.k8s.cluster import Place, place, run
 from tests.k8s.pod import GRACE, Pod, SecretFolder, memory_limit, memory_peak, need_tools, out_of_memory
 from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Fault
 
+pytestmark = pytest.mark.timeout(900)
+
 FOLLOWERS = 400
 LONG = bool(os.environ.get("LONG_TESTS"))
 MEMORY = 384 * 2**20

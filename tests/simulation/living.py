@@ -11,6 +11,7 @@ from schemas import FollowerPage
 from schemas.commands import FetchEsmsFollowers
 from schemas.ids import Ids
 from schemas.types import Verdict
+from tests.ear import Ear
 from worker.core.commands import Address, Job
 from worker.core.joins import ENOUGH
 from worker.core.ports import Offsets, ProviderPage
@@ -93,6 +94,8 @@ class Story:
     walks: int = 0
     """How often a stretch was walked again."""
     requests: int = 0
+    unforeseen: list[str] = field(default_factory=list)
+    """What failed beside the reading itself."""
 
     @property
     def missing(self) -> int:
@@ -221,4 +224,7 @@ def stories(seeds: range, reader: type[Sweep] = Sweep) -> Iterator[tuple[int, St
     """Yield what comes of each seed; a seed always tells the same story."""
     with asyncio.Runner() as runner:
         for seed in seeds:
-            yield seed, runner.run(Case(seed, reader).run())
+            ear = Ear(runner.get_loop())
+            story = runner.run(Case(seed, reader).run())
+            story.unforeseen = ear.heard()
+            yield seed, story

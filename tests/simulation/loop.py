@@ -3,8 +3,10 @@
 import asyncio
 import random
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
+
+from tests.ear import Ear
 
 T = TypeVar("T")
 
@@ -34,6 +36,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._rng = rng
         super().__init__(selector)
         selector.loop = self
+        self.ear = Ear(self)
 
     def time(self) -> float:
         return self.now
@@ -48,15 +51,39 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
-def run(rng: random.Random, main: Coroutine[Any, Any, T]) -> T:
-    """Return what `main` returns on a loop of its own, and end what it leaves behind."""
+def run(rng: random.Random, main: Coroutine[Any, Any, T], *, unforeseen: list[str] | None = None) -> T:
+    """Return what `main` returns on a loop of its own, and end what it leaves behind.
+
+    What nobody foresaw is appended to `unforeseen`; without such a list it is an AssertionError.
+    """
     loop = VirtualLoop(rng)
     try:
-        return loop.run_until_complete(main)
+        result = loop.run_until_complete(main)
     finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left))
-        loop.close()
+        end(loop)
+    heard = loop.ear.heard()
+    if unforeseen is None:
+        assert not heard, heard
+    else:
+        unforeseen += heard
+    return result
+
+
+def end(loop: VirtualLoop) -> None:
+    """End what is left on `loop`, and close it."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left))
+    loop.close()
+
+
+async def stop(running: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel what would run on for ever. Raises what one of them failed with."""
+    tasks = list(running)
+    for task in tasks:
+        task.cancel()
+    for end in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+            raise end

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import FakeMeter
 from tests.limits_kit import FakeSharedLimit, SharedState, worst_second
-from tests.simulation.loop import run
+from tests.simulation.loop import run, stop
 from worker.core.breaker import FAILURES, Breaker
 from worker.core.errors import (
     ProviderUnavailableError,
@@ -80,9 +80,7 @@ class Replica:
 async def all_for(seconds: float, *works: Awaitable[None]) -> None:
     tasks = [asyncio.ensure_future(work) for work in works]
     await asyncio.sleep(seconds)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await stop(tasks)
 
 
 def merged(*replicas: Replica) -> list[float]:

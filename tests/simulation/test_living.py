@@ -4,12 +4,13 @@ from collections import Counter
 
 import pytest
 
+from tests.simulation import some
 from tests.simulation.living import stories
 from worker.core import joins
 from worker.core.ports import ProviderPage
 from worker.core.sweep import Sweep
 
-CASES = 5_000
+CASES = some(5_000)
 
 
 def test_what_the_verdict_promises_holds_whatever_moves_and_whoever_crashes():
@@ -17,6 +18,7 @@ def test_what_the_verdict_promises_holds_whatever_moves_and_whoever_crashes():
 
     for seed, story in stories(range(CASES)):
         assert story.problem is None, f"seed {seed}: {story.problem}"
+        assert not story.unforeseen, f"seed {seed}: {story.unforeseen}"
         proof = {0: "proven", None: "unknown"}.get(story.missed_at_most, "bounded")
         total.update([story.verdict, f"{story.verdict} and {proof}"])
         total.update(walked=story.walks > 0, walks=story.walks, crashes=story.crashes, moved=story.changes > 0)

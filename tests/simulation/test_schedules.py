@@ -17,7 +17,7 @@ from tests.schedule_kit import (
     Replica,
     schedule,
 )
-from tests.simulation.loop import run
+from tests.simulation.loop import run, stop
 from worker.core.desk import ScheduleUnavailableError
 from worker.core.due import Every
 from worker.core.schedule import job_id_at
@@ -80,9 +80,7 @@ async def days(rng: random.Random, *, stops: bool) -> FakeServer:
     server = BusyServer(LoopClock())
     pods = [asyncio.create_task(lives(server, rng, name, stops=stops)) for name in ("a", "b", "c")]
     await asyncio.sleep(LENGTH.total_seconds())
-    for pod in pods:
-        pod.cancel()
-    await asyncio.gather(*pods, return_exceptions=True)
+    await stop(pods)
     return server
 
 

@@ -1,27 +1,17 @@
 """The unmodified core in virtual time: thousands of worlds with kills, freezes and a lying network."""
 
-import logging
-
 import pytest
-import structlog
 
 from schemas import FollowerPage
 from schemas.digest import START
+from tests.simulation import some
 from tests.simulation.world import Breakage, Ledger, Simulation
 from worker.core.chain import FencedError
 from worker.core.consume import CommandHandler
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
 
-SEEDS = 300
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.configure(**before)
+SEEDS = some(300)
 
 
 def test_every_job_is_complete_in_order_and_once_whatever_dies():
@@ -30,6 +20,7 @@ def test_every_job_is_complete_in_order_and_once_whatever_dies():
     for seed in range(SEEDS):
         ledger = Simulation(seed).run()
         assert not ledger.problems, f"seed {seed}: {ledger.problems}"
+        assert not ledger.unforeseen, f"seed {seed}: {ledger.unforeseen}"
         for name in ("jobs", "pages", "kills", "pauses", "drains", "duplicates", "cancelled", "failed", "reopened"):
             setattr(total, name, getattr(total, name) + getattr(ledger, name))
 

@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import structlog
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -15,7 +14,7 @@ from schemas.commands import FetchFollowers
 from schemas.events import TERMINAL
 from schemas.follower import Follower
 from schemas.subjects import command_subject, job_subject, page_subject
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import VirtualLoop, end
 from tests.simulation.model import (
     Faults,
     Letters,
@@ -36,7 +35,6 @@ from worker.core.world import World
 PAGE_SIZE = 3
 ACK_WAIT = 3.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
-LOGGING = structlog.get_config()
 
 
 class LivingList:
@@ -101,7 +99,6 @@ class JobUnderFire(RuleBasedStateMachine):
 
     @initialize(size=st.integers(0, 12), offsets=st.booleans(), seed=st.integers(0, 10**6), faults=st.booleans())
     def begin(self, size: int, offsets: bool, seed: int, faults: bool) -> None:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         self.rng = random.Random(seed)
         self.loop = VirtualLoop(self.rng)
         self.faults = Faults(provider_fails=0) if faults else Faults(0, 0, 0, 0, 0)
@@ -162,13 +159,9 @@ class JobUnderFire(RuleBasedStateMachine):
         finally:
             for process in self.processes:
                 process.over = True
-            left = asyncio.all_tasks(self.loop)
-            for task in left:
-                task.cancel()
-            if left:
-                self.loop.run_until_complete(asyncio.wait(left))
-            self.loop.close()
-            structlog.configure(**LOGGING)
+            end(self.loop)
+        heard = self.loop.ear.heard()
+        assert not heard, heard
 
     def _run(self, act: Callable[[], object], steps: int) -> None:
         async def turns() -> None:

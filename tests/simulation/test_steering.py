@@ -1,22 +1,12 @@
 """Defects planted in cancelling and retrying: the simulation notices each of them."""
 
-import logging
 from collections.abc import Callable
 
 import pytest
-import structlog
 
 from tests.simulation.world import Simulation
 from worker.core.fetch import Fetch
 from worker.core.joblog import JobLog
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.configure(**before)
 
 
 def caught(seeds: range) -> list[str]:

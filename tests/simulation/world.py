@@ -73,6 +73,9 @@ class Ledger:
     reopened: int = 0
     virtual_seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    """Promises that were broken."""
+    unforeseen: list[str] = field(default_factory=list)
+    """Exceptions that no seed decided on, whatever became of the jobs."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Simulation:
 
     def run(self) -> Ledger:
         """Run to the end and check; the ledger has the problems found."""
-        run(self.rng, self._main())
+        run(self.rng, self._main(), unforeseen=self.ledger.unforeseen)
         return self.ledger
 
     async def _main(self) -> None:

@@ -166,7 +166,7 @@ def test_buckets_that_take_nothing_stop_a_job_for_minutes_and_no_longer():
     assert PATIENCE < seconds < 1.1 * PATIENCE
 
 
-async def test_a_feed_that_fails_unexpectedly_is_left_after_some_tries_and_the_next_list_has_it_all():
+async def test_a_feed_that_fails_unexpectedly_is_left_after_some_tries_and_the_next_list_has_it_all(faults):
     replica = Fed()
     await replica.fetch("j1")
     replica.client.users = [*replica.client.users, "7"]
@@ -179,6 +179,7 @@ async def test_a_feed_that_fails_unexpectedly_is_left_after_some_tries_and_the_n
 
     assert [delivery.acks for delivery in deliveries] == [0] * FAULTS_ALLOWED + [1]
     assert told(replica.changes)[1:] == [("Followed", "7"), ("Followed", "8"), ("Compared", 14)]
+    assert ["TypeError" in fault for fault in faults] == [True] * FAULTS_ALLOWED
 
 
 async def test_a_command_for_a_job_that_another_one_ended_makes_no_feed_of_its_own_filter():

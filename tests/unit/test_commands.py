@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import FetchEsmsFollowers, FetchEtelecomFollowers
-from worker.core.commands import MAX_COMMAND_BYTES, Address, RejectedError, read_job
+from worker.core.commands import MAX_COMMAND_BYTES, Address, RejectedError, _plain, read_job
 from worker.core.errors import InvalidCommandError, UnsupportedError
 
 
@@ -177,3 +177,14 @@ def test_no_bytes_make_reading_fail_otherwise(body, content_type):
     rejection = _rejection(Command(body, headers=headers))
 
     assert rejection.error.message.isprintable()
+
+
+def test_what_is_shown_of_a_decoders_words_is_short_and_without_values_or_control_signs() -> None:
+    assert _plain("Expected `str` matching regex '^[0-9]+$' - at `$.oa_id`") == (
+        "Expected `str` matching regex '^[0-9]+$' - at `$.oa_id`"
+    ), "there the quoted text is ours"
+    assert _plain("Invalid enum value 'Hoa Binh' - at `$.filter.gender`") == (
+        "Invalid enum value (value) - at `$.filter.gender`"
+    )
+    assert _plain("a\x1b[31m\nb") == "a?[31m?b"
+    assert len(_plain("x" * 301)) == 300

@@ -580,7 +580,7 @@ async def test_a_second_message_of_a_job_in_another_replicas_hands_comes_back_la
     assert second.ids == second.client.users
 
 
-async def test_an_unforeseen_fault_is_tried_again_a_few_times_and_then_a_dead_letter():
+async def test_an_unforeseen_fault_is_tried_again_a_few_times_and_then_a_dead_letter(faults):
     replica = Replica()
     replica.client.fail_next(*[ZeroDivisionError("a bug")] * 20)
 
@@ -593,6 +593,7 @@ async def test_an_unforeseen_fault_is_tried_again_a_few_times_and_then_a_dead_le
     assert failed.error.code == "internal"
     assert "a bug" not in failed.error.message
     assert len(replica.letters.letters) == 1
+    assert len(faults) == replica.meter.faults["etelecom"] == FAULTS_ALLOWED
 
 
 async def test_a_held_command_is_beaten_for_until_it_is_settled():

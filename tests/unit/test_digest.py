@@ -92,7 +92,7 @@ async def test_a_list_of_nobody_has_a_digest_too() -> None:
     verified(replica.log)
 
 
-async def test_a_successor_goes_on_with_the_chain() -> None:
+async def test_a_successor_goes_on_with_the_chain(faults: list[str]) -> None:
     whole = Replica()
     await whole.handle(command())
     first = Replica()
@@ -102,6 +102,7 @@ async def test_a_successor_goes_on_with_the_chain() -> None:
     await Replica(log=first.log, worker="worker-2").handle(command(deliveries=2))
 
     assert verified(first.log).digest == end_of(whole.log).digest
+    assert len(faults) == 1
 
 
 async def test_parts_are_links_of_the_chain_and_a_crash_between_them_leaves_it_whole() -> None:

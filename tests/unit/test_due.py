@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.schedule_kit import VIETNAM, at, vietnam
 from worker.core.due import LONGEST_EVERY, Cron, Every, Timing, check_cron, seconds_of, zone_of
+from worker.core.schedule import definition_of
 
 MINUTE = timedelta(minutes=1)
 RANGES = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 6)}
@@ -229,3 +230,9 @@ def test_a_place_without_a_time_zone_is_refused(name: str) -> None:
 
 def test_known_time_zones_are_found() -> None:
     assert [str(zone_of(name)) for name in ("Asia/Ho_Chi_Minh", "UTC")] == ["Asia/Ho_Chi_Minh", "UTC"]
+
+
+def test_a_definition_is_told_by_the_same_text_in_every_version() -> None:
+    # It is stored: another text would begin every schedule anew after an upgrade.
+    assert definition_of("a", 1) == "135f17a475a61afd"
+    assert len({definition_of(), definition_of("a"), definition_of("a", "1"), definition_of("a1")}) == 4

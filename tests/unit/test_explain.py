@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from schemas import JobStatus
-from tests.fakes import FakeCancellations
+from tests.fakes import EPOCH, FakeCancellations
 from worker.core.explain import explained
+from worker.core.gate import Outlook
 from worker.core.ports import QueuedCommand, QueueUnavailableError
+from worker.core.waits import _own_limit
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 STORED = NOW - timedelta(minutes=10)
@@ -113,3 +115,23 @@ async def test_what_was_asked_to_end_says_so_unless_that_was_before_a_retry() ->
     assert told.wait is not None
     assert (told.state, told.wait.owner, told.wait.since) == ("running", "cancelled", NOW)
     assert retried == status("running")
+
+
+@pytest.mark.parametrize(
+    ("shared", "rate", "text"),
+    [
+        (True, None, "1,200 requests are in line before its own: raise the account's rate_limit if the provider allows"
+         " more"),
+        (True, 2.5, "1,200 requests are in line before its own, at the account's limit of 2.5 requests a second over"
+         " all workers: raise the account's rate_limit if the provider allows more"),
+        (False, None, "1,200 requests are in line before its own; the shared limit can't be reached, so that a fifth of"
+         " it holds: see `followers doctor`"),
+    ],
+)  # fmt: skip
+def test_our_own_limit_says_what_is_ahead_and_whether_it_is_shared(shared: bool, rate: float | None, text: str) -> None:
+    outlook = Outlook(until=0.0, reason="rate_limited", ours=True, rate=rate, ahead=1_200, shared=shared)
+
+    wait = _own_limit(outlook, EPOCH, None)
+
+    assert (wait.owner, wait.reason, wait.rate, wait.ahead) == ("limit", "rate_limited", rate, 1_200)
+    assert wait.text == text

@@ -56,3 +56,37 @@ def array_of_ids(rng: random.Random, count: int) -> list[int]:
     numbers = list(range(10**18, 10**18 + 2 * count, 2))
     rng.shuffle(numbers)
     return numbers
+
+
+@pytest.mark.parametrize("other", ["07", "+7", " 7", "7 ", "-7", "0_7", "٧", "7.0", "", str(2**64), str(2**64 + 7)])
+def test_what_is_no_plain_number_is_never_taken_for_one(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)
+    ids = Ids(["7"])
+
+    assert "7" in ids
+    assert other not in ids
+    assert ids.add_new([other])
+    assert (len(ids), other in ids, ids.add_new([other]), ids.add_new(["7"])) == (2, True, False, False)
+    assert ids.add_new(["8", other + "x"])
+    assert not ids.add_new(["9", "8"])
+    assert not ids.add_new(["9", "9"])
+    assert "9" not in ids
+
+
+def test_the_largest_number_and_nought_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)
+    ids = Ids(["0", str(2**64 - 1), str(2**64)])
+
+    assert len(ids) == 3
+    assert [id in ids for id in ("0", "00", "-0", str(2**64 - 1), str(2**64))] == [True, False, False, True, True]
+    assert ids._texts == {str(2**64)}
+
+
+def test_a_few_are_a_plain_set_and_one_more_is_not() -> None:
+    few = Ids(map(str, range(module.SMALL)))
+    assert (few._shards, len(few)) == ([], 4096)
+
+    few.add(["x"])
+
+    assert len(few._shards) == 1021
+    assert len(few) == 4097

@@ -82,7 +82,7 @@ async def test_the_letter_of_the_second_failure_can_be_retried_in_its_turn():
     assert [(type(end), end.generation) for end in ends] == [(JobFailed, 1), (JobFailed, 2), (JobCompleted, 3)]
 
 
-async def test_a_failure_in_the_hands_of_a_duplicate_is_not_what_the_first_retry_was_for():
+async def test_a_failure_in_the_hands_of_a_duplicate_is_not_what_the_first_retry_was_for(faults):
     replica = await failed_after_a_page()
     replica.client.fail_at("1004", ZeroDivisionError("a bug"), UnauthorizedError("the key is wrong again"))
     await replica.handle(retry(3, sequence=4))
@@ -97,6 +97,7 @@ async def test_a_failure_in_the_hands_of_a_duplicate_is_not_what_the_first_retry
     headers = [letter.headers for letter in replica.letters.letters]
     assert [one.get(deadletters.GENERATION, "1") for one in headers] == ["1", "2"]
     assert {one[deadletters.COMMAND_SEQUENCE] for one in headers} == {"3"}
+    assert len(faults) == 1
 
 
 async def test_an_unmarked_duplicate_does_not_reopen_a_failed_job():
@@ -208,7 +209,7 @@ async def test_a_letter_of_a_retry_bears_the_names_of_the_first_publish():
     assert letter.headers["x"] == "y"
 
 
-async def test_a_first_page_that_a_cancelled_takeover_sealed_is_still_told_of_as_it_was():
+async def test_a_first_page_that_a_cancelled_takeover_sealed_is_still_told_of_as_it_was(faults):
     first = Replica(FakeClient(12))
     first.client.fail_next(ZeroDivisionError("a bug"))
     await first.handle(command(sequence=3))
@@ -224,6 +225,7 @@ async def test_a_first_page_that_a_cancelled_takeover_sealed_is_still_told_of_as
     assert isinstance(end, JobCompleted)
     assert (end.verdict, end.pages, end.total_first) == ("complete", 3, 12)
     assert second.ids == second.client.users
+    assert len(faults) == 1
 
 
 async def test_a_command_that_nats_gave_up_on_is_a_dead_letter_that_says_what_to_do():

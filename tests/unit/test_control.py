@@ -1,0 +1,174 @@
+"""Answers about jobs at their boundaries: which state, how long, which words."""
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from schemas.jobs import ControlError, JobStatus
+from tests.fakes import FakeCancellations, FakeStatusBoard, make_world
+from tests.simulation.loop import run
+from worker.core.control import APPEARS_WITHIN, ENDS_WITHIN, LOOK_EVERY, Control
+from worker.core.ports import BoardUnavailableError, QueuedCommand, QueueUnavailableError
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def status(state: Any, job_id: str = "j") -> JobStatus:
+    return JobStatus(job_id=job_id, provider="esms", account="shop", oa_id="1", state=state, updated_at=AT)
+
+
+class Board(FakeStatusBoard):
+    """One status, which changes with the time."""
+
+    def __init__(self, *known: tuple[float, JobStatus | None]) -> None:
+        super().__init__()
+        self.known = known
+        self.looks: list[float] = []
+
+    async def look(self, job_id: str) -> JobStatus | None:
+        now = asyncio.get_running_loop().time()
+        self.looks.append(now)
+        return [status for since, status in self.known if since <= now + 1e-9][-1]
+
+
+class Queue:
+    """A queue that holds one command, or can't be searched."""
+
+    def __init__(self, found: QueuedCommand | None = None, *, fails: bool = False) -> None:
+        self.found, self.fails = found, fails
+
+    async def find(self, job_id: str) -> QueuedCommand | None:
+        if self.fails:
+            raise QueueUnavailableError("too long")
+        return self.found
+
+
+QUEUED = QueuedCommand(
+    job_id="j", provider="esms", account=None, oa_id="1", labels={}, sequence=1, stored_at=AT,
+    ahead=0, in_hand=0, asking=1,
+)  # fmt: skip
+
+
+def answer(act: str, board: FakeStatusBoard, queue: Any = None, job_id: str = "j") -> tuple[Any, float, dict[str, int]]:
+    """The answer, the seconds that it took, and the cancellations that were noted."""
+    cancellations = FakeCancellations()
+
+    async def main() -> tuple[Any, float]:
+        world = make_world(status=board, cancellations=cancellations, queue=queue)
+        found = await getattr(Control(world), act)(job_id)
+        return found, asyncio.get_running_loop().time()
+
+    return *run(random.Random(1), main()), cancellations.marks
+
+
+@pytest.mark.parametrize("state", ["completed", "cancelled"])
+def test_a_job_that_ended_well_is_left_alone(state: str) -> None:
+    ended = status(state)
+
+    assert answer("cancel", Board((0, ended))) == (ended, 0.0, {})
+
+
+def test_a_failed_job_is_noted_because_a_retry_of_it_may_be_queued() -> None:
+    failed = status("failed")
+    found, seconds, noted = answer("cancel", Board((0, failed)))
+
+    assert (found, seconds) == (failed, 0.0)
+    assert set(noted) == {"j"}
+
+
+def test_the_end_of_a_running_job_is_waited_for() -> None:
+    ended = status("cancelled")
+    found, seconds, noted = answer("cancel", Board((0, status("running")), (0.95, ended)))
+
+    assert found == ended
+    assert seconds == pytest.approx(1.0)
+    assert set(noted) == {"j"}
+
+
+def test_a_job_that_does_not_end_soon_says_that_it_is_being_cancelled() -> None:
+    board = Board((0, status("running")))
+    found, seconds, _ = answer("cancel", board)
+
+    assert seconds == pytest.approx(ENDS_WITHIN)
+    assert (ENDS_WITHIN, APPEARS_WITHIN, LOOK_EVERY) == (2.0, 0.5, 0.1)
+    assert len(board.looks) == 21
+    assert found.state == "running"
+    assert found.wait is not None
+    assert found.wait.owner == "cancelled"
+
+
+def test_a_job_that_nobody_has_heard_of_may_appear_within_half_a_second() -> None:
+    found, seconds, noted = answer("cancel", Board((0, None), (0.45, status("completed"))))
+    assert found == status("completed")
+    assert seconds == pytest.approx(0.5)
+
+    found, seconds, noted = answer("cancel", Board((0, None)))
+    assert seconds == pytest.approx(APPEARS_WITHIN)
+    assert set(noted) == {"j"}
+    assert isinstance(found, ControlError)
+    assert (found.job_id, found.error.code, found.error.retryable) == ("j", "not_found", False)
+    assert found.error.message == (
+        "no worker has seen job j: if its command is queued, it ends as cancelled when it is delivered"
+    )
+
+
+def test_a_command_that_is_queued_is_told_as_being_cancelled() -> None:
+    found, _, _ = answer("cancel", Board((0, None)), Queue(QUEUED))
+
+    assert (found.job_id, found.state) == ("j", "queued")
+    assert found.wait is not None
+
+
+@pytest.mark.parametrize("queue", [Queue(), Queue(fails=True), None])
+def test_where_the_queue_tells_nothing_the_job_is_unknown(queue: Any) -> None:
+    found, _, _ = answer("cancel", Board((0, None)), queue)
+
+    assert isinstance(found, ControlError)
+    assert found.error.code == "not_found"
+
+
+@pytest.mark.parametrize("act", ["cancel", "status"])
+def test_what_is_no_id_is_said_to_be_none(act: str) -> None:
+    found, seconds, noted = answer(act, Board((0, None)), job_id="ü" * 100)
+
+    assert (seconds, noted) == (0.0, {})
+    assert (found.job_id, found.error.code, found.error.retryable) == ("ü" * 64, "invalid_command", False)
+    assert found.error.message.startswith("this can't be a job's id")
+
+
+@pytest.mark.parametrize("act", ["cancel", "status"])
+def test_without_an_answer_of_the_bucket_nothing_is_certain(act: str) -> None:
+    class Away(FakeStatusBoard):
+        async def look(self, job_id: str) -> JobStatus | None:
+            raise BoardUnavailableError
+
+    found, _, noted = answer(act, Away())
+
+    assert noted == {}
+    assert (found.job_id, found.error.code, found.error.retryable) == ("j", "internal", True)
+    assert found.error.message == (
+        "the bucket of job status doesn't answer, so nothing is certain about job j: ask again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("queue", "meaning"),
+    [
+        (Queue(fails=True), "its command may be queued, but the queue can't be searched now: ask again"),
+        (Queue(), "its command isn't in the queue: it was never published, or is too long ago"),
+        (None, "its command isn't in the queue: it was never published, or is too long ago"),
+    ],
+)
+def test_a_status_that_nobody_knows_says_where_it_was_looked_for(queue: Any, meaning: str) -> None:
+    found, _, _ = answer("status", Board((0, None)), queue)
+
+    assert isinstance(found, ControlError)
+    assert found.error.code == "not_found"
+    assert found.error.message == f"no worker has seen job j: {meaning}"
+
+
+def test_a_status_that_is_known_is_told() -> None:
+    assert answer("status", Board((0, status("completed")))) == (status("completed"), 0.0, {})

@@ -1,0 +1,31 @@
+import pytest
+
+from worker.jetstream.headers import MAX_HEADER_BYTES, can_be_published, message_bytes, parse_headers
+
+
+def test_a_message_is_as_large_as_what_travels() -> None:
+    block = "NATS/1.0\r\nA: b\r\nName: vàng\r\n\r\n".encode()
+
+    assert message_bytes(b"body", {"A": "b", "Name": "vàng"}) == len(block) + 4
+    assert message_bytes(b"", {}) == len(b"NATS/1.0\r\n\r\n")
+    assert MAX_HEADER_BYTES == 65_535
+
+
+@pytest.mark.parametrize("name", ["Nats-Msg-Id", "a", "!#$%&'*+-.^_`|~09AZaz"])
+def test_a_token_can_be_published(name: str) -> None:
+    assert can_be_published(name)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "vàng", "a\n", "(a)"])
+def test_anything_else_cannot(name: str) -> None:
+    assert not can_be_published(name)
+
+
+def test_a_block_is_read_as_it_stands_in_a_stream() -> None:
+    block = b"NATS/1.0\r\nA:b\r\nName:  v\xc3\xa0ng: gold \r\nBad:\xff\r\nno colon\r\nEmpty:\r\n\r\n"
+
+    assert parse_headers(block) == {"A": "b", "Name": "vàng: gold", "Bad": "\ufffd", "Empty": ""}
+
+
+def test_the_status_line_is_no_header() -> None:
+    assert parse_headers(b"NATS/1.0 404: No Messages\r\nA: b\r\n\r\n") == {"A": "b"}
