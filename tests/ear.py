@@ -17,7 +17,7 @@ from worker.core.errors import FetchFailure
 from worker.core.ports import BoardUnavailableError, LimitUnavailableError, LogUnavailableError, WrongSequenceError
 from worker.core.world import CancelledJobError, DrainingError
 
-FAULT = ".fault"
+FAULT = (".fault", "task.failed")
 """How the names of our log events end that tell an exception which nobody foresaw: `command.fault`."""
 FORESEEN = (
     *(FetchFailure, RejectedError, FencedError, DrainingError, CancelledJobError, WrongSequenceError),
@@ -28,7 +28,7 @@ FORESEEN = (
 LOOK_AFTER = 1_000
 """Tasks; those that ended well are let go then."""
 
-_TOLD = re.compile(r"^.*(?:\b[a-z_]+\.fault\b|exception was never retrieved).*$", re.MULTILINE)
+_TOLD = re.compile(r"^.*(?:\b[a-z_]+\.fault\b|\btask\.failed\b|exception was never retrieved).*$", re.MULTILINE)
 
 heard: list[str] = []
 """What was unforeseen in the current test, outside simulated loops."""

@@ -26,7 +26,7 @@ from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
 from worker.logs import configure
 
-SEEDS = range(8)
+SEEDS = range(24)
 
 
 def now_and_then(original: Callable[..., Any], seed: int = 1) -> Callable[..., Any]:
@@ -52,14 +52,14 @@ def test_a_fault_of_a_command_is_heard_although_every_job_is_done(monkeypatch: p
     assert all(text.startswith("command.fault: KeyError('planted') at ") for text in heard)
 
 
-def test_a_fault_of_a_task_beside_a_command_is_heard_although_it_is_gathered_and_forgotten(
+def test_a_fault_of_a_task_beside_a_command_is_heard_although_it_is_begun_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Fetch, "post", now_and_then(Fetch.post))
 
     heard = [text for seed in SEEDS for text in Simulation(seed).run().unforeseen]
 
-    assert any(text.startswith("_Heart.beat failed: KeyError('planted')") for text in heard), heard
+    assert any(text.startswith("task.failed: KeyError('planted')") for text in heard), heard
 
 
 def test_a_fault_of_a_callback_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ def in_virtual_time(main: Any) -> list[Any]:
     """Run `main` and return what it logged."""
     structlog.reset_defaults()
     with capture_logs() as lines:
-        run(random.Random(1), main)
+        run(random.Random(1), main, unforeseen=[])
     return lines
 
 

@@ -15,6 +15,7 @@ from worker.core.consume import FAULTS_ALLOWED
 from worker.core.errors import UnauthorizedError
 from worker.core.joblog import FIRST_PART_HEADER
 
+pytestmark = pytest.mark.usefixtures("faults")
 SECRET = "Nguyen Thi Bi Mat"
 STRANGER = {"job_id": "j2", "provider": "etelecom", "account": None, "oa_id": "1"}
 GARBAGE = {
