@@ -57,8 +57,8 @@ def counted(case: LyingCase, story: Story) -> list[str]:
 class TrustsAnEmptyAnswer(Sweep):
     """Takes the first answer without rows for the list's end, as everybody's first version does."""
 
-    async def _judge(self, before: Position, offset: int, known: int) -> None:
-        await super()._judge(before, offset, known)
+    async def _judge(self, before: Position, offset: int, known: int, readings: int) -> None:
+        await super()._judge(before, offset, known, readings)
         if self._here.at >= 0 and not self._over and self._empty(offset):
             self._over = True
             self._witness.doubt = False
@@ -70,8 +70,8 @@ class TrustsAnEmptyAnswer(Sweep):
 class TrustsTheTotal(Sweep):
     """Takes the list for whole once there are as many rows as the total says."""
 
-    async def _judge(self, before: Position, offset: int, known: int) -> None:
-        await super()._judge(before, offset, known)
+    async def _judge(self, before: Position, offset: int, known: int, readings: int) -> None:
+        await super()._judge(before, offset, known, readings)
         if self._here.total is not None and self._here.at + 1 >= self._here.total:
             self._over = True
             self._witness.doubt = False

@@ -15,7 +15,7 @@ from worker.core.pending import Swept
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.position import Position
 from worker.core.spans import Span
-from worker.core.sweep import WALKS, Sweep
+from worker.core.sweep import BARREN, WALKS, Sweep
 
 DAYS = (date(2026, 1, 1), date(2026, 1, 8))
 
@@ -87,6 +87,18 @@ async def test_a_ceiling_costs_no_request_more_than_it_lets_pages_through(wanted
     assert ids([first, second]) == provider.rows[:wanted]
     assert provider.asked == asked
     assert second.next_cursor is not None
+
+
+@pytest.mark.parametrize("rows", [5, 9, 10, 15, 100])
+async def test_a_ceiling_at_the_lists_very_end_is_no_ceiling(rows: int) -> None:
+    provider = Provider(rows, last=1_000)
+    sweep = reading(provider)
+    pages = [await sweep.read(5, rows, 0)]
+    while pages[-1].next_cursor is not None:
+        pages.append(await sweep.read(5, rows - len(ids(pages)), 0))
+
+    assert ids(pages) == provider.rows
+    assert (pages[-1].position.missed, pages[-1].position.moved) == (0, False)
 
 
 async def test_a_stretch_is_walked_again_when_people_before_it_have_left() -> None:
@@ -277,3 +289,41 @@ async def test_a_provider_that_gives_fewer_than_asked_is_taken_at_its_word(rows:
 )
 def test_readings_join_where_enough_known_rows_keep_their_order(known: str, rows: str, expected: bool) -> None:
     assert common(known, rows).joins is expected
+
+
+# Providers that don't fit themselves.
+
+
+@pytest.mark.parametrize("rows", [1, 5, 60])
+async def test_a_provider_that_does_not_look_at_the_row_number_is_left_within_few_requests(rows: int) -> None:
+    provider = Provider(rows, last=1_000)
+
+    async def fetch(cursor: str | None) -> ProviderPage:
+        provider.asked.append(cursor)
+        followers = [Follower(user_id=row) for row in provider.rows[:5]]
+        return ProviderPage(followers=followers, next_cursor=None, total=rows + 2)
+
+    pages = await rest(Sweep(fetch, provider.plan, Position(), Ids(), published=set(), total=None))
+
+    assert ids(pages) == provider.rows[:5]
+    assert pages[-1].position.missed is None
+    assert len(provider.asked) <= BARREN + 2 * WALKS
+
+
+async def test_days_whose_halves_never_fit_are_read_to_their_end_all_the_same() -> None:
+    """Somebody leaves between any two requests, so that no two totals come to a third."""
+    provider = Provider(60, [0, 0, 0, 20, 20, 20, 0, 0], last=20)
+
+    def leave() -> None:
+        if len(provider.rows) > 30:
+            provider.rows.pop(0)
+            assert provider.per_day is not None
+            day = next(day for day, people in enumerate(provider.per_day) if people)
+            provider.per_day[day] -= 1
+
+    provider.before_request = leave
+    pages = await rest(reading(provider))
+
+    assert set(provider.rows) <= set(ids(pages)) or pages[-1].position.missed is None
+    assert len(set(ids(pages))) == len(ids(pages))
+    assert len(provider.asked) < 200

@@ -249,11 +249,14 @@ class Fetch:
         return status(self.job, self.account, self.standing, state, now, reason=reason, until=until, wait=wait)
 
     async def _recall(self, tail: FollowerPage | None) -> None:
+        command = self.job.command
+        by_numbers = self._client.offsets(command) is not None
         if self.standing.done_parts:
             async for ids in self.log.read_ids(parts=True, between=self.signals.check):
                 self._published.update(ids)
-        command = self.job.command
-        if self._client.offsets(command) is None:
+                if not by_numbers:
+                    self.standing.seen.add(ids)  # read again, the page may have others: who is left out comes later
+        if not by_numbers:
             # Each page starts where the one before ended; only who moves to the list's head can be missed.
             self.standing.missed_at_most = 0 if self._client.order(command) in ("still", "rises") else None
         if tail is not None:

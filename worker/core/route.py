@@ -21,7 +21,7 @@ class Route:
         count = self.count
         if at < 0:
             return 0
-        cut = left is not None and total is not None and total - at - 1 >= left
+        cut = left is not None and total is not None and total - at - 1 > left
         if not anchored or (cut and left and math.ceil(left / (count - 1)) > math.ceil(left / count)):
             # A list that a ceiling cuts short is never proven whole: then no request goes beyond the ceiling for it.
             at += 1

@@ -39,10 +39,10 @@ class Span(NamedTuple):
     def next(self, end: date, *, twice: bool, overlap: int = 0) -> "Span | None":
         """Return the span after this one, just as long or `twice` that, up to `end`; None after that day.
 
-        It begins with this one's last `overlap` days.
+        It begins with this one's last `overlap` days, but always later than this one.
         """
         if self.last >= end:
             return None
-        first = self.last + (1 - overlap) * _DAY
+        first = max(self.last + (1 - overlap) * _DAY, self.first + _DAY)
         days = self.days * (2 if twice else 1)
         return Span(first, end if days > (end - first).days else first + (days - 1) * _DAY)

@@ -29,8 +29,8 @@ from worker.core.witness import Witness
 
 WALKS = 8
 """So many requests at most to find the way again, before the reading has come further than ever."""
-BARREN = 32
-"""So many readings that bring nobody new, beside those that go over known ground; then the list ends."""
+BARREN = 40
+"""So many requests for readings that bring nobody new, beside those that go over known ground; then the list ends."""
 DISORDER = 2
 """So many readings in which known people stand in another order, and a quarter of all: the list has no order at all."""
 _OVERLAPS = (0, 1, 2)
@@ -61,7 +61,9 @@ class Sweep(Ahead):
         self._total = total
         resumed = start.span is not None or start.at >= plan.count
         self._witness = Witness(doubt=start.settled is None, moved=start.moved, largest=plan.count if resumed else 0)
-        self._over = self._barren = False
+        self._over = False
+        self._barren = False
+        """Nothing more is to be had, whatever days are left."""
         self._again = start.overlap > 0
         self._capped = start.day is not None
         self._highest, self._walks = start.at, 0
@@ -74,8 +76,7 @@ class Sweep(Ahead):
         """Readings since the last one that came further."""
         self._beyond = 0
         """How often rows came behind a reading that was taken for the last."""
-        self._fruitless, self._spans = 0, 1
-        self._readings = self._disorder = 0
+        self._fruitless = self._readings = self._disorder = 0
         self._stuck = False
         """The total said that rows come, and none came."""
 
@@ -124,7 +125,7 @@ class Sweep(Ahead):
         return here.span is None and here.at >= 0 and here.at + 1 == here.total
 
     async def _read_on(self, wanted: int | None, ahead: int) -> None:
-        before, known = self._here, len(self._ids)
+        before, known, readings = self._here, len(self._ids), self._readings
         probe = self._probe()
         left = None if wanted is None else wanted - len(self._pending)
         offset = self._next_offset(left) if probe is None else probe
@@ -139,7 +140,7 @@ class Sweep(Ahead):
             self._go_on_bare(page, ids, offset)
         elif not self._join_calmly(page, ids, offset):
             await self._walk(page, ids, offset)
-        await self._judge(before, offset, known)
+        await self._judge(before, offset, known, readings)
         await self._end_span()
         self._read_ahead(ahead, None if wanted is None else wanted - len(self._pending))
 
@@ -332,14 +333,17 @@ class Sweep(Ahead):
         short = 1 < len(ids) < self._route.count and page.total != at + 1
         self._short = len(ids) if short else 0
 
-    async def _judge(self, before: Position, offset: int, known: int) -> None:
-        """After a reading at `offset`: has it come further, and is it the end?"""
+    async def _judge(self, before: Position, offset: int, known: int, readings: int) -> None:
+        """After a reading at `offset`: has it come further, and is it the end?
+
+        `known`, `readings`: so many people were known, and so many answers were there before.
+        """
         here = self._here
         if self._over or here.span != before.span:
             return
         came_further = here.at > before.at or len(self._ids) > known
         self._quiet = 0 if came_further else self._quiet + 1
-        self._fruitless += len(self._ids) == known
+        self._fruitless += self._readings - readings if len(self._ids) == known else 0
         self._stuck = not came_further and (self._stuck or (self._quiet > 1 and here.at + 1 < (here.total or 0)))
         if self._is_cut(offset):
             if not await self._split():
@@ -347,14 +351,14 @@ class Sweep(Ahead):
                 self._cap()
         elif self._fruitless > self._patience:
             self._end()
-            self._here = replace(self._here, moved=True, settled=None)
+            self._barren = self._witness.doubt = True
+            self._here = replace(self._here, moved=True)
         elif self._quiet >= self._enough_quiet():
             self._end()
 
     @property
     def _patience(self) -> int:
-        # What is known may have to be read again, once or twice, and each span may be empty.
-        return BARREN + 4 * len(self._ids) // (self._plan.count - 1) + 4 * self._spans
+        return BARREN + 2 * len(self._ids) // (self._plan.count - 1)  # what is known may have to be read again
 
     def _is_cut(self, offset: int) -> bool:
         """Say whether the list goes on behind the last row that the provider gives."""
@@ -436,19 +440,15 @@ class Sweep(Ahead):
                         self._days = None  # days make no difference
                         return False
                     if first + last == total:
-                        self._overlap_days(overlap)
+                        self._here = replace(self._here, overlap=overlap)
+                        self._again = self._again or overlap > 0
                         return True
         except (NotFoundError, UnsupportedError):
             # The list can be read, but not by days: as far as the provider gives it, then.
             self._days = None
             return False
         self._witness.doubt = True  # whatever is asked for, somebody is left out
-        self._overlap_days(_OVERLAPS[-1])
         return True
-
-    def _overlap_days(self, days: int) -> None:
-        self._here = replace(self._here, overlap=days)
-        self._again = self._again or days > 0
 
     async def _total_of(self, span: Span) -> int:
         return (await self.get(f"{span}@0")).total or 0
@@ -477,7 +477,6 @@ class Sweep(Ahead):
             self._witness.hear(0, (), self._total, whole=True)
             return
         self._over = False
-        self._spans += 1
         self._enter(following, gap=0, settled=here.missed)
 
     def _enter(self, span: Span, *, gap: int | None, settled: int | None) -> None:
