@@ -124,7 +124,7 @@ def test_a_feed_begins_with_the_commands_filter_whose_lists_have_no_order() -> N
 
     found = blank(ended(FetchEtelecomFollowers(oa_id="1", filter=filter)))
 
-    wanted = {"gender": "female", "has_conversation": False, "tags": ["a", "b"]}
+    wanted: dict[str, Any] = {"gender": "female", "has_conversation": False, "tags": ["a", "b"]}
     assert found == Feed(provider="etelecom", account="shop", oa_id="1", filter=wanted)
     assert list(found.filter) == sorted(found.filter)
     assert blank(ended(FetchEsmsFollowers(oa_id="1"))) == Feed(provider="esms", account="shop", oa_id="1")

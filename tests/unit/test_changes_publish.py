@@ -184,7 +184,7 @@ def test_a_log_that_can_not_be_read_is_asked_again_after_growing_pauses_unless_w
 
 
 def test_what_was_read_before_the_log_went_away_is_not_read_again() -> None:
-    async def story(rig: Rig) -> list[int]:
+    async def story(rig: Rig) -> list[tuple[int, int]]:
         for number in (1, 2):
             await rig.put(b'{"job_id":"j","type":"followed","number":%d}' % number)
         read, firsts = rig.log.read, []

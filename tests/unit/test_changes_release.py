@@ -133,12 +133,12 @@ async def test_a_feed_that_keeps_changing_is_tried_five_times(beaten: int, done:
     stage = await held()
     put = stage.feeds.put
 
-    async def race(name: str, feed: Feed, revision: int) -> int:
+    async def race(key: str, feed: Feed, revision: int) -> int:
         nonlocal beaten
         if beaten:
             beaten -= 1
-            await put(name, stage.feeds.only(), revision)
-        return await put(name, feed, revision)
+            await put(key, stage.feeds.only(), revision)
+        return await put(key, feed, revision)
 
     stage.feeds.put = race  # type: ignore[method-assign]
     answer = await stage.releases.answer("small")
@@ -173,7 +173,9 @@ async def test_of_what_is_found_only_what_was_there_before_is_gone_on_with(among
     await stage.releases.answer("small")
     stage.releases.close()
     await stage.releases.settled()
-    seen = {"same": {(key(stage), "small")}, "other": {(key(stage), "other")}, "none": set()}[among]
+    seen: set[tuple[str, str]] = {"same": {(key(stage), "small")}, "other": {(key(stage), "other")}, "none": set()}[
+        among
+    ]
 
     successor = Releases(stage.changes, asyncio.Event())
     found = await successor.resume(among=seen)
@@ -216,7 +218,7 @@ def test_a_look_goes_on_with_what_the_look_before_saw_too() -> None:
         await asyncio.sleep(10)
         await stage.releases.answer("small")
         stage.releases.close()  # as if another worker had begun that and died
-        seen = []
+        seen: list[int] = []
         for _ in range(2):
             await asyncio.sleep(73 - 10 * len(seen))
             seen.append(len(await changes(stage.log)))

@@ -70,7 +70,8 @@ def test_a_rows_digest_is_an_odd_hash_of_all_compared_fields() -> None:
 
 @pytest.mark.parametrize("names", ["tags", "notes"])
 def test_the_order_of_tags_and_notes_is_no_part_of_the_digest(names: str) -> None:
-    one, two, other = (Row(user_id="1", **{names: list(value)}) for value in ("ab", "ba", "ac"))
+    values: list[dict[str, Any]] = [{names: list(value)} for value in ("ab", "ba", "ac")]
+    one, two, other = (Row(user_id="1", **value) for value in values)
 
     assert len(set(digests([one, two]))) == 1
     assert len(set(digests([one, other]))) == 2
@@ -107,7 +108,10 @@ def test_fields_that_differ_are_named_in_their_order() -> None:
 
 @pytest.mark.parametrize("name", ["tags", "notes"])
 def test_lists_in_another_order_do_not_differ(name: str) -> None:
-    assert different(Follower(user_id="1", **{name: ["a", "b"]}), Follower(user_id="1", **{name: ["b", "a"]})) == []
+    one: dict[str, Any] = {name: ["a", "b"]}
+    two: dict[str, Any] = {name: ["b", "a"]}
+
+    assert different(Follower(user_id="1", **one), Follower(user_id="1", **two)) == []
 
 
 def test_a_value_is_told_as_an_event_has_it() -> None:

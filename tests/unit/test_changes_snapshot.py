@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import sys
 from array import array
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_the_bytes_of_a_snapshot_are_those_of_every_version() -> None:
 def test_a_machine_that_counts_from_the_other_end_writes_and_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     little = mixed()
     data = encode(little)
-    monkeypatch.setattr(module.sys, "byteorder", "big")  # the arrays are still little-endian: each is turned
+    monkeypatch.setattr(sys, "byteorder", "big")  # the arrays are still little-endian: each is turned
 
     assert encode(little) != data
     assert same(little, mixed()), "nothing is turned in place"
