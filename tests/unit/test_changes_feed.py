@@ -191,7 +191,8 @@ def test_all_events_of_a_set_say_whose_it_is_and_with_what_it_was_compared(
         (10, 9, 0.3, False),
         (10, 10, 0.3, True),
         (10, 10, 1.0, False),
-        (None, 9, 0.3, False),
+        (None, 10, 0.3, False),
+        (0, 10, 0.3, True),
         (1_000_000, 300_001, 0.3, True),
     ],
 )

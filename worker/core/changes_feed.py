@@ -135,8 +135,8 @@ def begun_anew(feed: Feed, claim: FeedClaim) -> Feed:
 
 def is_held(feed: Feed, counts: ChangeCounts, threshold: float) -> bool:
     """Say whether so many are gone that the list may be wrong."""
-    before = feed.current.followers if feed.current is not None else 0
-    return counts.unfollowed >= HELD_FROM and counts.unfollowed > threshold * before
+    before = feed.current
+    return before is not None and counts.unfollowed >= HELD_FROM and counts.unfollowed > threshold * before.followers
 
 
 def _all_but(feed: Feed, job: FeedJob | None) -> list[str]:
