@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from schemas import (
     JSON,
     MSGPACK,
+    ChangeCounts,
     EsmsFilter,
     EtelecomFilter,
     FetchError,
     FetchEsmsFollowers,
     FetchEtelecomFollowers,
     FetchFollowers,
+    FieldChange,
     Follower,
     FollowerPage,
     JobCancelled,
@@ -29,6 +31,7 @@ from schemas import (
     JobWaiting,
     Progress,
     SharedInfo,
+    Wait,
     decode,
     encode,
 )
@@ -314,6 +317,35 @@ def test_what_a_provider_does_not_say_of_a_follower_is_left_out() -> None:
     assert encode(Follower(user_id="1")) == b'{"user_id":"1"}'
     assert encode(Follower(user_id="1", has_conversation=False)) == b'{"user_id":"1","has_conversation":false}'
     assert encode(SharedInfo(city="Huế")) == '{"city":"Huế"}'.encode()
+
+
+def test_what_a_command_does_not_ask_for_is_left_out() -> None:
+    assert encode(FetchEtelecomFollowers(oa_id=OA)) == b'{"provider":"etelecom","oa_id":"%s"}' % OA.encode()
+    assert encode(FetchEsmsFollowers(oa_id=OA)) == b'{"provider":"esms","oa_id":"%s"}' % OA.encode()
+    assert encode(EtelecomFilter(has_conversation=False)) == b'{"has_conversation":false}'
+    assert encode(EsmsFilter(tag="VIP")) == b'{"tag":"VIP"}'
+
+
+def test_a_wait_says_only_what_applies() -> None:
+    wait = Wait(owner="queue", reason="queued", since=AT, text="Others come first.", position=1)
+
+    assert msgspec.json.decode(encode(wait)) == {
+        "owner": "queue",
+        "reason": "queued",
+        "since": "2026-03-01T08:30:00.123456Z",
+        "text": "Others come first.",
+        "position": 1,
+    }
+
+
+def test_a_value_that_has_left_the_log_is_left_out_and_one_that_is_none_is_null() -> None:
+    assert encode(FieldChange(name="phone", old=None)) == b'{"name":"phone","old":null}'
+    assert encode(FieldChange(name="phone", new=[])) == b'{"name":"phone","new":[]}'
+
+
+def test_changes_are_counted_together() -> None:
+    assert ChangeCounts(followed=1, unfollowed=20, changed=300).total == 321
+    assert ChangeCounts().total == 0
 
 
 def test_a_page_says_so_where_it_has_nothing_to_say() -> None:

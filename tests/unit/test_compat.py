@@ -61,6 +61,16 @@ def test_words_may_come_but_not_go() -> None:
     assert breaks("M", {"enum": [1]}, {"enum": [1, 2]}) == []
 
 
+@pytest.mark.parametrize("one", [{"const": "a"}, {"enum": ["a"]}])
+@pytest.mark.parametrize("two", [{"const": "b"}, {"enum": ["b"]}])
+def test_a_word_alone_is_a_list_of_one(one: dict[str, Any], two: dict[str, Any]) -> None:
+    one, two = TEXT | one, TEXT | two
+
+    assert breaks("M", one, two) == ["M: no longer a"]
+    assert breaks("M", TEXT, one) == ["M: only a are allowed now"]
+    assert breaks("M", one, TEXT) == breaks("M", one, one) == []
+
+
 def test_another_type_breaks_both_sides() -> None:
     assert breaks("M", TEXT, NUMBER) == [
         "M: string is gone: its type changed",

@@ -29,13 +29,35 @@ def test_the_names_are_those_of_the_contract() -> None:
         "FOLLOWERS_EVENTS",
         "FOLLOWERS_DEAD",
     )
-    assert (subjects.JOBS_BUCKET, subjects.LIMITS_BUCKET) == ("FOLLOWERS_JOBS", "FOLLOWERS_LIMITS")
+    assert (subjects.JOBS_BUCKET, subjects.LIMITS_BUCKET, subjects.SCHEDULES_BUCKET) == (
+        "FOLLOWERS_JOBS",
+        "FOLLOWERS_LIMITS",
+        "FOLLOWERS_SCHEDULES",
+    )
+    assert (subjects.FEEDS_BUCKET, subjects.SNAPSHOTS_BUCKET) == ("FOLLOWERS_FEEDS", "FOLLOWERS_SNAPSHOTS")
+    assert subjects.PROVIDERS == ("etelecom", "esms")
+    assert subjects.COMMAND_SUBJECTS == ("followers.fetch.etelecom", "followers.fetch.esms")
     assert subjects.EVENT_SUBJECTS == ("followers.page.>", "followers.job.>", "followers.change.>")
+    assert subjects.DEAD_SUBJECTS == ("followers.dead.etelecom", "followers.dead.esms")
+    assert (subjects.CANCEL_SUBJECTS, subjects.STATUS_SUBJECTS, subjects.RELEASE_SUBJECTS) == (
+        "followers.cancel.*",
+        "followers.status.*",
+        "followers.release.*",
+    )
+    assert subjects.CONTROL_QUEUE == "followers-control"
     assert command_subject("etelecom") == "followers.fetch.etelecom"
     assert dead_subject("esms") == "followers.dead.esms"
     assert consumer_name("esms") == "worker-esms"
     assert page_subject("esms", OA, "job-1") == f"followers.page.esms.{OA}.job-1"
     assert job_subject("etelecom", OA, "job-1") == f"followers.job.etelecom.{OA}.job-1"
+    assert subjects.cancel_subject("job-1") == "followers.cancel.job-1"
+    assert subjects.status_subject("job-1") == "followers.status.job-1"
+    assert subjects.release_subject("job-1") == "followers.release.job-1"
+    assert subjects.change_subject("esms", OA) == f"followers.change.esms.{OA}"
+    assert subjects.cancel_mark_key("job-1") == "cancel.job-1"
+    assert subjects.exhausted_subject("esms") == (
+        "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.FOLLOWERS_COMMANDS.worker-esms"
+    )
 
 
 @given(providers, tokens, tokens)

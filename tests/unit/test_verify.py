@@ -89,9 +89,11 @@ def check(story: Story) -> tuple[Finding | None, Checker]:
 
 
 def test_a_list_as_it_was_published_is_verified() -> None:
+    assert (Checker().begun, Checker().expected, Checker().digest) == (False, (1, 1), START)
     finding, checker = check(whole())
 
     assert finding is None
+    assert (checker.begun, checker.expected, checker.completed) == (True, (5, 1), whole()[-1])
     assert (checker.pages, checker.followers, checker.distinct) == (4, 7, 7)
     assert checker.digest == whole()[-1].digest
 
@@ -131,6 +133,9 @@ def somebody_twice(story: Story) -> None:
     story[:] = [started(), *pages, completed(pages)]
 
 
+OTHER_IDS = "has other user ids than its digest was made of, or a page before it has"
+
+
 @pytest.mark.parametrize(
     ("damage", "kind", "where", "says"),
     [
@@ -138,36 +143,76 @@ def somebody_twice(story: Story) -> None:
         (lambda story: story.pop(2), "missing", (2, 1), "page 2 is missing: page 3 comes instead"),
         (lambda story: story.pop(3), "missing", (3, 1), "page 3 is missing: page 3 part 2 comes instead"),
         (lambda story: story.pop(4), "missing", (3, 2), "page 3 part 2 is missing: page 4 comes instead"),
-        (lambda story: story.pop(5), "missing", (4, 1), "page 4 is missing: the job completed"),
+        (
+            lambda story: story.pop(5),
+            "missing",
+            (4, 1),
+            "page 4 is missing: the job completed, but the last page is not there",
+        ),
         (swap, "missing", (2, 1), "page 2 is missing: page 3 comes instead"),
         (lambda story: story.insert(3, story[2]), "order", (2, 1), "page 2 stands where page 3 belongs"),
-        (altered(2, followers=ids("xd")), "digest", (2, 1), "page 2 has other user ids"),
-        (altered(2, followers=ids("dc")), "digest", (2, 1), "page 2 has other user ids"),
-        (altered(4, followers=ids("x")), "digest", (3, 2), "page 3 part 2 has other user ids"),
+        (altered(2, followers=ids("xd")), "digest", (2, 1), f"page 2 {OTHER_IDS}"),
+        (altered(2, followers=ids("dc")), "digest", (2, 1), f"page 2 {OTHER_IDS}"),
+        (altered(4, followers=ids("x")), "digest", (3, 2), f"page 3 part 2 {OTHER_IDS}"),
         (altered(2, followers=ids("c")), "count", (2, 1), "page 2 says 2 followers, but has 1"),
-        (altered(2, followers=ids("c"), count=1), "digest", (2, 1), "page 2 has other user ids"),
+        (altered(2, followers=ids("c"), count=1), "digest", (2, 1), f"page 2 {OTHER_IDS}"),
         (altered(2, count=3), "count", (2, 1), "page 2 says 3 followers, but has 2"),
-        (chained_anew(2, "xd"), "digest", (3, 1), "or a page before it has"),
-        (chained_anew(5, "x"), "completed", (None, None), "the event `completed` says digest"),
+        (chained_anew(2, "xd"), "digest", (3, 1), f"page 3 {OTHER_IDS}"),
+        (chained_anew(5, "x"), "completed", (None, None), "the event `completed` says digest …"),
         (altered(2, digest=None), "digest", (3, 1), "page 3 has a digest, though the one before it has none"),
         (altered(2, cursor="c9"), "cursor", (2, 1), "page 2 was not read where the one before it points"),
-        (altered(4, cursor="c9"), "cursor", (3, 2), "was not read where"),
-        (altered(2, last=True), "last", (2, 1), "page 2 says last: true"),
-        (altered(2, last=True, next_cursor=None), "last", (3, 1), "comes after page 2, which says that it is the last"),
-        (altered(5, last=False), "last", (4, 1), "page 4 says last: false"),
+        (altered(4, cursor="c9"), "cursor", (3, 2), "page 3 part 2 was not read where the one before it points"),
+        (altered(2, last=True), "last", (2, 1), "page 2 says last: true, and its next_cursor says otherwise"),
+        (
+            altered(2, last=True, next_cursor=None),
+            "last",
+            (3, 1),
+            "page 3 comes after page 2, which says that it is the last",
+        ),
+        (altered(5, last=False), "last", (4, 1), "page 4 says last: false, and its next_cursor says otherwise"),
         (altered(2, part=1, parts=1, page=9), "missing", (2, 1), "page 2 is missing: page 9 comes instead"),
         (progress(2, 3), "progress", (2, 1), "page 2 says 3 followers so far, but 4 are there"),
         (somebody_twice, "distinct", (2, 1), "page 2 has somebody who came before: its follower 2"),
-        (altered(6, pages=3), "completed", (None, None), "says pages 3, not 4"),
-        (altered(6, followers=8), "completed", (None, None), "says followers 8, not 7"),
-        (altered(6, distinct=6), "completed", (None, None), "says distinct 6, not 7"),
-        (altered(6, digest="0" * 64), "completed", (None, None), "says digest 0000"),
-        (altered(6, digest=None), "no_digest", (4, None), "the event `completed` has no digest"),
-        (lambda story: story.append(story[6]), "order", (None, None), "after the end of generation 1"),
-        (lambda story: story.append(story.pop(5)), "missing", (4, 1), "page 4 is missing"),
-        (lambda story: story.insert(7, story[5]), "order", (4, 1), "comes after the job's terminal event"),
-        (lambda story: story.pop(), "unfinished", (None, None), "has no terminal event: it has 4 whole pages"),
-        (altered(6, generation=2), "order", (None, None), "generation 2, where generation 1 is expected"),
+        (altered(6, pages=3), "completed", (None, None), "the event `completed` says pages 3, not 4"),
+        (altered(6, followers=8), "completed", (None, None), "the event `completed` says followers 8, not 7"),
+        (altered(6, distinct=6), "completed", (None, None), "the event `completed` says distinct 6, not 7"),
+        (
+            altered(6, digest="0" * 64),
+            "completed",
+            (None, None),
+            "the event `completed` says digest 0000000000000000000000000000000000000000000000000000000000000000, not …",
+        ),
+        (
+            altered(6, digest=None),
+            "no_digest",
+            (4, None),
+            "the event `completed` has no digest: an older version wrote it; all else fits",
+        ),
+        (
+            lambda story: story.append(story[6]),
+            "order",
+            (None, None),
+            "a job event comes after the end of generation 1",
+        ),
+        (
+            lambda story: story.append(story.pop(5)),
+            "missing",
+            (4, 1),
+            "page 4 is missing: the job completed, but the last page is not there",
+        ),
+        (lambda story: story.insert(7, story[5]), "order", (4, 1), "page 4 comes after the job's terminal event"),
+        (
+            lambda story: story.pop(),
+            "unfinished",
+            (None, None),
+            "the job has no terminal event: it has 4 whole pages so far",
+        ),
+        (
+            altered(6, generation=2),
+            "order",
+            (None, None),
+            "a job event is of generation 2, where generation 1 is expected",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -179,7 +224,7 @@ def test_what_does_not_fit_is_named(
     finding, _ = check(story)
 
     assert finding is not None
-    assert says in finding.text
+    assert finding.text.startswith(says.removesuffix("…")) if says.endswith("…") else finding.text == says
     assert (finding.kind, (finding.page, finding.part)) == (kind, where)
 
 
@@ -194,14 +239,17 @@ def test_nobodys_id_is_in_what_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("end", "says"),
-    [(failed(), "failed after 1 whole pages"), (JobCancelled(**COMMON, finished_at=NOW), "was cancelled")],
+    [
+        (failed(), "the job failed after 1 whole pages: the list isn't whole"),
+        (JobCancelled(**COMMON, finished_at=NOW), "the job was cancelled after 1 whole pages: the list isn't whole"),
+    ],
 )
 def test_a_job_that_did_not_complete_is_not_whole(end: JobEvent, says: str) -> None:
     finding, _ = check([started(), *chained([page(1, "a")]), end])
 
     assert finding is not None
     assert finding.kind == "unfinished"
-    assert says in finding.text
+    assert (finding.text, finding.page) == (says, None)
 
 
 def test_a_retry_after_a_failure_goes_on_and_ends_anew() -> None:

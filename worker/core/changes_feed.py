@@ -36,7 +36,7 @@ def feed_key(feed: Feed) -> str:
     return f"{feed.provider}.{feed.account}.{feed.oa_id}.{which}"
 
 
-def is_comparable(job: EndedJob, *, drifted: bool = False) -> bool:
+def is_comparable(job: EndedJob, *, drifted: bool) -> bool:
     """Say whether the job's list is all of what its filter asks for, and something to follow.
 
     `drifted`: one that moved while it was read will do, where nobody who was there throughout is missing.
@@ -52,7 +52,7 @@ def is_wanted(job: EndedJob) -> bool:
     return unbounded and not any(name in given for name in ABOUT_ONE)
 
 
-def why_unproven(job: EndedJob, *, drifted: bool = False) -> str | None:
+def why_unproven(job: EndedJob, *, drifted: bool) -> str | None:
     """Return why nobody can say that the list is all of what its filter asks for, None when it is proven."""
     ended = job.ended
     # `complete` by itself is not enough: of a list in an order that may move, nobody knows whom it passed over.
@@ -135,8 +135,8 @@ def begun_anew(feed: Feed, claim: FeedClaim) -> Feed:
 
 def is_held(feed: Feed, counts: ChangeCounts, threshold: float) -> bool:
     """Say whether so many are gone that the list may be wrong."""
-    before = feed.current.followers if feed.current is not None else 0
-    return counts.unfollowed >= HELD_FROM and counts.unfollowed > threshold * before
+    before = feed.current
+    return before is not None and counts.unfollowed >= HELD_FROM and counts.unfollowed > threshold * before.followers
 
 
 def _all_but(feed: Feed, job: FeedJob | None) -> list[str]:

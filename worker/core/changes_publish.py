@@ -37,8 +37,6 @@ class ChangeLog:
         """Take the feed and its claim. `check` is called before each event, and may raise to stop."""
         self.done = 0
         """Events of the set that are in the log, as far as we know."""
-        self.published = 0
-        """Of those, how many we have appended."""
         self._subject = change_subject(feed.provider, feed.oa_id)
         self._job_id = claim.job.job_id
         self._act: Act = claim.act
@@ -66,7 +64,6 @@ class ChangeLog:
                 await self._catch_up()
             else:
                 self.done += 1
-                self.published += 1
                 self._world.meter.change_published(one.provider, str(one.__struct_config__.tag))
             if self.done > before:
                 pause = Pause()

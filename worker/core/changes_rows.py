@@ -73,10 +73,8 @@ def digests(rows: Sequence[Row]) -> list[int]:
     """Return, for each row, 64 bits of all compared fields; 0 for somebody who doesn't follow (any more)."""
     for row in rows:
         # The order of tags and notes is no news.
-        if len(row.tags) > 1:
-            row.tags.sort()
-        if len(row.notes) > 1:
-            row.notes.sort()
+        row.tags.sort()
+        row.notes.sort()
     hashes = [blake2b(_pack(values), digest_size=8).digest() for values in map(_values, rows)]
     return [
         0 if row.state == "unfollow" else int.from_bytes(one, "little") | 1

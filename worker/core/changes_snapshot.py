@@ -194,7 +194,7 @@ def _decoded(data: memoryview) -> Snapshot:
     def table(keys: Any) -> Table:
         count = len(keys)
         read = Table(keys, column("Q", count), [column("H", count) for _ in fields], column("I", count))
-        if max(read.pages, default=-1) >= len(pages):
+        if read.pages and max(read.pages) >= len(pages):
             raise ValueError("it names pages that it doesn't have")
         return read
 
