@@ -87,6 +87,15 @@ def test_a_crowd_is_more_than_100000_values_in_more_than_half_a_megabyte() -> No
     )
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}"])
+def test_lists_and_objects_count_as_the_commas_between_them_do(value: bytes) -> None:
+    # So many commas, and so many of them.
+    body = b"[" + b",".join([value] * 60_000) + b"]"
+
+    with pytest.raises(BadResponseError, match="more than 100000 values"):
+        decode(ANYTHING, body + b" " * LARGE, "here")
+
+
 @pytest.mark.parametrize("size", [0, LARGE + 1])
 def test_half_a_surrogate_pair_is_mended_and_all_else_kept(size: int) -> None:
     text = rb"\ud83d \udc00 \ud83c\udf38 \\ud83d \uD83C\uDF38 \n" + b"a" * size
@@ -106,13 +115,21 @@ def test_a_large_body_is_mended_up_to_100000_escapes(escapes: int, mended: bool)
 
 
 def test_a_small_body_is_mended_however_many_escapes_it_has() -> None:
-    assert decode(ANYTHING, b'"' + b"\\n" * 100_001 + b"\\ud83d" + b'"', "here") == "\n" * 100_001 + "\ufffd"
+    body = b'"' + b"\\n" * 100_001 + b"\\ud83d" + b'"'
+
+    assert decode(ANYTHING, body, "here") == "\n" * 100_001 + "\ufffd"
+    assert decode(ANYTHING, body + b" " * (LARGE - len(body)), "here") == "\n" * 100_001 + "\ufffd"
+
+
+def test_json_of_another_shape_is_for_the_caller() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode(msgspec.json.Decoder(list[str]), b'{"a": "\\ud83d"}', "here")
 
 
 def test_json_is_read_behind_a_byte_order_mark() -> None:
     assert decode(ANYTHING, b"\xef\xbb\xbf[1]", "here") == [1]
-    assert [is_object(body) for body in (b"\xef\xbb\xbf \t\r\n{}", b"{}", b"[{}]", b"", b"\x0b{}")] == [
-        *(True, True, False, False, False)
+    assert [is_object(body) for body in (b"\xef\xbb\xbf \t\r\n{}", b"{}", b"[{}]", b"", b"\x0b{}", b"X{}")] == [
+        *(True, True, False, False, False, False)
     ]
 
 
