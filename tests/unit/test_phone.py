@@ -121,6 +121,18 @@ PHONES = st.from_regex(r"\A(\+|00|tel:|')?[0-9 .\-()\u2011\u200e]{0,16}(x[0-9]{1
         ("0912***111", None),
         ("0912*000*111", None),
         ("9.12E+08", None),
+        # A sign too many, too few, or in their midst.
+        ("0912 00011", None),
+        ("84912 00011", None),
+        ("+84912 00011", None),
+        ("849120001111", None),
+        ("+849120001111", None),
+        ("X0912345678", None),
+        ("0912345678X", None),
+        ("028\u00a03800\u00a00111 X12", "+842838000111"),
+        ("0912000111x.0", "+84912000111"),
+        # A number of the net's, without its 0.
+        ("672000111", "+84672000111"),
     ],
 )  # fmt: skip
 def test_a_phone_becomes_e164_or_nothing(given: object, e164: str | None) -> None:
@@ -161,6 +173,7 @@ def test_the_phone_as_received_is_kept_only_where_it_differs() -> None:
     assert phone("0912000111") == ("+84912000111", "0912000111")
     assert phone(912000111) == ("+84912000111", "912000111")
     assert phone("12345") == (None, "12345")
+    assert phone("X") == (None, "X")
     assert phone("e\u0301 0912345678") == (None, "é 0912345678")
     assert phone("'0912345678") == ("+84912345678", "'0912345678")
 
@@ -216,3 +229,13 @@ def test_the_fast_paths_prefixes_are_those_of_mobiles() -> None:
     assert len(_MOBILE) == 377
     assert {"300", "399", "522", "559", "590", "700", "769", "840", "899", "991"} <= _MOBILE
     assert not {"140", "500", "521", "558", "600", "750", "800", "890", "992", "280"} & _MOBILE
+
+
+@pytest.mark.parametrize("usual", ["0912000111", "84912000111", "+84912000111"])
+def test_the_usual_forms_need_no_second_look(usual: str) -> None:
+    before = _read.cache_info()
+
+    assert phone(usual)[0] == "+84912000111"
+    assert _read.cache_info() == before
+    assert phone(f" {usual}")[0] == "+84912000111"
+    assert _read.cache_info() != before

@@ -147,6 +147,64 @@ async def test_settling_tries_three_times(trouble: Exception) -> None:
     assert bucket.messages == {}
 
 
+@pytest.mark.parametrize("trouble", [nats.errors.TimeoutError(), refused(10077)])
+async def test_a_write_that_failed_is_made_again_on_the_same_condition(trouble: Exception) -> None:
+    bucket = Bucket(trouble, trouble)
+    bucket.put(9, KEY, encode(status(page=7)))
+    board = bucket.board()
+
+    assert await board.get("j1") == status(page=7)
+    await board.settle(status("completed"))
+
+    assert bucket.expected == ["9", "9", "9"]
+
+
+async def test_what_is_seen_of_a_job_in_hand_is_no_condition_for_its_next_write() -> None:
+    bucket = Bucket(nats.errors.TimeoutError())
+    board = bucket.board()
+    board.post(status())
+    await board._write_due()
+    bucket.put(9, KEY, encode(status(worker="b")))
+
+    assert await board.get("j1") == status(worker="b")
+    await board.settle(status("completed"))
+
+    assert bucket.expected == [None, None]
+
+
+async def test_one_that_is_dropped_while_another_is_written_holds_up_no_third() -> None:
+    bucket = Bucket()
+    board, write = bucket.board(), bucket.publish
+
+    async def publish(*arguments: Any, **options: Any) -> Any:
+        board.drop("j2")
+        return await write(*arguments, **options)
+
+    bucket.publish = publish  # type: ignore[assignment]
+    for job_id in ("j1", "j2", "j3"):
+        board.post(status(job_id=job_id))
+    await board._write_due()
+
+    assert [one.job_id for _, one, _ in bucket.writes] == ["j1", "j3"]
+
+
+async def test_what_was_posted_before_the_end_or_after_it_is_not_written_until_the_job_comes_again() -> None:
+    bucket = Bucket()
+    board = bucket.board()
+    board.post(status(page=1))
+    await board.settle(status("queued", page=2))
+    board.post(status(page=3))
+    await board._write_due()
+    assert [one.page for _, one, _ in bucket.writes] == [2]
+
+    board.drop("j1")
+    board.post(status(page=4))
+    await board._write_due()
+
+    assert [one.page for _, one, _ in bucket.writes] == [2, 4]
+    assert bucket.expected == [None, None]
+
+
 async def test_a_job_that_is_dropped_while_its_refusal_is_looked_into_is_settled() -> None:
     bucket = Bucket(WRONG)
     bucket.put(9, KEY, encode(status()))
@@ -302,6 +360,7 @@ async def test_a_look_that_finds_nothing_is_told_apart_from_one_that_cannot_be_h
     assert await board.look("j1") == status(page=5)
     await board.settle(status("completed"))
     assert bucket.expected == [None], "a look gives no revision to write upon"
+    assert bucket.asked == [], "any replica is asked"
 
     trouble: list[Callable[[], Exception]] = [nats.errors.TimeoutError, OSError, nats.errors.NoRespondersError]
     for one in trouble:
@@ -314,11 +373,21 @@ async def test_running_writes_what_is_posted_until_it_is_cancelled() -> None:
     bucket = Bucket()
     board = bucket.board()
     running = asyncio.create_task(board.run())
-    for page, state in enumerate(("running", "waiting", "running"), 1):
-        board.post(status(state, page=page))  # type: ignore[arg-type]
+
+    async def until(page: int) -> None:
         async with asyncio.timeout(0.5):
             while not bucket.messages or bucket.newest().page != page:
                 await asyncio.sleep(0)
+
+    board.post(status(page=1))
+    await until(1)
+    board.post(status("waiting", page=2))
+    await until(2)
+    board.post(status("waiting", page=3))
+    await asyncio.sleep(0.01)
+    board.post(status("waiting", page=4))
+    board.post(status("running", page=5))
+    await until(5)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
