@@ -180,7 +180,7 @@ async def test_one_that_is_dropped_while_another_is_written_holds_up_no_third() 
         board.drop("j2")
         return await write(*arguments, **options)
 
-    bucket.publish = publish  # type: ignore[assignment]
+    bucket.publish = publish  # type: ignore[method-assign]
     for job_id in ("j1", "j2", "j3"):
         board.post(status(job_id=job_id))
     await board._write_due()
