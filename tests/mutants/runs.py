@@ -110,7 +110,7 @@ class _Lane:
         source = mutant.apply((self._copy / mutant.file).read_bytes()).decode()
         answer = self._ask({"file": mutant.file, "source": source}, chosen, seconds)
         # What pytest itself stumbles over, such as a connection that is never closed, is noticed too.
-        outcome = "killed" if answer["outcome"] == "broken" else answer["outcome"]
+        outcome: Outcome = "killed" if answer["outcome"] == "broken" else answer["outcome"]
         return Run(mutant, outcome, answer["by"].strip(), len(chosen), answer["seconds"])
 
     def control(self, mutant: Mutant, tests: TestsOf) -> str | None:
