@@ -1,8 +1,11 @@
 """How we connect to NATS, to the letter, and what people are told when that fails."""
 
+import asyncio
 import logging
 import ssl
+import time
 from pathlib import Path
+from typing import Any
 
 import nkeys
 import pytest
@@ -239,3 +242,22 @@ async def test_tls_is_wanted_once_the_options_or_the_address_ask_for_it(
 
     assert client._wants_tls() is wanted
     assert client._has_tls() is False
+
+
+async def test_a_refusal_is_told_at_once_and_any_other_trouble_after_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def troubled(error: Exception) -> float:
+        async def attempt(arguments: Any) -> GuardedClient:
+            await arguments["error_cb"](error)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        monkeypatch.setattr(connection, "_connect", attempt)
+        began = time.monotonic()
+        with pytest.raises(ConnectError):
+            await connection.connect(HERE, wait=0.2)
+        return time.monotonic() - began
+
+    assert await troubled(AuthorizationError()) < 0.1
+    assert 0.2 <= await troubled(NoServersError()) < 2

@@ -33,6 +33,8 @@ def test_a_stored_message_is_one_whatever_its_own_headers_are_called(own: dict[s
         ({"Status": "204", "Nats-Num-Pending": "0"}, 0),
         ({"Status": "204", "Nats-Num-Pending": "3"}, 3),
         ({"Status": "204", "Nats-Num-Pending": "x"}, 0),
+        ({"Status": "204"}, 0),
+        ({"Status": "204", "Nats-Num-Pending": ""}, 0),
     ],
 )
 def test_the_end_says_how_many_are_left(headers: dict[str, str], pending: int):
@@ -58,8 +60,11 @@ def test_nobody_answering_is_told_apart():
     ],
 )
 def test_all_else_is_as_good_as_no_answer(headers: dict[str, str] | None):
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(UnreadableAnswerError) as caught:
         read_answer(answer(headers, b'{"error":{}}'))
+
+    status = (headers or {}).get("Status", "none")
+    assert str(caught.value) == f"nats: a direct get was answered with status {status}"
 
 
 @pytest.mark.parametrize("time", [{}, {"Nats-Time-Stamp": "yesterday"}])

@@ -25,7 +25,7 @@ from worker.core.errors import (
 from worker.core.ports import ProviderClient
 from worker.providers import open_client
 from worker.providers.esms import listed
-from worker.providers.esms_answers import read_answer
+from worker.providers.esms_answers import EndpointGoneError, read_answer
 from worker.providers.esms_filter import days, written
 from worker.providers.http import Answer
 
@@ -300,3 +300,24 @@ def test_days_in_the_wrong_order_are_refused() -> None:
 def test_unset_days_reach_from_zalos_first_year_to_tomorrow_in_vietnam() -> None:
     assert days(None, NOON) == (date(2012, 1, 1), date(2026, 11, 24))
     assert days(None, NOON + timedelta(hours=5)) == (date(2012, 1, 1), date(2026, 11, 25))
+
+
+@pytest.mark.parametrize("status", [404, 405, 410, 501])
+def test_an_endpoint_is_gone_where_the_status_says_so(status: int) -> None:
+    answer = Answer(status, b"<html>", None)
+
+    with pytest.raises(EndpointGoneError) as caught:
+        read_answer(answer, "GetFollowers", "mine", "eSMS", KEYS)
+    assert caught.value.http_status == status
+
+
+@pytest.mark.parametrize("status", [400, 403, 406, 409, 411, 500, 502])
+def test_any_other_status_leaves_the_endpoint_where_it_is(status: int) -> None:
+    with pytest.raises(FetchFailure) as caught:
+        read_answer(Answer(status, b"<html>", None), "GetFollowers", "mine", "eSMS", KEYS)
+    assert not isinstance(caught.value, EndpointGoneError)
+
+
+@pytest.mark.parametrize("name", ["User_Id", "userid", "Zalo_Uid", "ZaloUID", "uid", "UID"])
+def test_an_id_is_found_under_each_of_its_names(name: str) -> None:
+    assert read({"CodeResult": "100", "Followers": [{name: "12", "Other": "34"}], "Total": 1}) == (["12"], 1)

@@ -133,6 +133,12 @@ def test_null_empty_and_zero_are_nothing(nothing: str | None) -> None:
         ({"id": 7374000123336164545}, "provider_id", "7374000123336164545"),
         ({"assigned_user_id": 0}, "assigned_user_id", None),
         ({"gender": "prefer_not_to_say"}, "gender", "unknown"),
+        ({"gender": "unknown"}, "gender", "unknown"),
+        ({"gender": "female"}, "gender", "female"),
+        ({"gender": "other"}, "gender", "other"),
+        ({"gender": None}, "gender", None),
+        ({"gender": None, "created_at": ""}, "gender", None),
+        ({"gender": "other", "created_at": ""}, "gender", "other"),
         ({"gender": 0}, "gender", "unknown"),
         ({"gender": 1}, "gender", "male"),
         ({"gender": 2}, "gender", "female"),
@@ -168,7 +174,18 @@ def test_null_empty_and_zero_are_nothing(nothing: str | None) -> None:
         ({"created_at": ""}, "created_at", None),
         ({"created_at": "2026-01-31T00:00:00"}, "created_at", None),
         ({"created_at": 1769817600}, "created_at", None),
+        ({"created_at": "1970-01-01T00:00:00Z"}, "created_at", None),
+        ({"created_at": "1970-01-01T00:00:01Z"}, "created_at", datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
         ({"updated_at": "2026-01-31T23:59:60Z"}, "updated_at", None),
+        ({"updated_at": "0001-01-01T00:00:00Z"}, "updated_at", None),
+        ({"updated_at": "1970-01-01T00:00:00Z"}, "updated_at", None),
+        ({"updated_at": "2026-01-31T07:00:00+07:00"}, "updated_at", datetime(2026, 1, 31, tzinfo=UTC)),
+        ({"updated_at": "2026-01-31T00:00:00"}, "updated_at", None),
+        ({"state": "unfollow"}, "state", "unfollow"),
+        ({"state": "unfollow", "created_at": ""}, "state", "unfollow"),
+        ({"state": ""}, "state", None),
+        ({"avatar": ""}, "avatar", None),
+        ({"full_name": "Lê"}, "display_name", "Lê"),
     ],
 )
 def test_what_varies_is_read_without_losing_the_rest(changes: dict[str, Any], field: str, value: object) -> None:
@@ -220,10 +237,52 @@ def test_shared_texts_of_any_length_are_nfc_and_empty_ones_none(length: int, odd
         assert getattr(only(**odd, shared_info=given | {name: "\na\n\n"}).shared_info, name) == "\na\n\n"
 
 
-def test_one_odd_row_does_not_change_its_neighbours() -> None:
-    followers = page(RICH, {**RICH, "created_at": ""}, RICH).followers
+def test_one_odd_row_does_not_change_its_neighbours_nor_what_else_it_says() -> None:
+    followers = page(RICH, {**RICH, "created_at": ""}, {**RICH, "gender": ["odd"]}, RICH).followers
 
-    assert [followers[0], followers[2]] == [READ, READ]
+    assert followers == [
+        READ,
+        msgspec.structs.replace(READ, created_at=None),
+        msgspec.structs.replace(READ, gender="unknown"),
+        READ,
+    ]
+
+
+@pytest.mark.parametrize("odd", [{}, {"created_at": ""}], ids=["typed", "loose"])
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("id", "provider_id"),
+        ("shop_id", "shop_id"),
+        ("zl_user_id_by_app", "user_id_by_app"),
+        ("assigned_user_id", "assigned_user_id"),
+        ("zl_user_id", "user_id"),
+    ],
+)
+def test_an_id_has_up_to_30_digits_and_no_zero_before_them(name: str, field: str, odd: dict[str, Any]) -> None:
+    for good in ("1", "9" * 30, 10**30 - 1, " 12 "):
+        assert getattr(only(**odd, **{name: good}), field) == str(good).strip()
+    for bad in ("0", "007", "9" * 31, "1a", "-1", "", None):
+        if name == "zl_user_id":
+            with pytest.raises(BadResponseError) as caught:
+                only(**odd, zl_user_id=bad)
+            assert str(caught.value) == (
+                "eTelecom answered with a follower without a usable zl_user_id (PROVIDERS 1.3, 1.4); the job stops "
+                "rather than lose followers. Report it to eTelecom"
+            )
+            assert caught.value.http_status == 200
+        else:
+            found = only(**odd, **{name: bad})
+            assert getattr(found, field) is None
+            assert found.user_id == READ.user_id
+
+
+def test_a_page_is_steady_where_it_is_said_to_be() -> None:
+    body = json.dumps({"followers": [RICH], "paging": {"next": ""}}).encode()
+
+    assert (read_page(body, "x").steady, read_page(body, "x", steady=True).steady) == (False, True)
+    empty = b'{"followers": [], "paging": null}'
+    assert (read_page(empty, "x").steady, read_page(empty, "x", steady=True).steady) == (False, True)
 
 
 def test_half_an_emoji_does_not_hold_up_the_list() -> None:
@@ -394,6 +453,16 @@ def test_every_code_has_its_error(code: str, status: int, expected: type[FetchFa
 )
 def test_the_precise_code_beside_the_standard_one_wins(code: str, xcode: str, expected: type[FetchFailure]) -> None:
     assert type(judged(code, 500, meta={"xcode": xcode})) is expected
+
+
+def test_a_precise_code_that_nobody_documented_beside_one_that_nobody_did_is_judged_by_the_status() -> None:
+    error = judged("brand_new", 400, meta={"xcode": "something_new"})
+
+    assert type(error) is BadResponseError
+    assert str(error) == (
+        "eTelecom answered HTTP 400 with JSON that is not the API's (“no”): nothing here answers so: "
+        "check the account's base_url"
+    )
 
 
 def test_an_odd_meta_does_not_hide_the_code() -> None:

@@ -1,5 +1,6 @@
 import gzip
 import itertools
+import zlib
 
 import pytest
 
@@ -59,6 +60,15 @@ def test_what_is_too_large_is_let_go() -> None:
     assert inflater._parts == []
 
 
+def test_no_more_than_64_kilobytes_beyond_the_limit_are_inflated() -> None:
+    inflater = Inflater("gzip", 2_000, "host")
+
+    with pytest.raises(BadResponseError):
+        inflater.feed(gzip.compress(b"a" * 1_000_000))
+
+    assert inflater.held == 64 * 1024
+
+
 def test_a_large_body_is_inflated_in_steps() -> None:
     packed = gzip.compress(b"a" * 10_000_000)
     inflater = Inflater("gzip", 20_000_000, "host")
@@ -92,6 +102,8 @@ def test_what_is_held_is_what_was_sent_where_nothing_is_inflated() -> None:
 def test_broken_and_cut_gzip_are_tried_again_later() -> None:
     with pytest.raises(ProviderUnavailableError, match=r"^host answered with broken gzip; it is tried again later$"):
         fed("gzip", 1000, b"no gzip at all")
+    with pytest.raises(ProviderUnavailableError, match="broken gzip"):
+        fed("gzip", 1000, zlib.compress(b"deflated, which is another encoding"))
     with pytest.raises(
         ProviderUnavailableError, match=r"^host answered with gzip that was cut short; it is tried again later$"
     ):

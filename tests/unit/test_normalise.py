@@ -67,6 +67,31 @@ def test_ids_keep_every_digit_and_zero_is_none(given: object, found: str | None)
     assert normalise.identifier(given) == found
 
 
+def test_ids_that_are_all_digits_are_taken_as_they_are() -> None:
+    plain, zero, long = ["1", "9" * 30], ["0", "5"], ["1", "9" * 31]
+
+    assert normalise.identifiers(plain) is plain
+    assert normalise.identifiers(zero) == [None, "5"]
+    assert normalise.identifiers(long) == ["1", None]
+    assert normalise.identifiers([]) == []
+
+
+class Text(str):
+    """A text of another class, as a parser may give."""
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("", None), (Text(), None), (Text("e\u0301"), "é"), (12.0, "12"), (12.5, None), (0, "0"), (True, None),
+        (10**30 - 1, "9" * 30), (10**30, None), (1 - 10**30, "-" + "9" * 30), (-(10**30), None),
+        ("half \ud83d", "half \ufffd"), ("\ud83c\udf38", "🌸"), (b"a", None), (None, None),
+    ],
+)  # fmt: skip
+def test_text_is_text_or_digits(given: object, found: str | None) -> None:
+    assert normalise.text(given) == found
+
+
 @given(st.lists(st.text("0123456789 a\u0663", max_size=4) | st.integers(-2, 20) | ANYTHING))
 def test_many_ids_at_once_are_read_as_one_by_one(values: list[object]) -> None:
     assert normalise.identifiers(list(values)) == [normalise.identifier(value) for value in values]
@@ -83,6 +108,9 @@ def test_many_ids_at_once_are_read_as_one_by_one(values: list[object]) -> None:
         ("0001-01-01T00:00:00Z", None), ("0001-01-01T00:00:00.000Z", None),
         ("0001-01-01T00:00:00+07:06", None),
         ("1970-01-01T00:00:00Z", None), ("9999-12-31T23:59:59-23:00", None),
+        ("1970-01-01T00:00:00.000001Z", datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)),
+        (datetime(1970, 1, 1, tzinfo=UTC), None),
+        (" 2026-01-31T00:00:00Z\n", datetime(2026, 1, 31, tzinfo=UTC)),
         ("2026-01-31T00:00:00", None), ("2026-02-30T00:00:00Z", None), ("", None), ("soon", None),
         (None, None),
         (0, None), (1769817600, None), ({}, None),
@@ -96,6 +124,8 @@ def test_times_are_utc_and_zero_times_are_none(given: object, found: datetime | 
 def test_lists_and_maps_drop_what_is_no_text() -> None:
     assert normalise.texts(["a", None, 7, "", {}, "e\u0301"]) == ["a", "7", "é"]
     assert normalise.addresses({"120": "u", "240": None, 320: "v"}) == {"120": "u", "320": "v"}
+    assert normalise.texts(("a", "b")) == ["a", "b"]
+    assert normalise.addresses({"": "u", 7: 8, "e\u0301": "e\u0301"}) == {"7": "8", "é": "é"}
     assert normalise.texts("abc") == [] == normalise.texts(None)
     assert normalise.addresses(["x"]) == {}
 
@@ -112,6 +142,10 @@ def test_lists_and_maps_drop_what_is_no_text() -> None:
         (None, None),
         (True, None),
         ("²", None),
+        ("٣", None),
+        (" 7 ", 7),
+        ("9" * 18, 10**18 - 1),
+        ("9" * 19, None),
     ],
 )
 def test_counts_are_whole_and_not_negative(given: object, found: int | None) -> None:
@@ -124,9 +158,14 @@ def test_counts_are_whole_and_not_negative(given: object, found: int | None) -> 
         (True, True),
         ("true", True),
         ("False", False),
+        (" TRUE ", True),
+        ("1", True),
+        ("0", False),
         (1, True),
         (0, False),
         (2, None),
+        (-1, None),
+        (1.0, None),
         (None, None),
         ("", None),
     ],

@@ -4,6 +4,7 @@ import re
 import time
 
 import msgspec
+import phonenumbers
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -121,6 +122,18 @@ PHONES = st.from_regex(r"\A(\+|00|tel:|')?[0-9 .\-()\u2011\u200e]{0,16}(x[0-9]{1
         ("0912***111", None),
         ("0912*000*111", None),
         ("9.12E+08", None),
+        # A sign too many, too few, or in their midst.
+        ("0912 00011", None),
+        ("84912 00011", None),
+        ("+84912 00011", None),
+        ("849120001111", None),
+        ("+849120001111", None),
+        ("X0912345678", None),
+        ("0912345678X", None),
+        ("028\u00a03800\u00a00111 X12", "+842838000111"),
+        ("0912000111x.0", "+84912000111"),
+        # A number of the net's, without its 0.
+        ("672000111", "+84672000111"),
     ],
 )  # fmt: skip
 def test_a_phone_becomes_e164_or_nothing(given: object, e164: str | None) -> None:
@@ -143,11 +156,16 @@ def test_ten_bare_digits_are_nobodys_old_number(old: str) -> None:
 
 
 def test_there_were_21_old_prefixes() -> None:
-    assert len(_RENUMBERED) == 21
-    assert [_RENUMBERED[old] for old in ("120", "121", "122", "126", "128")] == ["70", "79", "77", "76", "78"]
-    assert [_RENUMBERED[old] for old in ("123", "124", "125", "127", "129")] == ["83", "84", "85", "81", "82"]
-    assert [_RENUMBERED[f"16{n}"] for n in range(2, 10)] == [f"3{n}" for n in range(2, 10)]
-    assert [_RENUMBERED[old] for old in ("186", "188", "199")] == ["56", "58", "59"]
+    renumbered = {
+        **{"120": "70", "121": "79", "122": "77", "126": "76", "128": "78"},
+        **{"123": "83", "124": "84", "125": "85", "127": "81", "129": "82"},
+        **{f"16{last}": f"3{last}" for last in range(2, 10)},
+        **{"186": "56", "188": "58", "199": "59"},
+    }
+
+    assert renumbered == _RENUMBERED
+    for old, new in renumbered.items():
+        assert phone(f"0{old}0001234") == (f"+84{new}0001234", f"0{old}0001234")
 
 
 @pytest.mark.parametrize("old", ["0130", "0161", "0187", "0198"])
@@ -161,6 +179,7 @@ def test_the_phone_as_received_is_kept_only_where_it_differs() -> None:
     assert phone("0912000111") == ("+84912000111", "0912000111")
     assert phone(912000111) == ("+84912000111", "912000111")
     assert phone("12345") == (None, "12345")
+    assert phone("X") == (None, "X")
     assert phone("e\u0301 0912345678") == (None, "é 0912345678")
     assert phone("'0912345678") == ("+84912345678", "'0912345678")
 
@@ -216,3 +235,39 @@ def test_the_fast_paths_prefixes_are_those_of_mobiles() -> None:
     assert len(_MOBILE) == 377
     assert {"300", "399", "522", "559", "590", "700", "769", "840", "899", "991"} <= _MOBILE
     assert not {"140", "500", "521", "558", "600", "750", "800", "890", "992", "280"} & _MOBILE
+
+
+@pytest.mark.parametrize("usual", ["0912000111", "84912000111", "+84912000111"])
+def test_the_usual_forms_need_no_second_look(usual: str) -> None:
+    before = _read.cache_info()
+
+    assert phone(usual)[0] == "+84912000111"
+    assert _read.cache_info() == before
+    assert phone(f" {usual}")[0] == "+84912000111"
+    assert _read.cache_info() != before
+
+
+def test_a_mobile_in_any_form_is_read_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(digits: str, *, international: bool) -> None:
+        raise AssertionError(digits)
+
+    monkeypatch.setattr("worker.providers.phone._asked", asked)
+    _read.cache_clear()
+
+    for before in ("0", "", "84", "+84", "0084", "+84 (0)"):
+        assert phone(f" {before}912-000-112")[0] == "+84912000112"
+
+
+def test_the_mobiles_read_here_are_all_that_phonenumbers_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.providers.phone._asked", lambda digits, *, international: None)
+    _read.cache_clear()
+    read = {start for start in (f"{number:03}" for number in range(200, 1000)) if phone(f"0{start} 000111")[0]}
+    known = {
+        start
+        for start in (f"{number:03}" for number in range(200, 1000))
+        if phonenumbers.is_valid_number(number := phonenumbers.parse(f"+84{start}000111"))
+        and phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.MOBILE
+    }
+
+    _read.cache_clear()
+    assert read == known == _MOBILE

@@ -186,3 +186,59 @@ def test_days_are_vietnams(first: str | None, last: str | None, expected: tuple[
         found = days(wanted, NOW)
         assert (written(found[0]), written(found[1])) == expected
         assert (days(None, NOW) == found) is (first is None and last is None)
+
+
+def test_what_etelecom_refuses_is_told_whole() -> None:
+    said = answer(400, {"code": "invalid_argument", "msg": "Paging is invalid"})
+    refused = etelecom_errors.failure(said, COMMAND, "c1", "shop", "eTelecom at host", "1150:secret")
+    plain = etelecom(answer(403, {"code": "permission_denied"}))
+    odd = etelecom(answer(401, "no"))
+
+    assert (refused.message, refused.http_status, refused.provider_code) == (
+        "eTelecom at host refused with invalid_argument: “Paging is invalid”; it refuses a cursor that it gave "
+        "itself; start the job anew under another id",
+        400,
+        "invalid_argument",
+    )
+    assert plain.message == (
+        "eTelecom at host refused with permission_denied: “”; the key isn't known or may not read this OA: check "
+        "accounts.shop.api_key, and oa_id"
+    )
+    assert odd.message == (
+        "eTelecom at host answered HTTP 401 with JSON that is not the API's: the key isn't accepted: check the "
+        "account's key; check accounts.shop.api_key in followers.toml, or the file that its api_key_file names; "
+        "Shop keys belong to …/v1/shop, Partner keys to …/v1/partner"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"code": "internal"}, "internal"),
+        ({"code": "brand_new", "meta": {"xcode": "account_closed"}}, "account_closed"),
+        ({"code": "internal", "meta": {"xcode": "brand_new"}}, "internal"),
+        ({"code": "brand_new", "meta": {"xcode": "brand_new"}}, None),
+        ({"code": "brand_new", "meta": {}}, None),
+        ({"code": "brand_new"}, None),
+        ({"msg": "internal"}, None),
+        ([], None),
+    ],
+)
+def test_a_good_status_holds_a_refusal_where_it_names_a_code_of_etelecoms(body: Any, code: str | None) -> None:
+    found = etelecom_errors.refusal_in(answer(200, body), COMMAND, None, "shop", "eTelecom", "id:secret")
+
+    assert (found.provider_code if found else None) == code
+    assert (found is None) is (code is None)
+
+
+@pytest.mark.parametrize("code", [None, 7, ["internal"], "", "Internal", "ok"])
+def test_what_is_no_code_is_none(code: object) -> None:
+    assert not etelecom_errors.is_error_code(code)
+
+
+def test_all_that_a_request_says_of_people_and_keys_is_hidden() -> None:
+    hidden = etelecom_errors.not_to_be_repeated
+    some = FetchEtelecomFollowers(oa_id="1", filter=EtelecomFilter(name="Hoa", phone="09"))
+
+    assert hidden(COMMAND, "id:secret") == ["id:secret", "id", "secret"]
+    assert hidden(some, "id:secret") == ["id:secret", "id", "secret", "Hoa", "09"]

@@ -5,6 +5,7 @@ import pytest
 from worker.providers.quotes import kind_of, mask, plain_code, quoted, words
 
 HIDDEN = ("1150:TheKey", "TheKey", "Trần Thị Mẫu", "")
+SAYING = ("msg", "message", "ErrorMessage", "error", "error_description", "detail", "reason", "Title")
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,10 @@ HIDDEN = ("1150:TheKey", "TheKey", "Trần Thị Mẫu", "")
         (b"[" * 100_000, "text that is not the API's"),
         (b'{"followers":[', "text that is not the API's"),
         (b"busy", "text that is not the API's"),
+        (b" " * 4095 + b"<p>", "an HTML page"),
+        (b" " * 4096 + b"<p>", "an empty body"),
+        (b"[" + b" " * 65_534 + b"]", "JSON that is not the API's"),
+        (b"[" + b" " * 65_535 + b"]", "text that is not the API's"),
         ('{"a":1}'.encode("utf-16"), "text that is not the API's"),
     ],
 )
@@ -34,6 +39,13 @@ def test_what_a_body_looks_like(body: bytes, kind: str) -> None:
     [
         (b"", ""),
         (b"back at noon", " (“back at noon”)"),
+        (b"X", " (“X”)"),
+        (b" " * 4095 + b"ab", " (“a”)"),
+        (b"<p>" + b" " * 4092 + b"ab", " (“a”)"),
+        (b" " * 100 + b"<p>busy", " (“busy”)"),
+        (b"busy \xff", " (“busy \ufffd”)"),
+        (b"<p>busy \xff", " (“busy \ufffd”)"),
+        *((f'{{"{name}":"later"}}'.encode(), " (“later”)") for name in SAYING),
         (b"failed: {row}", " (“failed:…”)"),
         (b'{"followers":[{"full_name":"A"', ""),
         (b'["A","B"]', ""),
@@ -75,6 +87,7 @@ def test_digits_are_repeated_up_to_eight_in_a_row() -> None:
 
 def test_words_end_where_data_begins() -> None:
     assert words("refused") == "refused"
+    assert words("refused [A] {B}") == "refused…"
     assert [words(f"refused {sign}A") for sign in "{[<"] == ["refused…"] * 3
 
 

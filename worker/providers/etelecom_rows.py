@@ -29,7 +29,8 @@ _NO_PHONE = (None, None)
 _NOTHING: list[str] = []
 """The tags and notes of all who have none; nobody changes what is published."""
 _AS_PUBLISHED = frozenset({None, "unknown", "male", "female", "other"})
-_GENDERS: dict[object, Gender | None] = {"": None, 0: "unknown", 1: "male", 2: "female", 3: "other"}
+_GENDERS: dict[object, Gender | None] = {"": None, 1: "male", 2: "female", 3: "other"}
+"""All else is unknown: 0, as eTelecom writes it, and what nobody documented."""
 
 
 class _SharedInfo(Struct, gc=False):
@@ -122,7 +123,7 @@ def read_page(body: bytes, where: str, *, steady: bool = False, hidden: Iterable
             raise wrong_shape(error, where) from error
     rows = page.followers
     more = page.paging.next if page.paging is not None else None
-    if page.code is not None and is_error_code(page.code):
+    if is_error_code(page.code):
         raise away(Answer(200, body), where, hidden, why="an error")
     if rows is UNSET or (rows is None and (more or page.paging is None)):
         # An empty Go slice may be written as null, but then the paging says that nothing follows.

@@ -53,7 +53,7 @@ def plain_code(code: str, hidden: Iterable[str] = ()) -> str:
 
 def kind_of(body: bytes) -> str:
     """Say what a body looks like; never what it says."""
-    start = body[:64].lstrip(_BOM).lstrip()
+    start = body[:_LOOKED_AT].lstrip(_BOM).lstrip()
     if not start:
         return "an empty body"
     if start[:1] == b"<":
@@ -71,7 +71,7 @@ def quoted(body: bytes, hidden: Iterable[str]) -> str:
 
 
 def _said(body: bytes) -> object:
-    start = body[:64].lstrip(_BOM).lstrip()
+    start = body[:_LOOKED_AT].lstrip(_BOM).lstrip()
     if start[:1] == b"<":
         page = body[:_LOOKED_AT].decode("utf-8", "replace")
         title = _TITLE.search(page)
