@@ -22,7 +22,7 @@ FIFTY = Route(50, 9950)
         (449, 451, None, True, 402),
         (29, 31, None, True, 0),
         # A ceiling that cuts the list short: no request more than without an overlap.
-        (49, 500, 450, True, 50),
+        (49, 500, 450, True, 49),
         (49, 500, 451, True, 49),
         (49, 500, 50, True, 50),
         (49, 500, 49, True, 49),
