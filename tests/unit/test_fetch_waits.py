@@ -38,10 +38,7 @@ class Told:
 
     def __init__(self) -> None:
         self.log, self.board = FakeLog(), FakeStatusBoard()
-        self.world = make_world(
-            log=self.log, status=self.board, now=lambda: EPOCH + timedelta(seconds=now() - self.began)
-        )
-        self.began = now()
+        self.world = make_world(log=self.log, status=self.board, now=lambda: EPOCH + timedelta(seconds=now()))
         gate = open_gate("shop", "etelecom", self.world, None)
         signals = Signals(asyncio.Event())
         self.fetch = Fetch(JOB, "shop", FakeClient(5), gate, self.world, signals, Untraced())
