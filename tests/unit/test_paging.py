@@ -147,8 +147,12 @@ async def test_pages_without_anybody_are_passed_over_within_a_bound(empty: int, 
     if ends:
         assert (await reader.read(None, ahead=False)).next_cursor is None
         return
-    with pytest.raises(BadResponseError, match=f"{EMPTY_PAGES} pages in a row"):
+    with pytest.raises(BadResponseError) as raised:
         await reader.read(None, ahead=False)
+    assert raised.value.message == (
+        "the provider gave 16 pages in a row without followers, each with another one to follow: nobody knows where "
+        "the list ends; publish the command again under a new id, and tell the provider if it happens again"
+    )
 
 
 async def test_closing_ends_the_requests_that_are_under_way():
@@ -161,3 +165,70 @@ async def test_closing_ends_the_requests_that_are_under_way():
     await ahead.close()
 
     assert provider.cancelled == ["10", "20"]
+
+
+async def test_no_more_than_sixteen_pages_without_anybody_are_asked_for():
+    asked: list[str | None] = []
+
+    async def fetch(cursor: str | None) -> ProviderPage:
+        asked.append(cursor)
+        return ProviderPage(followers=[], next_cursor=str(len(asked)))
+
+    with pytest.raises(BadResponseError):
+        await Reader(fetch).read(None, ahead=False)
+
+    assert asked == [None, *map(str, range(1, 16))]
+    assert EMPTY_PAGES == 16
+
+
+async def test_who_stands_on_the_sixteenth_of_those_pages_is_read():
+    async def fetch(cursor: str | None) -> ProviderPage:
+        number = int(cursor or 0)
+        rows = [Follower(user_id="1")] if number == EMPTY_PAGES - 1 else []
+        return ProviderPage(followers=rows, next_cursor=str(number + 1))
+
+    page = await Reader(fetch).read(None, ahead=False)
+
+    assert (len(page.followers), page.next_cursor) == (1, "16")
+
+
+async def test_aborting_ends_what_is_waited_for_and_what_is_ahead():
+    provider = Rows()
+    provider.gates = {cursor: asyncio.Event() for cursor in (None, "10")}
+    ahead = Ahead(provider.fetch)
+    ahead.want(["10"])
+    waited = asyncio.ensure_future(ahead.get(None))
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    ahead.abort()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waited
+    await ahead.close()
+    assert sorted(provider.cancelled, key=str) == ["10", None]
+
+
+async def test_a_wait_that_is_cancelled_ends_its_request():
+    provider = Rows()
+    provider.gates = {None: asyncio.Event()}
+    ahead = Ahead(provider.fetch)
+    waited = asyncio.ensure_future(ahead.get(None))
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    waited.cancel()
+    await asyncio.wait([waited])
+    await asyncio.sleep(0)
+
+    assert provider.cancelled == [None]
+
+
+async def test_nothing_is_asked_for_ahead_behind_the_last_page():
+    provider = Rows()
+    reader = Reader(provider.fetch)
+
+    await reader.read("30", ahead=True)
+    await asyncio.sleep(0)
+
+    assert provider.asked == ["30"]

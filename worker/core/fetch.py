@@ -45,7 +45,7 @@ Read = Callable[[], Awaitable[ProviderPage]]
 TELL_WAITS_FROM = 1.0
 """Seconds: shorter waits are not worth an event, unless the provider asked for them."""
 BARREN_PAGES = 8
-"""So many pages may bring nobody new, beside one for each page so far: whoever is updated meanwhile comes again."""
+"""So many pages may bring nobody new, beside one for each that did: whoever is updated meanwhile comes again."""
 
 
 class Fetch:
@@ -421,7 +421,7 @@ class Fetch:
             # Its rows do move, so somebody may have moved past the reading.
             standing.moved, standing.missed_at_most = True, None
         standing.barren += bool(page.followers) and not fresh and not self._published
-        if standing.barren > standing.page + BARREN_PAGES:
+        if 2 * standing.barren > standing.page + 1 + BARREN_PAGES:
             raise BadResponseError(
                 f"the provider's paging runs in a circle: {standing.barren} pages brought nobody new; publish the "
                 "command again under a new id, and tell the provider if it happens again"

@@ -81,16 +81,16 @@ class Reader(Ahead):
         another one under ever new cursors, or empty pages without an end.
         """
         page = await self._step(cursor)
-        for _ in range(EMPTY_PAGES):
-            if page.followers or page.next_cursor is None:
-                break
+        empty = 0
+        while not page.followers and page.next_cursor is not None:
+            empty += 1
+            if empty == EMPTY_PAGES:
+                raise BadResponseError(
+                    f"the provider gave {EMPTY_PAGES} pages in a row without followers, each with another one to "
+                    "follow: nobody knows where the list ends; publish the command again under a new id, and tell the "
+                    "provider if it happens again"
+                )
             page = await self._step(page.next_cursor)
-        else:
-            raise BadResponseError(
-                f"the provider gave {EMPTY_PAGES} pages in a row without followers, each with another one to follow: "
-                "nobody knows where the list ends; publish the command again under a new id, and tell the provider if "
-                "it happens again"
-            )
         self.want([page.next_cursor] if ahead and page.next_cursor is not None else [])
         return page
 
