@@ -7,6 +7,7 @@ are told of it.
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from schemas.ids import Ids
 from worker.core.pending import Swept
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.position import Position
+from worker.core.spans import Span
 from worker.core.sweep import Sweep
 
 FIRST = date(2026, 1, 1)
@@ -240,7 +242,22 @@ def all_days(first: int, last: int) -> tuple[int, int]:
     return 1, 8
 
 
+def days_ignored_from(answer: int) -> Callable[[Listing], None]:
+    def act(listing: Listing) -> None:
+        if len(listing.asked) == answer:
+            listing.widen = all_days
+
+    return act
+
+
 EIGHT = tuple("12345678")
+
+
+def days(first: int, last: int, **fields: Any) -> Position:
+    """Say where a reading by days stands that has read five rows of these."""
+    start = 5 * (first - 1)
+    anchors = tuple(str(row) for row in range(start, start + 5))
+    return Position(span=Span(date(2026, 1, first), date(2026, 1, last)), at=4, anchors=anchors, **fields)
 
 
 @pytest.mark.parametrize(
@@ -646,3 +663,144 @@ async def test_days_of_a_list_that_moves_or_of_a_provider_that_errs(
     listing.act, listing.lie = act, lie
 
     assert await told(listing) == (asked, pages, claimed)
+
+
+@pytest.mark.parametrize(
+    ("lie", "people", "ahead", "asked", "pages", "claimed"),
+    [
+        (no_total, 2, 0, "0 1 1 2", "2", "missed None, total None"),
+        (too_high, 2, 0, "0 0 1 2 6", "2", "missed None, total 4"),
+        (too_low, 2, 0, "0 1 1 2", "2", "missed None, total 0"),
+        (counts_rows, 2, 0, "0 1 3 2 1 2", "2", "missed None, total 0, moved"),
+        (counts_reach, 2, 0, "0 1", "2", "missed 0, total 2"),
+        (one_more_each_time, 2, 0, "0 0 2 1 1 3 2 2 6", "2", "missed None, total 11, moved"),
+        (one_more_at_first, 2, 0, "0 0 1 3 2", "2", "missed None, total 2, moved"),
+        (one_at_once, 2, 0, "0 0 0 1 0 1 0 1 1 1 2 6 6", "2", "missed None, total 2, moved"),
+        (first_one_empty, 2, 0, "0 0 1 1", "2", "missed 0, total 2"),
+        (second_one_empty, 2, 0, "0 1 1 1", "2", "missed 0, total 2"),
+        (page_numbers, 2, 0, "0 1 1 0 1 1 0 2 6 6", "2", "missed None, total 2, moved"),
+        (counts_from_one, 2, 0, "0 1 2 2 3", "2", "missed None, total 2, moved, dropped 1"),
+        (one_twice, 2, 0, "0 2 2 3", "2", "missed None, total 3, moved, dropped 1"),
+        (turned_each_time, 2, 0, "0 1 3 2", "2", "missed None, total 2, moved"),
+        (honest, 13, 3, "0 4 8 12", "5 5 3", "missed 0, total 13"),
+        (honest, 22, 3, "0 4 8 12 16 18", "5 5 5 5 2", "missed 0, total 22"),
+        (no_total, 9, 3, "0 4 8 8 9", "5 4", "missed None, total None"),
+        (too_high, 9, 3, "0 4 7 8 9 13", "5 4", "missed None, total 11"),
+        (too_low, 13, 3, "0 4 7 11 12 12 13", "5 5 3", "missed None, total 11"),
+        (one_at_once, 3, 3, "0 0 0 1 0 1 0 1 0 2 1 0 0 1 5", "3", "missed None, total 3, moved"),
+        (three_at_once, 13, 3, "0 2 6 9 4 8 10 12", "5 5 3", "missed 0, total 13"),
+        (one_more_each_time, 9, 3, "0 4 6 2 7 9 8 8 10 9 9 13", "5 4", "missed None, total 21, moved"),
+        (first_one_short, 13, 3, "0 1 5 9 9 10 11 12 12", "5 5 3", "missed 0, total 13"),
+        (one_twice_later, 13, 3, "0 4 8 10 6", "5 5 3", "missed None, total 14, moved, dropped 1"),
+        (whole_pages, 9, 3,
+         "0 4 8 6 2 6 8 12 10 9 9 12 12 10 6 9 12 12 10 6 9 12 12 10 6 9 12 12 10 6 9 12 12 11 11 11", "5 4",
+         "missed None, total 9, moved, dropped 7"),
+        (cut_short, 13, 3, "0 4 8 9 9 10 14", "5 5 0", "missed None, total 13"),
+    ],
+)  # fmt: skip
+async def test_two_people_or_requests_ahead_at_a_provider_that_errs(
+    lie: Callable[[Listing, int, Answer], Answer], people: int, ahead: int, asked: str, pages: str, claimed: str
+) -> None:
+    listing = Listing(people)
+    listing.lie = lie
+
+    assert await told(listing, ahead=ahead) == (asked, pages, claimed)
+
+
+@pytest.mark.parametrize(
+    ("lie", "people", "last", "asked", "pages", "claimed"),
+    [
+        (too_high, 6, 5, "0 4 4 5", "5 1", "missed 2, total 8, capped"),
+        (too_low, 6, 5, "0 4 5 5 5", "5 1", "missed None, total 4"),
+        (no_total, 6, 5, "0 4 5 5 5", "5 1", "missed None, total None"),
+        (too_high, 7, 5, "0 4 5", "5 2", "missed 2, total 9, capped"),
+        (too_low, 7, 5, "0 4 5 5 5", "5 2", "missed None, total 5"),
+        (no_total, 7, 5, "0 4 5 5 5", "5 2", "missed None, total None"),
+    ],
+)  # fmt: skip
+async def test_a_list_as_long_as_the_provider_gives(
+    lie: Callable[[Listing, int, Answer], Answer], people: int, last: int, asked: str, pages: str, claimed: str
+) -> None:
+    listing = Listing(people, last=last)
+    listing.lie = lie
+
+    assert await told(listing) == (asked, pages, claimed)
+
+
+@pytest.mark.parametrize(
+    ("per_day", "answer", "asked", "pages", "claimed"),
+    [
+        ("5 5 5 5 5 5 5 5", 4,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-2@0 1-1@0 2-2@0 2-2@0 "
+         "2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-1@0 1-1@4 1-1@5 2-2@0"),
+         "5 5", "missed None, total 40, capped"),
+        ("5 5 5 5 5 5 5 5", 6,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-2@0 1-1@0 2-2@0 2-2@0 "
+         "2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-1@0 1-1@4 1-1@5 2-2@0"),
+         "5 5", "missed None, total 40, capped"),
+        ("5 5 5 5 5 5 5 5", 7,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-1@0 "
+         "1-1@4 1-1@5 2-2@0"),
+         "5 5", "missed None, total 40, capped"),
+        ("5 5 5 5 5 5 5 5", 9,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 1-2@0 1-2@4 1-2@5 1-1@0 2-2@0 2-2@0 2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 "
+         "2-2@0 1-1@0 1-1@4 1-1@5 2-2@0 2-2@4 2-2@5 3-3@0 3-3@4 3-3@5 4-4@0 4-4@4 4-4@5 5-5@0 5-5@4 5-5@5 "
+         "6-6@0 6-6@4 6-6@5 7-7@0 7-7@4 7-7@5 8-8@0 8-8@4 8-8@5 0"),
+         "5 5", "missed None, total 40, moved, capped, day 2026-01-01"),
+        ("5 5 5 5 5 5 5 5", 12,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 1-2@0 1-2@4 1-2@5 3-4@0 3-4@4 3-4@5 3-3@0 4-4@0 4-4@0 4-4@0 3-4@0 "
+         "3-3@0 4-4@0 4-4@0 4-4@0 3-3@0 3-3@4 3-3@5 4-4@0 4-4@4 4-4@5 5-5@0 5-5@4 5-5@5 6-6@0 6-6@4 6-6@5 "
+         "7-7@0 7-7@4 7-7@5 8-8@0 8-8@4 8-8@5 0"),
+         "5 5 5 4", "missed None, total 40, moved, capped, dropped 1, day 2026-01-03"),
+        ("8 8 8 8 8 0 0 0", 4,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-2@0 1-1@0 2-2@0 2-2@0 "
+         "2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-1@0 1-1@4 1-1@5 2-2@0"),
+         "5 5", "missed None, total 40, capped"),
+        ("8 8 8 8 8 0 0 0", 6,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-4@0 1-2@0 3-4@0 2-4@0 2-4@0 1-2@0 1-1@0 2-2@0 2-2@0 "
+         "2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-1@0 1-1@4 1-1@5 2-2@0"),
+         "5 5", "missed None, total 40, capped"),
+        ("8 8 8 8 8 0 0 0", 7,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-1@0 "
+         "1-1@4 1-1@5 2-2@0"),
+         "5 5", "missed None, total 40, capped"),
+        ("8 8 8 8 8 0 0 0", 9,
+         ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-2@0 1-1@0 2-2@0 2-2@0 2-2@0 1-1@0 "
+         "1-1@4 1-1@5 2-2@0"),
+         "5 5", "missed None, total 40, capped"),
+        ("8 8 8 8 8 0 0 0", 12, "0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 1-2@0 1-1@0 2-2@0 1-1@0 1-1@4 2-2@0", "5 3",
+         "missed 32, total 40, capped"),
+    ],
+)  # fmt: skip
+async def test_a_provider_that_does_not_look_at_days_any_more(
+    per_day: str, answer: int, asked: str, pages: str, claimed: str
+) -> None:
+    listing = Listing(40, per_day, last=5)
+    listing.act = days_ignored_from(answer)
+
+    assert await told(listing) == (asked, pages, claimed)
+
+
+@pytest.mark.parametrize(
+    ("start", "seen", "asked", "pages", "claimed"),
+    [
+        (days(1, 2, total=10), 5, "1-2@4 1-2@5 3-4@0 3-4@4 3-4@5 5-6@0 5-6@4 5-6@5 7-8@0 7-8@4 7-8@5 0",
+         "5 5 5 5 5 5 5", "missed 0, total 40"),
+        (days(3, 4, total=10, settled=2), 15, "3-4@4 3-4@5 5-6@0 5-6@4 5-6@5 7-8@0 7-8@4 7-8@5 0", "5 5 5 5 5",
+         "missed 2, total 40"),
+        (days(3, 4, total=10, gap=None), 15, "3-4@4 3-4@5 5-6@0 5-6@4 5-6@5 7-8@0 7-8@4 7-8@5 0", "5 5 5 5 5",
+         "missed None, total 40"),
+        (days(3, 5, total=10, overlap=1), 15,
+         ("3-5@4 3-5@2 3-5@5 3-4@0 3-4@4 3-4@5 4-5@0 4-5@4 4-5@5 5-6@0 5-6@4 5-6@5 6-7@0 6-7@4 6-7@5 7-8@0 "
+         "7-8@4 7-8@5 0"),
+         "5 5 5 5 5", "missed 0, total 40, moved"),
+        (days(3, 5, total=15, overlap=2), 15,
+         "3-5@4 3-5@5 4-6@0 4-6@4 4-6@5 5-7@0 5-7@4 5-7@5 6-8@0 6-8@4 6-8@5 0", "5 5 5 5",
+         "missed 20, total 40, capped, day 2026-01-03"),
+        (days(7, 8, total=10, moved=True), 35, "7-8@4 7-8@5 7-8@5 0", "5", "missed 0, total 40, moved"),
+    ],
+)  # fmt: skip
+async def test_a_successor_goes_on_in_the_same_days(
+    start: Position, seen: int, asked: str, pages: str, claimed: str
+) -> None:
+    assert await told(Listing(40, "5 5 5 5 5 5 5 5", last=5), start, seen=seen) == (asked, pages, claimed)

@@ -22,6 +22,7 @@ def test_nothing_is_doubted_or_known_at_first() -> None:
 
     assert (witness.doubt, witness.largest, witness.steady, witness.uneven) == (False, 0, False, False)
     assert witness.missed(3, 0, joined=False, moved=False) == 3
+    assert witness.missed(0, 0, joined=False, moved=False) == 0
     assert Witness(doubt=True).doubt is True
     assert Witness(largest=7).largest == 7
 

@@ -75,9 +75,7 @@ class Pending:
                 self._taken = cut.anchors
                 continue
             stretch.rows = stretch.rows[more:]
-            if stretch.numbers is None:
-                self._taken = cut.anchors
-            else:
+            if stretch.numbers is not None:
                 cut = replace(cut, at=stretch.numbers[len(part) - 1], anchors=self._taken)
                 stretch.numbers = stretch.numbers[more:]
         self._length -= len(taken)
