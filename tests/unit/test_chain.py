@@ -56,6 +56,7 @@ async def test_messages_follow_each_other_with_a_token_and_the_commands_sequence
         (b"b", {TOKEN_HEADER: "7-2", COMMAND_HEADER: "7"}),
     ]
     assert mine.sequence == 2
+    assert (TOKEN_HEADER, COMMAND_HEADER) == ("Followers-Publish-Token", "Followers-Command-Sequence")
 
 
 async def test_who_loads_stands_behind_the_tail() -> None:

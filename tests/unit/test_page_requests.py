@@ -132,6 +132,22 @@ def test_each_failure_is_counted_and_waited_for_as_the_provider_asks() -> None:
     in_virtual_time(main())
 
 
+def test_a_request_that_is_ended_is_counted_as_cancelled_and_leaves_the_gate() -> None:
+    async def main() -> None:
+        page = Page(Slow(9))
+        task = asyncio.ensure_future(page.fetch())
+        await asyncio.sleep(2)
+
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert page.meter.requests == {("etelecom", "cancelled"): 1}
+        assert page.meter.seconds == [2]
+        assert page.standing.requests == 0
+
+    in_virtual_time(main())
+
+
 def test_a_failure_that_was_no_request_counts_as_none() -> None:
     async def main() -> None:
         page = Page()
@@ -337,6 +353,7 @@ async def _wait_and_check(
 def test_seconds_that_are_our_own_choice_are_not_the_providers_failure() -> None:
     async def main() -> None:
         page, trial = Page(), _Trial(ours=3.0)
+        await asyncio.sleep(100)
 
         assert page.requests._failing_for(trial) == 0
         await asyncio.sleep(10)
