@@ -1,7 +1,6 @@
 """The promises of the change feed, checked from the stored events alone. The lists here never change."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from tests.chaos.records import Record
@@ -43,13 +42,14 @@ def _wrong(data: dict[str, Any], before: str | None) -> Iterator[str]:
 
 
 def _newest(job_events: Sequence[Record]) -> dict[Feed, str]:
-    """The complete job of each feed that began last."""
-    found: dict[Feed, tuple[datetime, str]] = {}
+    """The complete job of each feed that began last, as the stream has it: by its first event."""
+    began: dict[str, int] = {}
+    found: dict[Feed, tuple[int, str]] = {}
     for record in job_events:
         data = record.data
-        if data["type"] == "completed" and data.get("verdict") == "complete" and "started_at" in data:
-            began = datetime.fromisoformat(data["started_at"]), data["job_id"]
-            found[_feed(data)] = max(began, found.get(_feed(data), began))
+        first = began.setdefault(record.subject, record.sequence)
+        if data["type"] == "completed" and data.get("verdict") == "complete" and "job_id" in data:
+            found[_feed(data)] = max((first, data["job_id"]), found.get(_feed(data), (0, "")))
     return {feed: job_id for feed, (_, job_id) in found.items()}
 
 

@@ -152,10 +152,8 @@ async def test_esms_without_a_code_is_no_esms(provider: Provider) -> None:
 
     error = await failing(esms(provider))
 
-    assert error.code == "bad_response"
-    assert (
-        error.message == "eSMS GetListZOA at 127.0.0.1 answered JSON without CodeResult: check the account's base_url"
-    )
+    assert error.code == "provider_unavailable"
+    assert error.message.startswith("eSMS GetListZOA at 127.0.0.1 answered HTTP 200 with JSON without CodeResult")
 
 
 async def test_esms_status_speaks_where_it_is_no_200(provider: Provider) -> None:

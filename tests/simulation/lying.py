@@ -207,13 +207,22 @@ class LyingCase(Case):
         return str(row + 1)
 
     @property
+    def _fits_a_list_that_moves(self) -> bool:
+        """Whether each answer by itself is that of a list that ends where it was cut."""
+        most = max((len(one.ids) for one in self.given), default=0)
+        return all(
+            one.total is not None and len(one.ids) in (0, max(0, min(most, one.total - one.offset)))
+            for one in self.given
+        )
+
+    @property
     def could_be_honest(self) -> bool:
         """Say whether an honest list that stands still could have given these very answers: then nobody can tell.
 
-        It may give fewer rows than asked for, always as many, and nothing at all by a slip. A total that says where its
-        answer ends is that of a list cut there.
+        It may give fewer rows than asked for, always as many, and nothing at all by a slip. Of a list that is cut and
+        moves, each answer may be right by itself.
         """
-        if self.lies.told.get("total") == "so far" and "cut" in self.lies.told and self.people.changes:
+        if "cut" in self.lies.told and self.people.changes and self._fits_a_list_that_moves:
             return True
         most = max((len(one.ids) for one in self.given), default=0)
         places: dict[tuple[str, int], str] = {}
