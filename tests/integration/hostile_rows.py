@@ -196,9 +196,9 @@ ROWS = [
         providers=ESMS, lasting=read("drifted", pages=2, followers=3, dropped=12, asked=(1, 10)),
     ),
     Row(
-        key="offset-ignored-no-total", behaviour="page 1 whatever the offset, without a total: up to eSMS's ceiling",
+        key="offset-ignored-no-total", behaviour="page 1 whatever the offset, without a total: forty requests in vain",
         act=acts.fifty_for_ever, pages=frozenset(range(1, 10_000)), providers=ESMS, page_size=50,
-        lasting=read("truncated", reason="provider_cap", pages=2, followers=50, dropped=9950, seconds=30.0),
+        lasting=read("drifted", pages=1, followers=50, dropped=2107, asked=(1, 60)),
     ),
     Row(
         key="total-shrinks", behaviour="total 12, then 9, with the rows gone", act=acts.total(9),
@@ -213,13 +213,13 @@ ROWS = [
         pages=frozenset(range(2, 20)), providers=ESMS, lasting=read("drifted", pages=5, asked=(1, 10)),
     ),
     Row(
-        key="empty-page", behaviour="an empty page in the middle: the end of the list, but the total disagrees",
-        act=acts.empty_page, providers=ESMS, lasting=read("drifted", pages=2, followers=3, asked=(1, 10)),
+        key="empty-page", behaviour="an empty page in the middle, while the total says that there is more: asked again",
+        act=acts.empty_page, providers=ESMS, lasting=read("drifted", pages=4, followers=12, asked=(1, 30)),
     ),
     Row(
         key="empty-page",
-        behaviour="an empty page in the middle, with a next cursor: the end of the list (PROVIDERS 1.4)",
-        act=acts.empty_page, providers=ETELECOM, lasting=read(pages=2, followers=3),
+        behaviour="an empty page in the middle, with a next cursor: passed over",
+        act=acts.empty_page, providers=ETELECOM, lasting=read(pages=3, followers=9),
     ),
     harmless("ids-as-numbers", "ids as numbers beyond 2^53: no digit is lost", acts.ids_as_numbers),
     Row(

@@ -25,6 +25,7 @@ from worker.jetstream.connection import NatsOptions, connect
 from worker.jetstream.topology import reconcile
 from worker.simulators import OA_ID
 
+pytestmark = pytest.mark.usefixtures("faults")
 SECRET = "Nguyen Thi Bi Mat"
 UNREADABLE: dict[str, tuple[bytes, dict[str, str]]] = {
     "garbage": (b"\x00\xff" + SECRET.encode(), {}),

@@ -115,8 +115,9 @@ class Sweep(Ahead):
         return position
 
     def _enough(self, need: int, wanted: int | None) -> int:
-        # Of several spans the last ones may be empty: with one row in hand, the last page isn't.
-        return need + (self._here.span is not None and (wanted is None or wanted > need))
+        # Where nobody knows whether more rows come, one is kept in hand: then the last page isn't empty.
+        unknown = self._here.span is not None or self._witness.doubt or self._quiet > 0
+        return need + (unknown and (wanted is None or wanted > need))
 
     @property
     def _may_be_the_end(self) -> bool:
@@ -237,7 +238,8 @@ class Sweep(Ahead):
     async def _walk(self, page: ProviderPage, ids: list[str], offset: int) -> None:
         """Find the way again after a reading that doesn't join calmly."""
         here = self._here
-        twice = 0 if self._goes_over_known_ground else sum(id in self._ids for id in ids) - (here.at + 1 - offset)
+        known = sum(id in self._ids and id not in self._met for id in ids)
+        twice = 0 if self._goes_over_known_ground else known - (here.at + 1 - offset)
         self._here = replace(here, moved=True, dropped=here.dropped + max(0, twice))
         before, rows = self._last
         if len(ids) > 1 and ids == rows and offset > before and page.total == here.total:

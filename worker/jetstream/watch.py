@@ -23,6 +23,8 @@ from worker.jetstream.direct import PENDING, Nothing, read_answer
 
 BATCH = 256
 """Entries asked for at once; a server before 2.11 gives one at a time."""
+EARLY = 0.001
+"""Seconds: what timers are exact to."""
 LOOK_EVERY = 5.0
 """Seconds after which the bucket is read without being told that it has changed, and asked for its first revision."""
 GATHER = 0.2
@@ -103,7 +105,7 @@ class JobsWatch:
                     await asyncio.sleep(GATHER)
         self._told.clear()
         try:
-            first = await self._oldest() if loop.time() >= self._look_at else None
+            first = await self._oldest() if loop.time() >= self._look_at - EARLY else None
             if first is not None and first < 0:
                 self._revision = 0
                 self._behind = True
