@@ -86,6 +86,8 @@ class Story:
     """What came of one case."""
 
     published: list[str] = field(default_factory=list)
+    pages: list[tuple[int, str | None, int | None]] = field(default_factory=list)
+    """How many followers each has, where the next one begins, and the total."""
     throughout: set[str] = field(default_factory=set)
     verdict: Verdict = "complete"
     missed_at_most: int | None = 0
@@ -186,6 +188,7 @@ class Case:
             fetched_at=NOW, progress=standing.progress(),
         )  # fmt: skip
         standing.cursor = page.next_cursor
+        self.story.pages.append((len(page.followers), page.next_cursor, page.total))
         self.story.published += [follower.user_id for follower in page.followers]
         return event
 
