@@ -68,6 +68,7 @@ async def told(listing: Listing, start: Position | None = None, seen: int = 0, a
     await sweep.close()
     found = [follower.user_id for page in pages for follower in page.followers]
     assert len(set(found)) == len(found), "somebody came twice"
+    assert not any(page.requests for page in pages), "requests are counted where they are made"
     return " ".join(listing.asked), " ".join(str(len(page.followers)) for page in pages), claim(pages[-1])
 
 

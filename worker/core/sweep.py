@@ -64,7 +64,7 @@ class Sweep(Ahead):
         self._over = False
         self._barren = False
         """Nothing more is to be had, whatever days are left."""
-        self._again = start.overlap > 0
+        self._again = bool(start.overlap)
         self._capped = start.day is not None
         self._highest, self._walks = start.at, 0
         self._last: tuple[int, list[str]] = (0, [])
@@ -419,7 +419,7 @@ class Sweep(Ahead):
         self._again = self._again or here.at >= 0
         if overlap > here.overlap and self._days is not None:
             half = Span(self._days.first, half.last)  # what lies between the spans so far was left out
-        self._enter(half, gap=0, settled=here.settled)
+        self._enter(half, settled=here.settled)
         return True
 
     async def _fit_days(self, span: Span, total: int) -> bool:
@@ -479,10 +479,10 @@ class Sweep(Ahead):
             self._witness.hear(0, (), self._total, whole=True)
             return
         self._over = False
-        self._enter(following, gap=0, settled=here.missed)
+        self._enter(following, settled=here.missed)
 
-    def _enter(self, span: Span, *, gap: int | None, settled: int | None) -> None:
-        self._here = replace(self._here, span=span, at=-1, total=None, gap=gap, settled=settled)
+    def _enter(self, span: Span, *, settled: int | None) -> None:
+        self._here = replace(self._here, span=span, at=-1, total=None, settled=settled)
         self._known, self._highest, self._walks, self._quiet = [], -1, 0, 0
         self._witness.begin()
 
