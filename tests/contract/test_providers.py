@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from schemas import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
 from tests.contract.providers_kit import KEYS, VARIANTS, Case, FileSecret, account, ids, running, sweep
 from worker.core.account import EsmsAccount, EtelecomAccount
-from worker.core.errors import ForbiddenError, InvalidCommandError, NotFoundError, UnauthorizedError
+from worker.core.errors import FetchFailure, ForbiddenError, InvalidCommandError, NotFoundError, UnauthorizedError
 from worker.providers import open_client
 from worker.simulators import API_KEY, CANARY, OA_ID, SHOP_KEY, Fault
 
@@ -323,6 +323,28 @@ async def test_an_outage_is_no_reason_to_change_the_endpoint() -> None:
         await client.fetch(case.command(), None)
 
         assert [entry.endpoint for entry in case.simulator.requests] == ["GetFollowers", "GetFollowers"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "asked_first_again"),
+    [
+        (Fault(kind="error", code="101", endpoint="QueryListUID"), "QueryListUID"),
+        (Fault(kind="status", status=503, endpoint="QueryListUID"), "GetFollowers"),
+    ],
+)
+async def test_only_an_answer_of_the_api_shows_that_the_other_endpoint_is_gone(
+    fault: Fault, asked_first_again: str
+) -> None:
+    async with running("auto") as case:
+        case.simulator.inject(fault)
+        with pytest.raises(FetchFailure):
+            await case.client.fetch(case.command(), None)
+
+        await case.client.fetch(case.command(), None)
+
+    assert [entry.endpoint for entry in case.simulator.requests][:3] == [
+        "GetFollowers", "QueryListUID", asked_first_again,
+    ]  # fmt: skip
 
 
 async def test_a_filter_takes_the_endpoint_that_knows_it() -> None:

@@ -1,4 +1,4 @@
-"""What each of some hundred lying, moving lists costs and is told of: renew by `WRITE_LYING_TABLE=1 pytest` of this file.
+"""What each of some hundred lying, moving lists costs and is told of: `WRITE_LYING_TABLE=1 pytest` renews it.
 
 `lying.txt` has a line a seed. A change in how lists are read shows there as a difference, to be looked at line by line:
 who asks more often makes lists dearer, and who claims something else tells people something else.

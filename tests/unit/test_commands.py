@@ -163,6 +163,22 @@ def test_a_refused_command_keeps_its_address_where_that_can_be_read():
     assert [rejection.address for rejection in unreadable] == [None] * 4
 
 
+@pytest.mark.parametrize(
+    ("labels", "kept"),
+    [
+        ({"": "a", "k" * 64: "v" * 256, "k" * 65: "a", "b": "v" * 257, "c": 3, "d": ""}, ["k" * 64, "d"]),
+        ({str(n): "" for n in range(16)}, [str(n) for n in range(16)]),
+        ({str(n): "" for n in range(17)}, []),
+        (["a"], []),
+    ],
+)
+def test_a_refused_command_keeps_the_labels_that_are_labels(labels, kept):
+    address = _rejection(Command(_json(id="j1", labels=labels, page_size=999))).address
+
+    assert address is not None
+    assert [*address.labels] == kept
+
+
 def test_a_wrong_value_is_not_repeated_in_the_message():
     rejection = _rejection(Command(_json(filter={"gender": "0901234567"})))
 

@@ -244,6 +244,26 @@ async def test_tls_is_wanted_once_the_options_or_the_address_ask_for_it(
     assert client._has_tls() is False
 
 
+async def test_an_attempt_that_is_given_up_ends_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[GuardedClient] = []
+
+    async def hang(client: GuardedClient, **arguments: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def close(client: GuardedClient) -> None:
+        closed.append(client)
+
+    monkeypatch.setattr(GuardedClient, "connect", hang)
+    monkeypatch.setattr(GuardedClient, "close", close)
+    attempt = asyncio.ensure_future(connection._connect({}))
+    await asyncio.sleep(0)
+    attempt.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    assert len(closed) == 1
+
+
 async def test_a_refusal_is_told_at_once_and_any_other_trouble_after_the_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -58,6 +58,19 @@ async def test_a_job_that_moves_or_is_over_is_not_looked_for(known: JobStatus) -
     assert queue.asked == 0
 
 
+async def test_a_job_is_silent_only_after_all_of_the_time_that_it_may_be() -> None:
+    asked_for = FakeCancellations()
+    asked_for.marks["j"] = int((NOW - timedelta(seconds=31)).timestamp() * 1_000_000)
+    at_the_edge, behind_it = Queue(queued()), Queue(queued())
+
+    assert await explain(status("running", age=30), at_the_edge, asked_for) == status("running", age=30)
+    told = await explain(status("running", age=30.001), behind_it, asked_for)
+
+    assert told is not None
+    assert told.wait is not None
+    assert (told.wait.owner, at_the_edge.asked, behind_it.asked) == ("cancelled", 0, 1)
+
+
 async def test_a_job_that_is_nowhere_is_not_known() -> None:
     assert await explain(None, Queue()) is None
 

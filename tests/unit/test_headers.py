@@ -22,9 +22,9 @@ def test_anything_else_cannot(name: str) -> None:
 
 
 def test_a_block_is_read_as_it_stands_in_a_stream() -> None:
-    block = b"NATS/1.0\r\nA:b\r\nName:  v\xc3\xa0ng: gold \r\nBad:\xff\r\nno colon\r\nEmpty:\r\n\r\n"
+    block = b"NATS/1.0\r\nA:b\r\nName:  v\xc3\xa0ng: gold \r\nBad:\xff\r\nB\xffd: 1\r\nno colon\r\nEmpty:\r\n\r\n"
 
-    assert parse_headers(block) == {"A": "b", "Name": "vàng: gold", "Bad": "\ufffd", "Empty": ""}
+    assert parse_headers(block) == {"A": "b", "Name": "vàng: gold", "Bad": "\ufffd", "B\ufffdd": "1", "Empty": ""}
 
 
 def test_the_status_line_is_no_header() -> None:

@@ -140,3 +140,12 @@ def test_long_cursors_stand_in_every_part():
     parts = split(page, _before(), 4_500, _size)
 
     assert [(len(part.cursor or ""), len(part.next_cursor or "")) for part in parts] == [(1_500, 1_500)] * 2
+
+
+def test_a_page_that_just_fits_stays_whole():
+    page = _page([500, 500])
+    envelope = _size(msgspec.structs.replace(page, followers=[], part=10_000, parts=10_000))
+    least = envelope + sum(_size(follower) + 1 for follower in page.followers)
+
+    assert len(split(page, _before(), least, _size)) == 1
+    assert len(split(page, _before(), least - 1, _size)) == 2

@@ -12,6 +12,8 @@ FIFTY = Route(50, 9950)
         (-1, 500, 10, False, 0),
         (49, None, None, True, 49),
         (49, None, None, False, 50),
+        (0, None, None, False, 1),
+        (0, 1, None, True, 0),
         (49, 500, None, True, 49),
         # The last request: one row more than there is, and as many as it can.
         (449, 460, None, True, 411),

@@ -123,3 +123,18 @@ def test_a_server_that_keeps_promises_is_taken(version: str) -> None:
 def test_an_old_or_unknown_server_is_refused(version: str) -> None:
     with pytest.raises(ServerTooOldError, match=r"upgrade to 2\.10\.25 or newer"):
         check_server(version)
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_what_a_server_does_not_have_is_said_to_be_unset(nothing: Any) -> None:
+    found = drifts(asset(), asset().wanted | {"retention": nothing})
+
+    assert found[0].detail.startswith("retention is unset, wanted limits: ")
+
+
+def test_nothing_is_limited_in_size_by_default() -> None:
+    made = TopologyConfig()
+
+    assert (made.commands_max_bytes, made.events_max_bytes, made.dead_max_bytes) == (-1, -1, -1)
+    assert made.commands_max_age == made.events_max_age == made.jobs_ttl == 7 * DAY
+    assert (made.dead_max_age, made.feeds_ttl, made.duplicate_window, made.ack_wait) == (30 * DAY, 90 * DAY, 120, 30)

@@ -194,6 +194,7 @@ OTHER_IDS = "has other user ids than its digest was made of, or a page before it
             (None, None),
             "a job event comes after the end of generation 1",
         ),
+        (altered(2, parts=0), "order", (2, 1), "page 2 has a part beyond its parts"),
         (
             lambda story: story.append(story.pop(5)),
             "missing",
