@@ -23,7 +23,18 @@ from worker.providers.esms_answers import read_answer
 from worker.providers.http import Answer
 
 LIES: dict[str, tuple[str, ...]] = {
-    "total": ("too high", "too low", "absent", "answer only", "so far", "changing", "first one kept", "zero"),
+    "total": (
+        "too high",
+        "too low",
+        "absent",
+        "answer only",
+        "so far",
+        "changing",
+        "first one kept",
+        "zero",
+        "up to the ceiling",
+        "what is left",
+    ),
     "size": ("fewer", "changing", "first one short"),
     "offset": ("page number", "from one", "down to the page", "down to ten", "ignored"),
     "empty": ("now and then", "once", "in the middle"),
@@ -42,6 +53,8 @@ class Lies:
     told: dict[str, str]
     rng: random.Random
     count: int
+    ceiling: int
+    """So many rows of a list can be had."""
     requests: int = 0
     first_total: int | None = None
     amount: int = field(init=False)
@@ -119,6 +132,8 @@ class Lies:
             "so far": offset + given,
             "first one kept": self.first_total,
             "zero": 0,
+            "up to the ceiling": min(true, self.ceiling),
+            "what is left": max(0, true - offset),
         }
         if self.told.get("total") == "changing":
             return max(0, true + self.rng.randint(-3, 3))
@@ -174,7 +189,7 @@ class LyingCase(Case):
         if told is None:
             kinds = rng.sample(sorted(LIES), rng.choice([0, 0, 1, 1, 1, 2, 2, 3]))
             told = {kind: rng.choice(LIES[kind]) for kind in kinds}
-        self.lies = Lies(told, rng, self.count)
+        self.lies = Lies(told, rng, self.count, self.last + self.count)
         self.given: list[Given] = []
         self.failed: FetchFailure | None = None
 

@@ -61,7 +61,8 @@ def _days(span: str) -> str:
 async def told(listing: Listing, start: Position | None = None, seen: int = 0, ahead: int = 0) -> tuple[str, str, str]:
     """Read `listing` to its end; return the requests, the sizes of the pages, and the claim."""
     ids = Ids(listing.rows[:seen])
-    sweep = Sweep(listing.fetch, listing.plan, start or Position(), ids, published=set(), total=None)
+    total = len(listing.rows) if start is not None and start.span is not None else None
+    sweep = Sweep(listing.fetch, listing.plan, start or Position(), ids, published=set(), total=total)
     pages: list[Swept] = []
     while not pages or pages[-1].next_cursor is not None:
         pages.append(await sweep.read(5, None, ahead))
@@ -95,6 +96,14 @@ def too_high(listing: Listing, offset: int, answer: Answer) -> Answer:
 
 def too_low(listing: Listing, offset: int, answer: Answer) -> Answer:
     return answer[0], max(0, (answer[1] or 0) - 2)
+
+
+def ten_at_most(listing: Listing, offset: int, answer: Answer) -> Answer:
+    return answer[0], min(10, answer[1] or 0)
+
+
+def what_is_left(listing: Listing, offset: int, answer: Answer) -> Answer:
+    return answer[0], max(0, (answer[1] or 0) - offset)
 
 
 def zero(listing: Listing, offset: int, answer: Answer) -> Answer:
@@ -462,7 +471,8 @@ async def test_people_who_come_and_go_while_the_list_is_read(
 @pytest.mark.parametrize(
     ("lie", "people", "last", "asked", "pages", "claimed"),
     [
-        (honest, 10, 5, "0 4 5", "5 5", "missed 0, total 10"),
+        (honest, 9, 5, "0 4 5", "5 4", "missed 0, total 9"),
+        (honest, 10, 5, "0 4 5", "5 5", "missed None, total 10, capped"),
         (honest, 11, 5, "0 4 5", "5 5", "missed 1, total 11, capped"),
         (honest, 12, 5, "0 4 5", "5 5", "missed 2, total 12, capped"),
         (honest, 30, 12, "0 4 8 12", "5 5 5 2", "missed 13, total 30, capped"),
@@ -472,12 +482,15 @@ async def test_people_who_come_and_go_while_the_list_is_read(
         (no_total, 30, 12, "0 4 8 12", "5 5 5 2", "missed None, total None, capped"),
         (too_low, 10, 5, "0 4 5", "5 5", "missed None, total 8, capped"),
         (too_low, 11, 5, "0 4 5", "5 5", "missed None, total 9, capped"),
-        (too_low, 12, 5, "0 4 5", "5 5", "missed 0, total 10"),
+        (too_low, 12, 5, "0 4 5", "5 5", "missed None, total 10, capped"),
         (too_low, 30, 12, "0 4 8 12", "5 5 5 2", "missed 11, total 28, capped"),
         (too_high, 10, 5, "0 4 5", "5 5", "missed 2, total 12, capped"),
         (too_high, 11, 5, "0 4 5", "5 5", "missed 3, total 13, capped"),
         (too_high, 12, 5, "0 4 5", "5 5", "missed 4, total 14, capped"),
         (too_high, 30, 12, "0 4 8 12", "5 5 5 2", "missed 15, total 32, capped"),
+        (ten_at_most, 9, 5, "0 4 5", "5 4", "missed 0, total 9"),
+        (ten_at_most, 12, 5, "0 4 5", "5 5", "missed None, total 10, capped"),
+        (what_is_left, 12, 5, "0 4 2 5", "5 5", "missed None, total 7, moved, capped"),
         (three_at_once, 10, 5, "0 2 4 5", "5 3", "missed 2, total 10, capped"),
         (three_at_once, 11, 5, "0 2 4 5", "5 3", "missed 3, total 11, capped"),
         (three_at_once, 12, 5, "0 2 4 5", "5 3", "missed 4, total 12, capped"),
@@ -525,7 +538,8 @@ async def test_a_successor_goes_on_at_a_position(start: Position, asked: str, pa
 @pytest.mark.parametrize(
     ("per_day", "last", "asked", "pages", "claimed"),
     [
-        ("1 1 1 1 1 1 2 2", 5, "0 4 5", "5 5", "missed 0, total 10"),
+        ("1 1 1 1 1 1 2 1", 5, "0 4 5", "5 4", "missed 0, total 9"),
+        ("1 1 1 1 1 1 2 2", 5, "0 1-4@0 5-8@0 1-4@0 5-8@0 5-8@2 0", "5 5", "missed 0, total 10"),
         ("1 1 1 1 1 1 2 3", 5, "0 1-4@0 5-8@0 1-4@0 5-8@0 5-8@3 0", "5 5 1", "missed 0, total 11"),
         ("1 9 3 0 0 10 9 8", 5,
          ("0 1-4@0 5-8@0 1-4@0 1-2@0 3-4@0 1-2@0 1-2@4 1-2@5 3-4@0 5-8@0 5-6@0 7-8@0 5-6@0 5-6@4 5-6@5 7-8@0 "
@@ -662,6 +676,29 @@ async def test_days_of_a_list_that_moves_or_of_a_provider_that_errs(
 ) -> None:
     listing = Listing(32, "4 4 4 4 4 4 4 4", last=5)
     listing.act, listing.lie = act, lie
+
+    assert await told(listing) == (asked, pages, claimed)
+
+
+@pytest.mark.parametrize(
+    ("per_day", "asked", "pages", "claimed"),
+    [
+        ("0 0 0 0 0 0 6 6",
+         ("0 1-4@0 5-8@0 1-4@0 5-8@0 5-6@0 7-8@0 5-6@0 7-8@0 7-7@0 8-8@0 8-8@0 8-8@0 7-8@0 7-7@0 8-8@0 8-8@0 8-8@0 "
+         "7-7@0 7-7@4 7-7@5 7-7@5 7-7@5 8-8@0 8-8@4 8-8@5 8-8@5 8-8@5 0"),
+         "5 5 2", "missed None, total 10"),
+        ("1 1 1 1 2 2 2 2",
+         ("0 1-4@0 5-8@0 4-8@0 3-8@0 0 1-4@0 5-8@0 4-8@0 3-8@0 1-4@0 1-4@3 1-4@3 1-4@4 5-8@0 5-8@4 5-8@5 5-8@5 5-8@5 "
+         "0"),
+         "5 5 2", "missed None, total 10"),
+        ("5 5 5 5 5 5 5 5", "0 1-4@0 5-8@0 4 5", "5 5", "missed None, total 10, capped"),
+    ],
+)  # fmt: skip
+async def test_days_of_a_list_whose_total_counts_no_more_than_can_be_had(
+    per_day: str, asked: str, pages: str, claimed: str
+) -> None:
+    listing = Listing(sum(map(int, per_day.split())), per_day, last=5)
+    listing.lie = ten_at_most
 
     assert await told(listing) == (asked, pages, claimed)
 

@@ -13,6 +13,9 @@ from schemas.wait import Wait
 from worker.core.commands import Job
 from worker.core.position import Position
 
+LONGEST_ETA = 366 * 86_400.0
+"""Seconds: what would take longer has no end that means anything, and a total may be any number."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Standing:
@@ -204,4 +207,5 @@ def _eta(standing: Standing, goal: int | None, now: datetime) -> datetime | None
     elapsed = (now - standing.started_at).total_seconds()
     if not goal or not standing.followers or elapsed <= 0:
         return None
-    return now + timedelta(seconds=elapsed * max(0, goal - standing.followers) / standing.followers)
+    left = max(0, goal - standing.followers) / standing.followers
+    return now + timedelta(seconds=elapsed * left) if elapsed * left <= LONGEST_ETA else None

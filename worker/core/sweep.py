@@ -60,7 +60,9 @@ class Sweep(Ahead):
         self._pending = Pending(published)
         self._total = total
         resumed = start.span is not None or start.at >= plan.count
-        self._witness = Witness(doubt=start.settled is None, moved=start.moved, largest=plan.count if resumed else 0)
+        self._witness = Witness(
+            doubt=start.settled is None, moved=start.moved, largest=plan.count if resumed else 0, most=total or 0
+        )
         self._over = False
         self._barren = False
         """Nothing more is to be had, whatever days are left."""
@@ -124,6 +126,15 @@ class Sweep(Ahead):
         # Whether a page is the last one must be known before it is published, also where a ceiling cuts the list there.
         here = self._here
         return here.span is None and here.at >= 0 and here.at + 1 == here.total
+
+    @property
+    def _reach(self) -> int:
+        """How many rows the provider gives of a list, or of a span of days; the rest can't be had."""
+        return self._plan.last + self._plan.count
+
+    def _exceeds(self, total: int) -> bool:
+        """Say whether a list or span of `total` rows has, or may have, more than the provider gives."""
+        return total > self._reach or total == self._witness.most == self._reach
 
     async def _read_on(self, wanted: int | None, ahead: int) -> None:
         before, known, readings = self._here, len(self._ids), self._readings
@@ -195,7 +206,7 @@ class Sweep(Ahead):
             self._here = replace(here, gap=0, settled=missed, day=None)
             self._capped = self._over = self._barren = True
             return
-        if page.total is not None and page.total > self._plan.last + self._plan.count and await self._split(page):
+        if page.total is not None and self._exceeds(page.total) and await self._split(page):
             return
         self._take(page, ids, 0, gap=0, twice=not self._again)
 
@@ -369,13 +380,14 @@ class Sweep(Ahead):
             return False
         if self._witness.doubt or here.total is None:
             return rows >= self._plan.count
-        return here.at + 1 < here.total
+        # A full answer there is not known to be the end where a total may count no more than can be had.
+        return here.at + 1 < here.total or (rows >= self._witness.largest and self._witness.most <= self._reach)
 
     @property
     def _is_agreed(self) -> bool:
         """Whether the last reading came to the end as the total says, and had room for more rows."""
         room = len(self._last[1]) < self._witness.largest or (self._quiet > 0 and self._here.at == 0)
-        room = room or self._here.at + 1 >= self._plan.last + self._plan.count  # nothing can be asked behind that
+        room = room or self._here.at + 1 >= self._reach  # nothing can be asked behind that
         return self._witness.steady and (room or (self._here.total == 0 and self._quiet > 2))
 
     def _enough_quiet(self) -> int:
@@ -457,9 +469,12 @@ class Sweep(Ahead):
 
     def _cap(self) -> None:
         """Note that the provider gives no more of this span, although there is more."""
-        here, total = self._here, self._here.total
+        here, left = self._here, (self._here.total or 0) - self._here.at - 1
         self._capped = True
-        beyond = None if total is None or here.settled is None else here.settled + max(0, total - here.at - 1)
+        # Of a total that falls, or counts no more than can be had, nothing follows.
+        counts = self._witness.most > self._reach or here.total != self._reach
+        told = left > 0 and counts and not self._witness.fell and here.settled is not None
+        beyond = (here.settled or 0) + left if told else None
         day = here.day or (str(here.span.first) if here.span is not None else None)
         self._here = replace(here, settled=beyond, day=day)
 
@@ -468,10 +483,9 @@ class Sweep(Ahead):
         here = self._here
         if not self._over or here.span is None or self._barren:
             return
-        reach = self._plan.last + self._plan.count
         following = here.span.next(
             self._days.last if self._days is not None else here.span.last,
-            twice=here.total is not None and 2 * here.total <= reach,
+            twice=here.total is not None and not self._exceeds(2 * here.total),
             overlap=here.overlap,
         )
         if following is None:

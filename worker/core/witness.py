@@ -9,15 +9,19 @@ STEADY = 3
 class Witness:
     """Hears every answer of a list that is read by row numbers, and notes what does not fit."""
 
-    def __init__(self, *, doubt: bool = False, moved: bool = False, largest: int = 0) -> None:
+    def __init__(self, *, doubt: bool = False, moved: bool = False, largest: int = 0, most: int = 0) -> None:
         """`doubt`: an answer has not fitted already. `moved`: the list was seen to move, and its total may have, too.
 
-        `largest`: the most rows of an answer before; 0: this is the first one.
+        `largest`: the most rows of an answer before; 0: this is the first one. `most`: the highest total before.
         """
         self.doubt = doubt
         """Totals were absent or below the rows that came, or somebody stood twice in an answer: nothing can be told."""
         self.largest = largest
         """The most rows of one answer."""
+        self.most = most
+        """The highest total, of the list or of a span."""
+        self.fell = False
+        """A total of the span was lower than the one before."""
         self._whole: int | None = None
         """The last total of the whole list."""
         self._risen = 0
@@ -50,7 +54,7 @@ class Witness:
 
     def begin(self) -> None:
         """Take what comes as answers about other days."""
-        self._total, self._same = None, 0
+        self._total, self._same, self.fell = None, 0, False
 
     def hear(self, offset: int, ids: Sequence[str], total: int | None, *, whole: bool) -> None:
         """Take an answer with `ids` at `offset`; `whole`: about the whole list, not about some of its days."""
@@ -66,6 +70,8 @@ class Witness:
             self._fewest = min(rows, rows if self._fewest is None else self._fewest)
         self._constant = self._constant and self._total in (None, total)
         self._same = self._same + 1 if total == self._total else 1
+        self.fell = self.fell or total < (self._total or 0)
+        self.most = max(self.most, total)
         self._total = total
         if whole:
             self._risen += max(0, total - (total if self._whole is None else self._whole))
