@@ -68,6 +68,7 @@ from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.guarded import CredentialsFile, GuardedClient
 from worker.jetstream.lag import queued
+from worker.jetstream.latest_time import LatestTime
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
@@ -130,6 +131,7 @@ class Worker:
         # Not the pod's name alone: a restarted pod keeps its name, and must not take itself for its predecessor.
         self.name = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:8]}"
         self.readiness = Readiness()
+        self._latest = LatestTime()
         self.draining = asyncio.Event()
         self._drained = asyncio.Event()
         self._started = asyncio.Event()
@@ -327,6 +329,7 @@ class Worker:
         assert self._handler is not None
         tasks, gauge = self._tasks[provider], self._meter.in_flight.labels(provider)
         delivery = JetStreamDelivery(message.raw_message, ack_wait=self.settings.worker.ack_wait)
+        self._latest.hear(delivery.timestamp_us)
         task = begin(self._handler.handle(delivery), "command")
         tasks.add(task)
         gauge.inc()
@@ -478,7 +481,10 @@ class Worker:
         for account in self.settings.account_list():
             provider: Provider = "etelecom" if isinstance(account, EtelecomAccount) else "esms"
             client = open_client(
-                account, request_timeout=worker.request_timeout, max_response_bytes=worker.max_response_bytes
+                account,
+                request_timeout=worker.request_timeout,
+                max_response_bytes=worker.max_response_bytes,
+                now=self._latest,
             )
             share = None
             if account.rate_limit > 0:

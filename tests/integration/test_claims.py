@@ -1,8 +1,10 @@
 """What a job claims of its list, where the provider's answers don't fit each other: through NATS and HTTP."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +86,8 @@ PROVIDERS: dict[str, Answer] = {
     "esms-no-offset": esms(1, total=plus(2), row=lambda offset: 0),
     "esms-from-one": esms(130, total=right, row=lambda offset: max(0, offset - 1)),
     "esms-page-number": esms(130, total=right, row=lambda offset: offset * 50),
+    "esms-beyond-dates": esms(130, total=lambda there, offset, rows: 10**17),
+    "esms-ten-thousand": esms(10_050, total=lambda there, offset, rows: min(10_000, there)),
     "esms-days": esms(11_000, total=right, days=110),
     "empty-page": pages(("", [1, 2, 3], "c2"), ("c2", [], "c3"), ("c3", [4, 5, 6], "")),
     "endless": endless,
@@ -193,6 +197,18 @@ async def test_a_total_that_is_no_witness_ends_no_list_and_proves_none(client: C
     assert (end.verdict, end.missed_at_most, len(ids)) == ("drifted", None, 130)
 
 
+async def test_a_total_beyond_all_dates_ends_like_any_other_that_is_wrong(client: Client) -> None:
+    end, ids = await completed(client, "esms-beyond-dates")
+
+    assert (end.verdict, end.missed_at_most, len(ids)) == ("drifted", None, 130)
+
+
+async def test_a_list_that_ends_where_no_more_can_be_had_is_not_proven(client: Client) -> None:
+    end, ids = await completed(client, "esms-ten-thousand")
+
+    assert (end.verdict, end.reason, end.missed_at_most, len(ids)) == ("truncated", "provider_cap", None, 10_000)
+
+
 async def test_row_numbers_that_the_provider_takes_otherwise_give_an_honest_end_within_few_requests(
     client: Client,
 ) -> None:
@@ -245,3 +261,35 @@ async def unfollowed(client: Client, name: str) -> list[str]:
     found = await messages(client, change_subject(provider_of(name), OA))
     events: list[ChangeEvent] = [decode(message.data, ChangeEvent) for message in found]
     return [event.user_id for event in events if isinstance(event, Unfollowed) and event.account == name]
+
+
+BEHIND = """
+import sys
+from datetime import timedelta
+import worker.app
+from worker.jetstream.latest_time import LatestTime, wall_clock
+worker.app.LatestTime = lambda: LatestTime(lambda: wall_clock() - timedelta(days=3))
+from worker.cli import main
+sys.exit(main())
+"""
+
+
+async def test_a_worker_whose_clock_is_behind_asks_for_todays_followers_too(tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any], number: int) -> dict[str, Any]:
+        asked.append(body)
+        return esms(3, total=right)(body, number)
+
+    async with stage.server() as server, hostile({"late": saying(answer)}) as provider:
+        client = await connect(NatsOptions(servers=(server.url,)))
+        await reconcile(client, TopologyConfig(ack_wait=2))
+        keys = {"api_key": "A", "secret_key": "S", "endpoint": "QueryListUID"}
+        late = {"provider": "esms", "base_url": f"{provider.url}/late", "rate_limit": 0.0, **keys}
+        sections = stage.sections_for(server.url, {"esms-late": late})
+        async with stage.replica(sections, tmp_path, program=[sys.executable, "-c", BEHIND, "worker"]):
+            await ended(client, "esms-late")
+        await client.close()
+
+    tomorrow = datetime.now(timezone(timedelta(hours=7))) + timedelta(days=1)
+    assert asked[0]["ToDate"] == f"{tomorrow:%d/%m/%Y}"

@@ -80,6 +80,19 @@ def test_a_total_that_changed_stands_once_it_came_three_times(totals: list[Any],
     assert STEADY == 3
 
 
+def test_the_highest_total_and_a_fall_within_a_span_are_noted() -> None:
+    rising = heard((0, 3, 5), (3, 2, 5), (0, 5, 7))
+    falling = heard((0, 3, 7), (3, 2, 5), (0, 5, 6))
+
+    assert (Witness().most, Witness().fell, Witness(most=9).most) == (0, False, 9)
+    assert (rising.most, rising.fell) == (7, False)
+    assert (falling.most, falling.fell) == (7, True)
+    falling.begin()
+    falling.hear(0, ROWS[:3], 3, whole=False)
+    assert (falling.most, falling.fell) == (7, False)
+    assert heard((0, 3, None), (0, 3, 9), most=8).most == 9
+
+
 def test_another_spans_total_is_no_change() -> None:
     witness = heard((0, 5, 9), whole=False)
 

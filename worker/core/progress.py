@@ -207,5 +207,5 @@ def _eta(standing: Standing, goal: int | None, now: datetime) -> datetime | None
     elapsed = (now - standing.started_at).total_seconds()
     if not goal or not standing.followers or elapsed <= 0:
         return None
-    left = max(0, goal - standing.followers) / standing.followers
-    return now + timedelta(seconds=elapsed * left) if elapsed * left <= LONGEST_ETA else None
+    left, pace = max(0, goal - standing.followers), standing.followers / elapsed
+    return now + timedelta(seconds=left / pace) if left <= LONGEST_ETA * pace else None
