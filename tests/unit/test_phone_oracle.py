@@ -163,6 +163,10 @@ TABLE = {
         "028 3825 123/4 are two numbers, which the library reads as one", lambda value:
         re.search(r"/\W*\d", looks(value)) is not None, nothing,
     ),
+    "range": Difference(
+        "028 3825 123-4 are those from 3 to 4, which the library reads as one; other countries write extensions so",
+        lambda value: re.search(r"\d\W*-\W*\d\W*$", looks(value)) is not None and abroad(value) is None, nothing,
+    ),
     "minus": Difference(
         "a dash before a number is a minus, or the end of a word that isn't there; the library drops it",
         lambda value: re.match(r"[^\d-]*-", looks(value)) is not None, nothing,
@@ -226,7 +230,7 @@ def _area(rng: random.Random) -> str:
     """A landline as it was written before 2017, or as another country writes it."""
     code, count = rng.choice([("8", 8), ("4", 8), ("76", 7), ("31", 7), ("350", 6), ("3", 8), ("495", 7), ("4912", 6)])
     before = rng.choice(["(0{}) ", "0{}-", "+84 {} ", "(84-{}) ", "+84 (0){} ", "(84{}) ", "8 ({}) ", "({}) ", "0{}."])
-    return before.format(code) + "38"[: count - 6] + _digits(rng, min(count, 6)) + rng.choice(["", "", "", "/5"])
+    return before.format(code) + "38"[: count - 6] + _digits(rng, min(count, 6)) + rng.choice(["", "", "", "/5", "-5"])
 
 
 def _grouped(rng: random.Random, number: str) -> str:

@@ -12,6 +12,8 @@ from worker.providers.phone_written import Written, written
 
 _LONGEST = 256
 _REMEMBERED = 4096
+_SHORTEST = 9
+"""Digits of a person's Vietnamese number without the trunk 0 or country code."""
 
 _WHOLE = {"3": "0123456789", "5": "1689", "7": "06789", "8": "12345678", "9": "012345678"}
 _PARTLY = {"52": "238", "55": "9", "89": "6789", "99": "013456789"}
@@ -117,12 +119,14 @@ def _vietnamese(number: Written) -> str | None:
     trunk = number.digits[start : start + 1] == "0"
     start += trunk
     national = number.digits[start:]
-    if _is_set_apart(number, start, coded=coded):
+    if _is_set_apart(number, start, coded=coded) or number.ends_in_a_range():
         return None
     if len(national) == 9 and national[:3] in _MOBILE:
         return f"+84{national}"
     if len(national) == 10 and national[:3] in _RENUMBERED:
         return f"+84{_RENUMBERED[national[:3]]}{national[3:]}" if coded or trunk else None
+    if len(national) < _SHORTEST and not number.international:
+        return None
     return _asked("84" + national, personal=not number.international)
 
 

@@ -28,6 +28,10 @@ class Written:
         """Return whether it has a bracket after more than its first `start` digits."""
         return any(at > start and not _BRACKETS.isdisjoint(signs) for at, signs in self.joints.items())
 
+    def ends_in_a_range(self) -> bool:
+        """Return whether a dash is before its last digit, as in 3825 1230-4: five numbers."""
+        return "-" in self.joints.get(len(self.digits) - 1, "")
+
     def without_trunk(self, code: int) -> str:
         """Return its digits without a `(0)` after the first `code` of them."""
         before, after = self.joints.get(code, ""), self.joints.get(code + 1, "")
