@@ -25,13 +25,16 @@ PHONES = st.from_regex(r"\A(\+|00|tel:|')?[0-9 .\-()\u2011\u200e]{0,16}(x[0-9]{1
         ("912000111", "+84912000111"),
         (" +84 912-000.111 ", "+84912000111"),
         ("(+84) 912 000 111", "+84912000111"),
-        ("[0912] 000/111", "+84912000111"),
+        ("[0912] 000.111", "+84912000111"),
+        ("0912000111 /", "+84912000111"),
         ("++84912000111", "+84912000111"),
         ("0912000111.", "+84912000111"),
         (84912000111, "+84912000111"),
         (912000111, "+84912000111"),
         (84912000111.0, "+84912000111"),
         ("84912000111.0", "+84912000111"),
+        ("+84912000111.0", "+84912000111"),
+        ("+4930123456.0", "+4930123456"),
         # A trunk 0 after the country's code.
         ("+84 (0) 912 000 111", "+84912000111"),
         ("840912000111", "+84912000111"),
@@ -62,6 +65,8 @@ PHONES = st.from_regex(r"\A(\+|00|tel:|')?[0-9 .\-()\u2011\u200e]{0,16}(x[0-9]{1
         ("0412345678", None),
         ("+0912000111", None),
         ("+999", None),
+        ("00x1", None),
+        ("+x1", None),
         # Not whole, or not Vietnam's.
         ("12345", None),
         ("0612000111", None),
@@ -134,6 +139,137 @@ PHONES = st.from_regex(r"\A(\+|00|tel:|')?[0-9 .\-()\u2011\u200e]{0,16}(x[0-9]{1
         ("0912000111x.0", "+84912000111"),
         # A number of the net's, without its 0.
         ("672000111", "+84672000111"),
+        # Australia's 0011 is no 00 before a number of +1, whose 1 `phonenumbers` would take away.
+        ("0011 65 8234 5678", None),
+        ("0011 47 92 34 56 78", None),
+        ("0011 66 2 722 5844", None),
+        ("00116582345678", None),
+        ("0011 12025550123", None),
+        ("0011 1 202 555 0123", None),
+        # Documented: 00 comes first, then the country's code.
+        ("001 658 234 5678", "+16582345678"),
+        ("001 65 8234 5678", "+16582345678"),
+        # No digit after + or 00 is dropped, but for a trunk 0 that has its own brackets after the country's code.
+        ("+1 1 202 555 0123", None),
+        ("+7 8 495 123 45 67", None),
+        ("+7 (8) 495 123 45 67", None),
+        ("+7 (495) 123-45-67", "+74951234567"),
+        ("+54 11 15 1234 5678", None),
+        ("+61 0412 345 678", None),
+        ("+61 (0412) 345 678", None),
+        ("0061 0 412 345 678", None),
+        ("+61 4 (0)12 345 678", None),
+        ("+61 (0 412 345 678", None),
+        ("+61 0) 412 345 678", None),
+        ("+61 )0( 412 345 678", None),
+        ("(+61)0(412)345678", None),
+        ("+61 (0] 412 345 678", None),
+        ("+61 [0] 412 345 678", "+61412345678"),
+        ("+(61)( 0 )412 345 678", "+61412345678"),
+        ("+61 (4)12 345 678", "+61412345678"),
+        ("+380 (0)50 123 4567", "+380501234567"),
+        # Italy and others keep their 0: who has it in brackets means a number with it, if only that is one.
+        ("+39 (0)6 1234 5678", "+390612345678"),
+        ("+39 (0)312 345 6075", None),
+        ("+39 0312 345 6075", "+3903123456075"),
+        ("+39 312 345 6075", "+393123456075"),
+        ("+242 (0)6 123 4567", "+242061234567"),
+        # Nothing divides a country's code, or the 00 before it.
+        ("8 (495) 123-45-67", None),
+        ("8(495)1234567", None),
+        ("8-495-123-45-67", None),
+        ("8 4912345678", None),
+        ("+8 4912345678", None),
+        ("008 4912345678", None),
+        ("0 084912345678", None),
+        ("00 84 912345678", "+84912345678"),
+        ("(00) (84) 912 345 678", "+84912345678"),
+        ("+(84) 912 345 678", "+84912345678"),
+        ("84 912 345 678", "+84912345678"),
+        ("84-0-912345678", "+84912345678"),
+        ("0 912345678", "+84912345678"),
+        ("+6 1412345678", None),
+        ("+38 0501234567", None),
+        ("+3 80501234567", None),
+        ("+380 501234567", "+380501234567"),
+        ("+3805 01234567", "+380501234567"),
+        ("009 84 912 345 678", None),
+        # An area code that is set apart: Ho Chi Minh City's 08 of before 2017.
+        ("(08) 3825 1234", None),
+        ("(08) 3.825.1234", None),
+        ("08-3825-1234", None),
+        ("08 38251234", None),
+        ("0-8-38251234", None),
+        ("08 38 25 12 34", None),
+        ("8 3825 1234", None),
+        ("+84 8 3825 1234", None),
+        ("+84 (8) 3825 1234", None),
+        ("+84 (0)8 3825 1234", None),
+        ("84 (08) 3825 1234", None),
+        ("(84-8) 3825 1234", None),
+        ("(848) 3825 1234", None),
+        ("+848 3825 1234", None),
+        ("0084.8.3825.1234", None),
+        ("0838251234", "+84838251234"),
+        ("083 825 1234", "+84838251234"),
+        ("0838 251 234", "+84838251234"),
+        ("(0838 251 234)", "+84838251234"),
+        ("(+84)838 251 234", "+84838251234"),
+        ("(84) (0) 838 251 234", "+84838251234"),
+        ("+84 83 825 1234", "+84838251234"),
+        # Ha Noi's 04, and those that were provinces', in brackets: An Giang, Nam Dinh, Dong Thap, Quang Binh.
+        ("(04) 3825 1234", None),
+        ("(076) 3825123", None),
+        ("(84-76) 382 5123", None),
+        ("+84 [76] 382 5123", None),
+        ("(0350) 825123", None),
+        ("(067) 2000111", None),
+        ("(052) 3825123", None),
+        ("076 (3825123)", None),
+        ("076 382 5123", "+84763825123"),
+        ("+84 76 382 5123", "+84763825123"),
+        ("(+84) (0) 763 825 123", "+84763825123"),
+        # Or other countries': Tokyo, Melbourne, Brisbane.
+        ("03-1234-5678", None),
+        ("05 6123 4567", None),
+        ("(03) 9123 4567", None),
+        ("07 6123 4567", None),
+        ("06 7200 0111", None),
+        ("+84 3 1234 5678", "+84312345678"),
+        # 09 never was a landline's, and today's area codes have three digits.
+        ("09 1234 5678", "+84912345678"),
+        ("(091) 234 5678", "+84912345678"),
+        ("(0912) 345 678", "+84912345678"),
+        ("(028) 3825 1234", "+842838251234"),
+        ("(84-28) 3825 1234", "+842838251234"),
+        ("+84 (028) 3825 1234", "+842838251234"),
+        ("(0123) 456 7890", "+84834567890"),
+        # The country's code and too few digits, or an 084 without its 0?
+        ("84 000 0111", None),
+        ("(84) 0000111", None),
+        ("840 000 111", "+84840000111"),
+        ("84 8 400 0011", None),
+        # A slash before digits stands between two numbers.
+        ("028 3825 123/4", None),
+        ("0912345678/9", None),
+        ("0912/345/678", None),
+        ("/0912345678", None),
+        # A dash before the last digit is a range's, but in Germany an extension's.
+        ("028 3825 123-4", None),
+        ("+84 28 3825 123 - 4", None),
+        ("0912 345 67-8", None),
+        ("028 3825 12-34", "+842838251234"),
+        ("028 3825 123 4", "+842838251234"),
+        ("+49 30 12345-0", "+4930123450"),
+        # A minus is no plus.
+        ("-84912345678", None),
+        (-84912345678, None),
+        ("−84912345678", None),
+        ("- 0912345678", None),
+        ("tel:-84912345678", None),
+        ("(-84) 912345678", None),
+        ("+-84912345678", None),
+        ("0912345678-", "+84912345678"),
     ],
 )  # fmt: skip
 def test_a_phone_becomes_e164_or_nothing(given: object, e164: str | None) -> None:
@@ -248,7 +384,7 @@ def test_the_usual_forms_need_no_second_look(usual: str) -> None:
 
 
 def test_a_mobile_in_any_form_is_read_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(digits: str, *, international: bool) -> None:
+    def asked(digits: str, *, personal: bool = False) -> None:
         raise AssertionError(digits)
 
     monkeypatch.setattr("worker.providers.phone._asked", asked)
@@ -259,7 +395,7 @@ def test_a_mobile_in_any_form_is_read_without_asking(monkeypatch: pytest.MonkeyP
 
 
 def test_the_mobiles_read_here_are_all_that_phonenumbers_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.providers.phone._asked", lambda digits, *, international: None)
+    monkeypatch.setattr("worker.providers.phone._asked", lambda digits, *, personal=False: None)
     _read.cache_clear()
     read = {start for start in (f"{number:03}" for number in range(200, 1000)) if phone(f"0{start} 000111")[0]}
     known = {

@@ -14,14 +14,16 @@ from phonenumbers import PhoneNumberType as Kind
 from worker.providers.phone import phone
 
 SEED = 11
-INPUTS = 24_000
+INPUTS = 36_000
 OLD = {
     "120": "70", "121": "79", "122": "77", "126": "76", "128": "78",
     "123": "83", "124": "84", "125": "85", "127": "81", "129": "82",
     "162": "32", "163": "33", "164": "34", "165": "35", "166": "36", "167": "37", "168": "38", "169": "39",
     "186": "56", "188": "58", "199": "59",
 }  # fmt: skip
-TRUNKS = {"AU": "0", "GB": "0", "DE": "0", "FR": "0", "TH": "0", "KR": "0", "JP": "0", "ID": "0", "RU": "8", "IT": ""}
+TRUNKS = {"AU": "0", "GB": "0", "DE": "0", "FR": "0", "TH": "0", "KR": "0", "JP": "0", "ID": "0", "RU": "8", "IT": "0"}
+ZERO = re.compile(r"\(\W*0\W*\)")
+BARE = re.compile(r"(?:;?ext|x|#)[\s.:=]*\d{1,6}#?$", re.IGNORECASE)
 
 
 def library(value: str) -> str | None:
@@ -39,7 +41,7 @@ def _parsed(value: str) -> phonenumbers.PhoneNumber | None:
 
 def plain(value: str) -> str:
     """`value` as it looks: without marks that nobody sees, blanks and dashes as ASCII has them."""
-    kinds = {"Cf": "", "Zs": " ", "Pd": "-"}
+    kinds = {"Cf": "", "Zs": " ", "Cc": " ", "Pd": "-"}
     return "".join(kinds.get(unicodedata.category(sign), sign) for sign in value)
 
 
@@ -49,7 +51,7 @@ def digits_and_plus(value: str) -> str:
 
 def renumbered(value: str) -> str | None:
     """The number that an old complete one became, as the library writes it."""
-    bare = re.sub(r"(?i)(?:;?ext|x|#)\W*\d+$", "", value)
+    bare = BARE.sub("", value)
     complete = re.fullmatch(r"(?:0{0,2}840?|0)(1\d\d)(\d{7})", digits_and_plus(bare).replace("+", ""))
     return library(f"0{OLD[complete[1]]}{complete[2]}") if complete and complete[1] in OLD else None
 
@@ -60,6 +62,59 @@ def service(value: str) -> bool:
     if found is None or not phonenumbers.is_valid_number(found) or re.match(r"\D*(?:\+|00)", digits_and_plus(value)):
         return False
     return phonenumbers.number_type(found) not in (Kind.MOBILE, Kind.FIXED_LINE, Kind.VOIP)
+
+
+def looks(value: str) -> str:
+    """`value` as one reads it: ASCII's signs, and nothing around the number or after it."""
+    seen = "".join(str(unicodedata.decimal(sign, sign)) for sign in plain(value).replace("\u2212", "-"))
+    return re.sub(r"(?i)^tel:", "", BARE.sub("", seen.strip(" '’\"")))
+
+
+def abroad(value: str) -> str | None:
+    """The digits after + or 00, a (0) left out; None for a number of Vietnam."""
+    found = re.fullmatch(r"\D*(?:\+\D*|0\D*0\D*)([1-9].*)", ZERO.sub("", looks(value)))
+    digits = re.sub(r"\D", "", found[1]) if found else ""
+    return None if not digits or digits.startswith("84") else f"+{digits}"
+
+
+def loses_digits(value: str) -> bool:
+    """Whether the library takes digits away that aren't a (0), or two zeros from a number of Vietnam."""
+    number, theirs = abroad(value), library(value)
+    if re.match(r"\D*(?:\+\D*|00\D*)?84\D*0\D*0", looks(value)):
+        return True
+    return bool(number and theirs) and theirs not in {number, abroad(ZERO.sub("0", looks(value)))}
+
+
+def keeps_bracketed_zero(value: str) -> bool:
+    """Whether a (0) can be part of the number, and can be left out."""
+    number = abroad(value)
+    return ZERO.search(looks(value)) is not None and number is not None and library(number) == number
+
+
+def divides_code(value: str) -> bool:
+    """Whether a sign stands within the country's code, or within the 00 before it."""
+    seen, found = looks(value), _parsed(value)
+    code = re.match(r"(\D*\+\D*|\D*0\D*0\D*)?(.*)", seen)
+    if code is None or found is None:
+        return False
+    whole = re.match(rf"\D*(?:00)?\D*{found.country_code}", seen)
+    return whole is None and re.match(rf"\D*(?:00)?{found.country_code}", re.sub(r"\D", "", seen)) is not None
+
+
+def area_code(value: str) -> bool:
+    """Whether what the library takes for a mobile has an area code that is set apart."""
+    seen, theirs = looks(value), library(value)
+    coded = re.match(r"\D*(?:\+\D*|00\D*)?84", seen) and len(re.sub(r"\D", "", seen)) > 10
+    rest = re.sub(r"^\D*(?:(?:\+\D*|00\D*)?84)?\W*0?\W*" if coded else r"^\D*0?\W*", "", seen)
+    if theirs is None or not theirs.startswith(f"+84{rest[:1]}"):
+        return False
+    alone = re.match(r"8\D+\d" if coded else r"[35678]\D+\d", rest)
+    return bool(alone or re.match(r"[35678][^()\[\]]*[()\[\]].*\d", rest) or (not coded and re.match(r"84\D", rest)))
+
+
+def amount(digits: str) -> str | None:
+    """The number that a spreadsheet's amount was."""
+    return None if service(digits) or loses_digits(digits) else renumbered(digits) or library(digits)
 
 
 @dataclass(frozen=True)
@@ -78,8 +133,8 @@ def nothing(value: str) -> None:
 
 TABLE = {
     "amount": Difference(
-        "a spreadsheet's .0 is no digit of the number", lambda value: re.fullmatch(r"\d+\.0", value) is not None,
-        lambda value: None if service(value[:-2]) else renumbered(value[:-2]) or library(value[:-2]),
+        "a spreadsheet's .0 is no digit of the number",
+        lambda value: re.fullmatch(r"\+*\d+\.0", looks(value)) is not None, lambda value: amount(looks(value)[:-2]),
     ),
     "old": Difference(
         "the library knows no numbers of before 2018; each complete one became one of today's", lambda value:
@@ -103,6 +158,38 @@ TABLE = {
         "two pluses apart say no more than two together, which the library takes for one",
         lambda value: re.search(r"\+[^\w+]+\+", value) is not None and library(value) is None,
         lambda value: library(re.sub(r"\+\W*\+", "+", plain(value))),
+    ),
+    "two by a slash": Difference(
+        "028 3825 123/4 are two numbers, which the library reads as one", lambda value:
+        re.search(r"/\W*\d", looks(value)) is not None, nothing,
+    ),
+    "range": Difference(
+        "028 3825 123-4 are those from 3 to 4, which the library reads as one; other countries write extensions so",
+        lambda value: re.search(r"\d\W*-\W*\d\W*$", looks(value)) is not None and abroad(value) is None, nothing,
+    ),
+    "minus": Difference(
+        "a dash before a number is a minus, or the end of a word that isn't there; the library drops it",
+        lambda value: re.match(r"[^\d-]*-", looks(value)) is not None, nothing,
+    ),
+    "digits lost": Difference(
+        "the library takes the 1 of 0011 65 (Australia's 00, then Singapore) for a trunk prefix of +1, and makes it a "
+        "number of Jamaica; only a 0 that has its own brackets is surely none of the number's digits",
+        loses_digits, nothing,
+    ),
+    "a 0 or none": Difference(
+        "Italy keeps its 0: with and without what is in the brackets it may be a number, a landline and a mobile; the "
+        "library knows only the first", keeps_bracketed_zero,
+        lambda value: None if library(value) else abroad(value),
+    ),
+    "code divided": Difference(
+        "8 (495) is Moscow within Russia: what a sign divides is no country's code, which the library doesn't look at",
+        divides_code, nothing,
+    ),
+    "area code": Difference(
+        "what is set apart as no mobile's first digits are is an area code: 08 was Ho Chi Minh City until 2017, 03 is "
+        "Tokyo, (076) was An Giang. Its new number isn't told, as 08 38 25 12 34 may still be a mobile. The library "
+        "doesn't look at signs. Bare digits, and 076 382 5123 as mobiles are written, stay mobiles",
+        area_code, nothing,
     ),
     "service": Difference(
         "a short service number without a country's code is the rest of a damaged number",
@@ -136,7 +223,14 @@ def _foreign(rng: random.Random) -> str:
     number = phonenumbers.national_significant_number(example)
     number = number[:-4] + _digits(rng, rng.choice([4, 4, 4, 3, 5]))
     trunk = rng.choice(["", "", "({})", "{}", " {} "]).format(TRUNKS[region])
-    return f"{rng.choice(['+', '+', '00', ''])}{example.country_code} {trunk}{number}"
+    return f"{rng.choice([*['+'] * 6, '00', '00', '', '0011 ', '-', '001'])}{example.country_code} {trunk}{number}"
+
+
+def _area(rng: random.Random) -> str:
+    """A landline as it was written before 2017, or as another country writes it."""
+    code, count = rng.choice([("8", 8), ("4", 8), ("76", 7), ("31", 7), ("350", 6), ("3", 8), ("495", 7), ("4912", 6)])
+    before = rng.choice(["(0{}) ", "0{}-", "+84 {} ", "(84-{}) ", "+84 (0){} ", "(84{}) ", "8 ({}) ", "({}) ", "0{}."])
+    return before.format(code) + "38"[: count - 6] + _digits(rng, min(count, 6)) + rng.choice(["", "", "", "/5", "-5"])
 
 
 def _grouped(rng: random.Random, number: str) -> str:
@@ -173,8 +267,10 @@ def _dressed(rng: random.Random, number: str) -> str:
 def generated(rng: random.Random) -> Iterator[str]:
     """Phones as people and programs write them, and what merely looks like them."""
     for _ in range(INPUTS):
-        if rng.randrange(4) == 0:
+        if (kind := rng.randrange(16)) < 4:
             number = _foreign(rng)
+        elif kind == 4:
+            number = _area(rng)
         else:
             before = ["", "", "0", "0", "0", "84", "84", "+84", "+84", "0084", "+84 (0)", "(+84)", "84 0", "+", "++84"]
             number = rng.choice(before) + _national(rng)

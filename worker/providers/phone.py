@@ -8,11 +8,12 @@ import unicodedata
 from functools import lru_cache
 
 from worker.providers.normalise import clean, text
+from worker.providers.phone_written import Written, written
 
 _LONGEST = 256
 _REMEMBERED = 4096
 _SHORTEST = 9
-"""Digits of a Vietnamese number without the trunk 0 or country code."""
+"""Digits of a person's Vietnamese number without the trunk 0 or country code."""
 
 _WHOLE = {"3": "0123456789", "5": "1689", "7": "06789", "8": "12345678", "9": "012345678"}
 _PARTLY = {"52": "238", "55": "9", "89": "6789", "99": "013456789"}
@@ -32,7 +33,7 @@ _RENUMBERED = {
     "186": "56", "188": "58", "199": "59",
 }  # fmt: skip
 
-_SEPARATORS = re.compile(r"[\s.\-()\[\]/]+", re.ASCII)
+_NOTHING = re.compile(r"[\s.\-()\[\]/+0]*", re.ASCII)
 _AROUND = " \t\r\n'\"`"
 _EXTENSION = re.compile(r"(?:;?ext|x|#)[.:=\s]*[0-9]{1,6}#?$", re.ASCII | re.IGNORECASE)
 _APOSTROPHES = "‘’‛ʼ´′"
@@ -47,7 +48,8 @@ def phone(value: object) -> tuple[str | None, str | None]:
     A number without `+` or `00` before it is Vietnam's: a mobile or a landline with `0`, `84` or neither. A 9-digit
     `84…` is an 084 number that lost its 0 (PROVIDERS 5). A mobile of before 2018 gets its new prefix where it is
     complete, that is, with `0` or `84`. An extension is dropped. Words beside it, two numbers in
-    one and signs that hide digits give None.
+    one and signs that hide digits give None. So do blanks, brackets and dashes that say that it is read wrongly:
+    `8 (495) 123-45-67` is no 84, `(08) 3825 1234` no mobile. Bare digits tell no such thing.
     """
     raw = value if value.__class__ is str else text(value)
     if not raw:
@@ -70,7 +72,7 @@ def phone(value: object) -> tuple[str | None, str | None]:
 @lru_cache(_REMEMBERED)
 def _read(raw: str) -> tuple[str | None, str | None]:
     plain = _ascii(raw).strip(_AROUND)
-    if not _SEPARATORS.sub("", plain).strip("+0"):
+    if _NOTHING.fullmatch(plain):
         return None, None
     number = _e164(plain)
     return number, None if number == raw else clean(raw)
@@ -100,47 +102,81 @@ def _sign(sign: str) -> str:
 def _e164(plain: str) -> str | None:
     if plain[:4].lower() == "tel:":
         plain = plain[4:]
-    if plain[-2:] == ".0" and plain[:-2].isdigit():
+    if plain[-2:] == ".0" and plain[:-2].lstrip("+").isdigit():
         plain = plain[:-2]  # a spreadsheet took it for an amount
-    plain = _SEPARATORS.sub("", _EXTENSION.sub("", plain).rstrip(" ,;"))
-    digits = plain.lstrip("+")
-    if not (digits.isdigit() and digits.isascii()):
+    number = written(_EXTENSION.sub("", plain).rstrip(" ,;/"))
+    if number is None:
         return None
-    international = digits != plain
-    if not international and digits[:2] == "00":
-        international, digits = True, digits[2:]
-    return _vietnamese(digits, international=international) or _asked(digits, international=international)
+    if number.international and not number.begins_with("84"):
+        return _foreign(number)
+    return _vietnamese(number)
 
 
-def _vietnamese(digits: str, *, international: bool) -> str | None:
-    """Return a mobile of Vietnam, of today or complete of before 2018; None for all else."""
-    if digits[:2] == "84" and (international or len(digits) > 10):
-        national, complete = digits[2:].removeprefix("0"), True
-    elif international:
+def _vietnamese(number: Written) -> str | None:
+    """Return a number of Vietnam, of today, or a mobile complete of before 2018; None for all else."""
+    coded = number.begins_with("84") and (number.international or len(number.digits) > 10)
+    start = 2 if coded else 0
+    trunk = number.digits[start : start + 1] == "0"
+    start += trunk
+    national = number.digits[start:]
+    if _is_set_apart(number, start, coded=coded) or number.ends_in_a_range():
         return None
-    else:
-        national, complete = digits.removeprefix("0"), digits[0] == "0"
     if len(national) == 9 and national[:3] in _MOBILE:
         return f"+84{national}"
-    if complete and len(national) == 10 and national[:3] in _RENUMBERED:
-        return f"+84{_RENUMBERED[national[:3]]}{national[3:]}"
-    return None
-
-
-def _asked(digits: str, *, international: bool) -> str | None:
-    """Return what `phonenumbers` takes for a valid number, in E.164."""
-    if not international and len(digits) < _SHORTEST:
+    if len(national) == 10 and national[:3] in _RENUMBERED:
+        return f"+84{_RENUMBERED[national[:3]]}{national[3:]}" if coded or trunk else None
+    if len(national) < _SHORTEST and not number.international:
         return None
-    import phonenumbers  # 40 ms, which most replicas never need
+    return _asked("84" + national, personal=not number.international)
+
+
+def _is_set_apart(number: Written, start: int, *, coded: bool) -> bool:
+    """Return whether the signs in a number say that it isn't the mobile that its digits, from `start`, look like.
+
+    An area code may be set apart as no mobile's first digits are: 08 was Ho Chi Minh City until 2017, 03 is Tokyo,
+    `(076)` was An Giang. 09 never was one.
+    """
+    first = number.digits[start : start + 1]
+    if start + 1 in number.joints and first in ("8" if coded else "35678"):
+        return True
+    if start == 0 and 2 in number.joints and number.digits[:2] == "84":
+        return True  # the country's code and too few digits, rather than an 084 that lost its 0
+    return first in "35678" and number.has_bracket_after(start)
+
+
+def _foreign(number: Written) -> str | None:
+    """Return another country's number: all its digits, but for a trunk 0 in brackets.
+
+    `phonenumbers` takes more away, such as the second 1 of 0011, which is Australia's 00. Some countries keep their 0:
+    what is a number both with it and without may be either.
+    """
+    code = _country_code(number.digits)
+    if code is None or not number.begins_with(code):
+        return None
+    readings = {number.digits, number.without_trunk(len(code))}
+    found = [valid for digits in readings if (valid := _asked(digits))]
+    return found[0] if len(found) == 1 else None
+
+
+def _country_code(digits: str) -> str | None:
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE as CODES  # 40 ms, which most replicas never need
+
+    return next((digits[:length] for length in (1, 2, 3) if int(digits[:length]) in CODES), None)
+
+
+def _asked(digits: str, *, personal: bool = False) -> str | None:
+    """Return E.164 if `phonenumbers` takes these digits, each of them, for a valid number; if told, a person's."""
+    import phonenumbers  # as above
 
     try:
-        found = phonenumbers.parse(f"+{digits}" if international else digits, None if international else "VN")
+        found = phonenumbers.parse(f"+{digits}")
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_valid_number(found):
+    number = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
+    if number != f"+{digits}" or not phonenumbers.is_valid_number(found):
         return None
     # Short service numbers are valid too: what is left of a damaged number must not become one.
     kinds = phonenumbers.PhoneNumberType
-    if not international and phonenumbers.number_type(found) not in (kinds.MOBILE, kinds.FIXED_LINE, kinds.VOIP):
+    if personal and phonenumbers.number_type(found) not in (kinds.MOBILE, kinds.FIXED_LINE, kinds.VOIP):
         return None
-    return phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
+    return number
