@@ -59,6 +59,7 @@ from worker.core.share import Share
 from worker.core.tasks import begin, begin_lasting
 from worker.core.trace import NoTracer
 from worker.core.world import World
+from worker.descriptors import raise_limit
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.changes import open_changes
@@ -375,7 +376,10 @@ class Worker:
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         worker = self.settings.worker
         page = self.page = Page(self.name, lambda: self.readiness.why, worker.page_secret)
-        ops = OpsServer(self.readiness, self._registry, page.routes())
+        descriptors, before = raise_limit()
+        ops = OpsServer(self.readiness, self._registry, page.routes(), descriptors=descriptors)
+        http = ops.most_connections if worker.http_port else 0
+        _log.info("worker.descriptors", limit=descriptors, before=before, http_at_most=http)
         if worker.http_port:
             try:
                 await ops.start(worker.http_host, worker.http_port)
