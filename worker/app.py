@@ -377,7 +377,13 @@ class Worker:
         worker = self.settings.worker
         page = self.page = Page(self.name, lambda: self.readiness.why, worker.page_secret)
         descriptors, before = raise_limit()
-        ops = OpsServer(self.readiness, self._registry, page.routes(), descriptors=descriptors)
+        ops = OpsServer(
+            self.readiness,
+            self._registry,
+            page.routes(),
+            descriptors=descriptors,
+            hosts=(worker.http_host, *worker.http_hosts),
+        )
         http = ops.most_connections if worker.http_port else 0
         _log.info("worker.descriptors", limit=descriptors, before=before, http_at_most=http)
         if worker.http_port:

@@ -1,13 +1,14 @@
 """What an operator asks of a running replica: is it alive, is it ready, what has it done."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from worker.connections import Connections
+from worker.hosts import Hosts
 
 
 class Readiness:
@@ -37,10 +38,15 @@ class OpsServer:
         routes: Sequence[web.RouteDef] = (),
         *,
         descriptors: int = 1024,
+        hosts: Iterable[str] = (),
     ) -> None:
-        """Take what to report, and how many descriptors the process may have; nothing listens before `start`."""
+        """Take what to report; nothing listens before `start`.
+
+        `descriptors`: how many the process may have. `hosts`: names by which it may be asked, besides its own.
+        """
         self._routes = routes
         self._connections = Connections(descriptors)
+        self._hosts = Hosts(hosts)
         self._readiness = readiness
         self._registry = registry
         self._runner: web.AppRunner | None = None
@@ -53,7 +59,7 @@ class OpsServer:
 
     async def start(self, host: str, port: int) -> None:
         """Listen on `host`:`port`. Raises OSError when that can't be had."""
-        app = web.Application(middlewares=[self._connections.middleware])
+        app = web.Application(middlewares=[self._connections.middleware, self._hosts.middleware])
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
