@@ -84,4 +84,5 @@ async def test_a_long_list_takes_no_more_memory_than_a_batch_of_its_pages(
     large = await peak_of_export(private_nats_server, "large", tmp_path / f"large.{kind}")
 
     assert large - small < MORE
-    assert sum(1 for _ in (tmp_path / f"large.{kind}").open("rb")) == FOLLOWERS + (kind == "csv")
+    with (tmp_path / f"large.{kind}").open("rb") as file:
+        assert sum(1 for _ in file) == FOLLOWERS + (kind == "csv")
