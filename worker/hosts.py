@@ -4,6 +4,7 @@ Whoever opens a foreign page has it run in their browser, behind every firewall.
 name at this port, so a name that we don't know gets nothing; and it may ask us directly, which browsers tell.
 """
 
+import asyncio
 import ipaddress
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,8 @@ OPEN = ("/healthz", "/readyz")
 OURS = ("same-origin", "none")
 """What a browser says of a request that our own page makes, or a person; other programs say nothing."""
 LOOPBACK = ("localhost", "ip6-localhost")
+TELL_EVERY = 60.0
+"""Seconds between two log lines about what was refused: anybody can cause one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -26,19 +29,27 @@ class Hosts:
     def __init__(self, names: Iterable[str]) -> None:
         """Take the names, or addresses, that a proxy or a person may use besides."""
         self._names = {_plain(name) for name in names}
+        self._refused, self._told = 0, -TELL_EVERY
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Answer 403 to what isn't asked of us, or not by us."""
         if request.path not in OPEN:
             if not self._is_ours(request):
-                _log.warning("http.refused", path=request.path[:100], advice="add the name to worker.http_hosts")
+                self._tell(request, "add the name to worker.http_hosts")
                 text = "this name isn't known here: use localhost, the address, or a name in worker.http_hosts\n"
                 return web.Response(status=403, text=text)
             if is_foreign(request):
-                _log.warning("http.refused", path=request.path[:100], advice="nothing to do: a foreign page asked")
+                self._tell(request, "nothing to do: a page of another site asked")
                 return web.Response(status=403, text="a page of another site may not read this\n")
         return await handler(request)  # type: ignore[no-any-return]
+
+    def _tell(self, request: web.Request, advice: str) -> None:
+        self._refused += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._told >= TELL_EVERY:
+            _log.warning("http.refused", path=request.path[:100], advice=advice, refused=self._refused)
+            self._refused, self._told = 0, now
 
     def _is_ours(self, request: web.Request) -> bool:
         named = request.headers.getall(hdrs.HOST, [])
