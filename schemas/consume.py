@@ -12,13 +12,16 @@ any subject, so a consumer's user may only read from one that is there.
 
 import asyncio
 import contextlib
+import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from schemas.events import FollowerPage
 from schemas.order import AlteredError, ConsumeError, GapError, Order, Place, UnreadableError
+from schemas.pulls import Said, said
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, why_unreadable
 
@@ -30,7 +33,9 @@ __all__ = ["AlteredError", "ConsumeError", "ConsumerError", "GapError", "Pages",
 
 _log = logging.getLogger(__name__)
 _FETCH = 2.0
-"""Seconds for one request for a page: a request that died with its server is made again after this."""
+"""Seconds for one request for a page."""
+_LOST_AFTER = 1.0
+"""Seconds behind that in which the server says that there was no page: a request that died with it is made again."""
 _AGAIN_AFTER = 1.0
 """Seconds until a page whose body failed comes again."""
 
@@ -74,6 +79,11 @@ class Pages:
         self._skip_unreadable = skip_unreadable
         self._held: Msg | None = None
         self._heartbeat: asyncio.Task[None] | None = None
+        self._client = js._nc  # nats-py says nowhere else whose context it is, and what its API is called
+        self._request = f"{js._prefix}.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._pulls = 0
+        self._open_until = 0.0
+        """When the newest pull has ended, whatever was heard of it."""
 
     async def __aenter__(self) -> Self:
         """Find the consumer. Raises ConsumerError when it is missing or can't keep the order."""
@@ -81,7 +91,8 @@ class Pages:
         self._delivered = info.delivered.consumer_seq if info.delivered else 0
         self._order = Order(self._after, from_start=self._delivered == 0 and info.config.deliver_policy == "all")
         self._ack_wait = float(info.config.ack_wait or 30)
-        self._pull = await self._js.pull_subscribe_bind(self._durable, stream=self._stream)
+        self._inbox = self._client.new_inbox()
+        self._arrivals = await self._client.subscribe(f"{self._inbox}.*")
         return self
 
     async def __aexit__(
@@ -98,7 +109,7 @@ class Pages:
             elif message is not None:
                 await message.nak(delay=_AGAIN_AFTER)
         with contextlib.suppress(nats.errors.Error, OSError):
-            await self._pull.unsubscribe()
+            await self._arrivals.unsubscribe()
 
     def __aiter__(self) -> Self:
         """Itself."""
@@ -164,22 +175,51 @@ class Pages:
 
     async def _next(self) -> "Msg":
         import nats.errors
-        from nats.js.errors import APIError
 
         while True:
             try:
-                (message,) = await self._pull.fetch(1, timeout=_FETCH)
+                message = await self._arrival()
             except (nats.errors.ConnectionClosedError, nats.errors.BadSubscriptionError) as error:
                 raise ConsumeError("the NATS connection is closed: open another one, and read again") from error
             except (nats.errors.TimeoutError, TimeoutError):
                 continue
-            except (nats.errors.Error, APIError):
+            except nats.errors.Error:
                 # The server is away, or the consumer is: only its absence is worth giving up for.
                 await asyncio.sleep(0.5)
                 with contextlib.suppress(nats.errors.Error, TimeoutError):
                     await self._look()
                 continue
+            if message is not None:
+                return message
+
+    async def _arrival(self) -> "Msg | None":
+        """Return what comes next, None for a word of the server. One pull at a time: two would bring two pages."""
+        import nats.errors
+
+        if time.monotonic() >= self._open_until:
+            await self._pull()
+        message = await self._arrivals.next_msg(max(0.001, self._open_until - time.monotonic()))
+        what = said(message)
+        if what is Said.MESSAGE:
+            self._open_until = 0.0
             return message
+        if message.subject != self._reply or what is Said.ALIVE:
+            return None
+        self._open_until = 0.0
+        if what is not Said.OVER:
+            raise nats.errors.Error(f"nats: {what.value}")
+        return None
+
+    @property
+    def _reply(self) -> str:
+        """Where the server says what it has to say of the newest pull."""
+        return f"{self._inbox}.{self._pulls}"
+
+    async def _pull(self) -> None:
+        self._pulls += 1
+        request = {"batch": 1, "expires": int(_FETCH * 1e9)}
+        await self._client.publish(self._request, json.dumps(request).encode(), reply=self._reply)
+        self._open_until = time.monotonic() + _FETCH + _LOST_AFTER
 
     async def _look(self) -> Any:
         from nats.js.errors import NotFoundError

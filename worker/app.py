@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
@@ -48,15 +48,18 @@ from worker.core.account import EtelecomAccount
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_release import Releases
 from worker.core.consume import CommandHandler, OpenAccount
-from worker.core.control import Answer, Control
+from worker.core.control import ENDS_WITHIN, Answer, Control, overloaded
 from worker.core.gate import open_gate
 from worker.core.limit import Limit
+from worker.core.questions import Questions, asker_of
 from worker.core.retry import RetryPolicy
 from worker.core.scheduler import Scheduler
+from worker.core.searches import Searches
 from worker.core.share import Share
 from worker.core.tasks import begin, begin_lasting
 from worker.core.trace import NoTracer
 from worker.core.world import World
+from worker.descriptors import raise_limit
 from worker.jetstream.assets import TopologyConfig
 from worker.jetstream.cancellations import JetStreamCancellations
 from worker.jetstream.changes import open_changes
@@ -104,8 +107,6 @@ CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
 FIRST_PULLS = 0.1
 """Seconds that a worker told to stop while starting waits for what its first pulls bring, to hand it back."""
-REQUESTS_AT_ONCE = 64
-"""Requests about jobs that this replica answers at the same time; most of it is waiting."""
 STRANDED_LOOK = 5
 """Times `ack_wait`: between two looks for commands that the server has forgotten to deliver again."""
 GARBAGE_LOOK = 10_000
@@ -146,6 +147,7 @@ class Worker:
         self._accounts: dict[str, OpenAccount] = {}
         self._tracer = self._open_tracer()
         self._open = contextlib.AsyncExitStack()
+        self._questions: list[Questions[Msg]] = []
         self._complaints = Complaints()
         self._client: Client | None = None
         self._world: World | None = None
@@ -228,15 +230,24 @@ class Worker:
         self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
 
     def _answer(self, subject: str, ask: Callable[[Control, str], Awaitable[Answer]]) -> None:
-        async def answer(message: NatsMessage) -> None:
+        async def answer(message: Msg) -> None:
             assert self._control is not None
-            asked, reply = message.raw_message.subject, message.raw_message.reply
-            await self._reply(reply, await ask(self._control, asked.rpartition(".")[2]))
+            await self._reply(message.reply, await ask(self._control, message.subject.rpartition(".")[2]))
 
-        subscriber = self.broker.subscriber(
-            subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE, no_reply=True
-        )
-        subscriber(answer)
+        questions = self._line(answer)
+
+        async def take(message: NatsMessage) -> None:
+            questions.put(asker_of(message.raw_message.reply), message.raw_message)
+
+        self._listen(subject, take, queue=CONTROL_QUEUE)
+
+    def _line(self, answer: Callable[[Msg], Coroutine[Any, Any, None]]) -> Questions[Msg]:
+        async def shed(message: Msg) -> None:
+            await self._reply(message.reply, overloaded(message.subject.rpartition(".")[2]))
+
+        questions = Questions(answer, shed)
+        self._questions.append(questions)
+        return questions
 
     async def _reply(self, reply: str, given: Answer | Feed) -> None:
         assert self._client is not None
@@ -263,14 +274,13 @@ class Worker:
     async def _listen_for_releases(self, client: Client, releases: Releases) -> None:
         """Take requests only where there is a feed: a user of the previous version may not even listen."""
 
-        async def take(message: Msg) -> None:
-            # Not in line: an answer may take as long as the bucket does.
-            task = begin(answer(message), "release.answer")
-            self._background.append(task)
-            task.add_done_callback(self._background.remove)
-
         async def answer(message: Msg) -> None:
             await self._reply(message.reply, await releases.answer(message.subject.rpartition(".")[2]))
+
+        questions = self._line(answer)
+
+        async def take(message: Msg) -> None:
+            questions.put(asker_of(message.reply), message)
 
         await client.subscribe(RELEASE_SUBJECTS, queue=CONTROL_QUEUE, cb=take)
         self._background.append(begin_lasting(releases.watch, "changes.resume"))
@@ -369,7 +379,16 @@ class Worker:
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         worker = self.settings.worker
         page = self.page = Page(self.name, lambda: self.readiness.why, worker.page_secret)
-        ops = OpsServer(self.readiness, self._registry, page.routes())
+        descriptors, before = raise_limit()
+        ops = OpsServer(
+            self.readiness,
+            self._registry,
+            page.routes(),
+            descriptors=descriptors,
+            hosts=(worker.http_host, *worker.http_hosts),
+        )
+        http = ops.most_connections if worker.http_port else 0
+        _log.info("worker.descriptors", limit=descriptors, before=before, http_at_most=http)
         if worker.http_port:
             try:
                 await ops.start(worker.http_host, worker.http_port)
@@ -424,7 +443,7 @@ class Worker:
             cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
             tracer=self._tracer or NoTracer(),
-            queue=JetStreamCommandQueue(client, timeout=timeout),
+            queue=Searches(JetStreamCommandQueue(client, timeout=timeout)),
         )
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)
@@ -568,6 +587,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._drained.set()
+        await asyncio.gather(*(questions.close(ENDS_WITHIN) for questions in self._questions))
 
     async def _let_start_finish(self) -> None:
         """Told to stop while starting: what the first pulls bring would lie with nobody until `ack_wait`."""

@@ -3,11 +3,13 @@
 import asyncio
 import time
 
+import nats
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
+from tests.integration import stage
 from worker.jetstream import reader
 from worker.jetstream.reader import EventReader
 
@@ -112,17 +114,108 @@ async def test_silence_for_three_signs_of_life_makes_the_consumer_anew(
         assert reading._name != name
 
 
-async def test_large_messages_wait_within_a_bound(
-    events: JetStreamContext, nats_client: Client, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("count", "size"), [(40, 1_000_000), (400, 100)])
+async def test_no_more_than_a_batch_waits_however_long_the_list_is(
+    events: JetStreamContext, nats_client: Client, count: int, size: int
 ) -> None:
-    await put(events, 20, size=1_000_000)
+    await put(events, count, size)
+    found, most, most_bytes = list[int](), 0, 0
+
+    async with EventReader(nats_client, SUBJECT) as reading:
+        while len(found) < count:
+            found += await taken(reading, 1)
+            if len(found) % 7 == 1:  # the server has time for all that it was asked for
+                await nats_client.flush()
+                await asyncio.sleep(0.01)
+            most, most_bytes = max(most, waiting(reading)), max(most_bytes, reading._arrivals.pending_bytes)
+        consumers = await events.consumers_info("FOLLOWERS_EVENTS")
+
+    assert found == list(range(1, count + 1))
+    assert len(consumers) == 1
+    assert most <= 64  # the word that a batch is over among them
+    assert most_bytes <= 8 * 2**20
+    assert most > (5 if size > 100 else 50)
+
+
+async def test_a_message_that_is_larger_than_a_batch_comes_alone() -> None:
+    """The server refuses it to a pull with `max_bytes`, whatever else that pull would take."""
+    sizes = [10, 9_000_000, 10_000_000, 10, 8 * 2**20, 10]
+    async with stage.server(max_payload=12_000_000) as server, await nats.connect(server.url) as client:
+        js = client.jetstream()
+        await js.add_stream(StreamConfig(name="FOLLOWERS_EVENTS", subjects=[SUBJECT]))
+        for size in sizes:
+            await put(js, 1, size)
+        async with EventReader(client, SUBJECT) as reading:
+            messages = [await reading.next(5) for _ in sizes]
+            consumers = await js.consumers_info("FOLLOWERS_EVENTS")
+
+    assert [len(message.data) for message in messages if message is not None] == sizes
+    assert len(consumers) == 1
+
+
+async def test_a_reader_that_takes_its_time_goes_on_with_what_waits(
+    events: JetStreamContext, nats_client: Client
+) -> None:
+    await put(events, 70)
     async with EventReader(nats_client, SUBJECT) as reading:
         assert await taken(reading, 1) == [1]
-        await asyncio.sleep(0.2)
+        name = reading._name
+        reading._heard -= 60
+        await asyncio.sleep(0.1)
+        assert await taken(reading, 63) == list(range(2, 65))  # and now no pull is open
+        reading._heard -= 60
 
-        assert reading._arrivals.pending_bytes <= 8 * 1024 * 1024
+        assert await taken(reading, 6) == list(range(65, 71))
+        assert reading._name == name
 
-        assert await taken(reading, 19) == list(range(2, 21))
+
+@pytest.mark.parametrize("status", ["100", "404", "408", "409", "503", "anything"])
+async def test_a_stored_header_named_status_is_data(events: JetStreamContext, nats_client: Client, status: str) -> None:
+    await put(events, 1)
+    await events.publish(
+        "followers.job.esms.1.forged", b"2", headers={"Status": status, "Description": "Consumer Deleted"}
+    )
+    await put(events, 1)
+
+    async with EventReader(nats_client, SUBJECT) as reading:
+        assert await taken(reading, 3) == [1, 2, 3]
+        assert len(await events.consumers_info("FOLLOWERS_EVENTS")) == 1
+
+
+async def test_what_is_said_of_a_pull_ends_no_other(events: JetStreamContext, nats_client: Client) -> None:
+    async with EventReader(nats_client, SUBJECT) as reading:
+        assert await reading.next(0.1) is None
+        (info,) = await events.consumers_info("FOLLOWERS_EVENTS")
+        for about in ("0", "2"):
+            await nats_client.publish(
+                f"{reading._inbox}.{about}", headers={"Status": "409", "Description": "Batch Completed"}
+            )
+        assert await reading.next(0.1) is None
+
+        assert (reading._pulls, reading._name) == (1, info.name)
+        assert (await events.consumer_info("FOLLOWERS_EVENTS", info.name)).num_waiting == 1
+
+        await nats_client.publish(f"{reading._inbox}.1", headers={"Status": "409", "Description": "Leadership Change"})
+        assert await reading.next(0.1) is None
+        assert (reading._pulls, reading._name) == (2, info.name)
+
+
+async def test_a_consumer_that_nobody_answers_for_is_made_anew(events: JetStreamContext, nats_client: Client) -> None:
+    """As where its server went while ours stayed: each pull has no responders, or no answer before nats-server 2.11."""
+    await put(events, 65)
+    async with EventReader(nats_client, SUBJECT) as reading:
+        assert await taken(reading, 64) == list(range(1, 65))  # no pull is open that could be told
+        await events.delete_consumer("FOLLOWERS_EVENTS", reading._name)
+
+        last = await reading.next(20)
+        assert last is not None
+        assert last.metadata.sequence.stream == 65
+        assert reading._pulls >= 3
+
+
+def waiting(reading: EventReader) -> int:
+    """How many messages of the stream are here and not taken."""
+    return reading._arrivals.pending_msgs
 
 
 async def test_a_stream_that_is_missing_says_what_to_run(js: JetStreamContext, nats_client: Client) -> None:

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from schemas import Encoding, Follower, FollowerPage, Progress, encode
+from schemas import Encoding, Follower, FollowerPage, Progress, consume, encode
 from schemas.consume import ConsumeError, ConsumerError, GapError, Pages
 from schemas.order import Place, UnreadableError
 from schemas.subjects import EVENTS_STREAM, page_subject
@@ -370,6 +370,45 @@ async def test_reading_goes_on_after_a_restart_of_the_server(private_nats_server
             after = await waiting
 
     assert before + after == [(1, 1), (2, 1), (3, 1)]
+
+
+@pytest.mark.parametrize("status", ["100", "404", "408", "409", "503", "anything"])
+async def test_a_stored_header_named_status_is_data(events: JetStreamContext, status: str) -> None:
+    """A client that takes such a page for the server's word loses it, and gets it again after each `ack_wait`."""
+    headers = event_headers(page(2), id="2.1", time=NOW, encoding="json")
+    await store(events, page(1))
+    await events.publish(JOB, encode(page(2)), headers=headers | {"Status": status, "Description": "Consumer Deleted"})
+    await store(events, page(3))
+
+    async with asyncio.timeout(5), Pages(events, "crm") as pages:
+        assert await take(pages, 3) == [(1, 1), (2, 1), (3, 1)]
+
+
+async def test_a_reader_that_waits_has_one_pull_open(
+    nats_client: Client, events: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would bring two pages, one of which nobody keeps from going to another reader."""
+    monkeypatch.setattr(consume, "_FETCH", 0.1)
+    async with Pages(events, "crm") as pages:
+        waiting = asyncio.create_task(take(pages, 2))
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            assert ((await events.consumer_info(EVENTS_STREAM, "crm")).num_waiting or 0) <= 1
+        await store(events, page(1), page(2))
+
+        assert await waiting == [(1, 1), (2, 1)]
+        assert pages._pulls >= 4
+
+
+async def test_a_page_that_comes_though_its_pull_was_given_up_is_taken(
+    nats_client: Client, events: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Pages(events, "crm") as pages:
+        await pages._pull()
+        pages._open_until = 0.0
+        await store(events, page(1), page(2))
+
+        assert await take(pages, 2) == [(1, 1), (2, 1)]
 
 
 async def test_a_consumer_that_is_missing_or_goes_is_named(events: JetStreamContext) -> None:

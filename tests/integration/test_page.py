@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from tests.integration import page_kit, stage
 from tests.integration.page_kit import TOKEN, Live, Stream
 from worker.embedded import EmbeddedServer
 from worker.page import hub
+from worker.page import server as page_server
 from worker.page.board import KEPT
 from worker.simulators import OA_ID
 
@@ -264,6 +266,99 @@ async def test_too_many_viewers_are_refused(http: aiohttp.ClientSession, monkeyp
         async with http.get("/stream") as response:
             assert response.status == 503
             assert "too many" in await response.text()
+
+
+@contextlib.asynccontextmanager
+async def visitor(live: Live, address: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A browser on another machine, as far as this one has addresses for it."""
+    connector = aiohttp.TCPConnector(local_addr=(address, 0))
+    async with aiohttp.ClientSession(live.url, connector=connector) as session:
+        yield session
+
+
+async def test_a_crowd_at_one_address_makes_room_for_somebody_at_another(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "VIEWERS", 3)
+    async with visitor(live, "127.0.0.2") as crowd, visitor(live, "127.0.0.3") as operator:
+        streams = [await crowd.get("/stream") for _ in range(3)]
+        for response in streams:
+            await Stream(response).next("overview")
+
+        async with stream(operator) as events:
+            await events.next("overview")
+            assert await asyncio.wait_for(streams[2].content.read(), 5) is not None  # its end
+            async with operator.get("/stream") as another, crowd.get("/stream") as refused:
+                assert (another.status, refused.status) == (503, 503)
+        for response in streams:
+            response.close()
+
+
+async def test_a_viewer_who_reads_nothing_is_let_go(
+    live: Live, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "EVERY", 0.02)
+    monkeypatch.setattr(page_server, "STALLED_AFTER", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.port, limit=1024)
+    writer.write(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readline()
+    kept = live.worker.page._hub
+    assert kept is not None
+    assert kept.viewers == 1
+
+    async with asyncio.timeout(60):
+        for turn in itertools.count():
+            if not kept.viewers:
+                break
+            error = FetchError(code="internal", message=f"{turn} " + "x" * 1000, retryable=False)
+            for number in range(50):
+                await live.put(status(number, "failed", error=error))
+
+    assert kept.viewers == 0
+    writer.transport.abort()
+
+
+FOREIGN = {
+    "a name that points here": {"Host": "evil.example"},
+    "our name in another's": {"Host": "localhost.evil.example"},
+    "another address": {"Host": "203.0.113.9"},
+    "no name": {"Host": ""},
+    "another site's page": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+    "another origin of the site": {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+    "another site's link to data": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+}
+
+
+async def test_a_foreign_page_reads_and_opens_nothing(live: Live, http: aiohttp.ClientSession) -> None:
+    for why, headers in FOREIGN.items():
+        for path in ("/stream", "/stream/jobs/x", "/metrics", "/asyncapi.json", "/nothing"):
+            async with http.get(path, headers=headers) as answer:
+                assert answer.status == 403, (why, path)
+        async with http.post("/jobs/nobody/cancel", headers={**AUTHORIZED, **headers}) as answer:
+            assert answer.status == 403, why
+        for path in ("/healthz", "/readyz"):
+            async with http.get(path, headers=headers) as answer:
+                assert answer.status == 200, (why, path)
+    assert live.worker.page._hub is not None
+    assert live.worker.page._hub.viewers == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:1", "127.9.9.9", "[::1]:8080", "[::1]"],
+)
+async def test_the_names_of_this_machine_are_known(http: aiohttp.ClientSession, host: str) -> None:
+    async with http.get("/metrics", headers={"Host": host}) as answer:
+        assert answer.status == 200
+
+
+async def test_a_link_from_another_site_leads_to_a_page_and_to_no_stream(http: aiohttp.ClientSession) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for path, status in (("/", 200), ("/asyncapi", 200), ("/stream", 403), ("/stream/jobs/x", 403)):
+        async with http.get(path, headers=link) as answer:
+            assert answer.status == status, path
+    async with http.get("/", headers=link | {"Sec-Fetch-Dest": "iframe"}) as answer:
+        assert answer.status == 403
 
 
 async def test_a_worker_stops_at_once_though_somebody_is_looking(private_nats_server: EmbeddedServer) -> None:

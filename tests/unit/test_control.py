@@ -12,6 +12,7 @@ from tests.fakes import FakeCancellations, FakeStatusBoard, make_world
 from tests.simulation.loop import run
 from worker.core.control import APPEARS_WITHIN, ENDS_WITHIN, LOOK_EVERY, Control
 from worker.core.ports import BoardUnavailableError, QueuedCommand, QueueUnavailableError
+from worker.core.searches import QueueBusyError
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -172,3 +173,22 @@ def test_a_status_that_nobody_knows_says_where_it_was_looked_for(queue: Any, mea
 
 def test_a_status_that_is_known_is_told() -> None:
     assert answer("status", Board((0, status("completed")))) == (status("completed"), 0.0, {})
+
+
+class BusyQueue:
+    """Where so many are looked for already."""
+
+    async def find(self, job_id: str) -> QueuedCommand | None:
+        raise QueueBusyError("many")
+
+
+def test_a_job_that_is_not_looked_for_says_so_and_one_that_is_known_needs_no_search() -> None:
+    refused, _, _ = answer("status", Board((0, None)), BusyQueue())
+    known, _, _ = answer("status", Board((0, status("completed"))), BusyQueue())
+
+    assert (refused.error.code, refused.error.retryable) == ("rate_limited", True)
+    assert refused.error.message == (
+        "no worker has seen job j, and its command isn't looked for in the queue, where too many others"
+        " are being looked for: ask again in a second, and for fewer jobs at a time"
+    )
+    assert known == status("completed")

@@ -1,5 +1,7 @@
 """What somebody is told who asks about a job, beside what its worker wrote."""
 
+import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from schemas import JobStatus
 from tests.fakes import EPOCH, FakeCancellations
+from tests.simulation.loop import run
 from worker.core.explain import explained
 from worker.core.gate import Outlook
 from worker.core.ports import QueuedCommand, QueueUnavailableError
@@ -148,3 +151,21 @@ def test_our_own_limit_says_what_is_ahead_and_whether_it_is_shared(shared: bool,
 
     assert (wait.owner, wait.reason, wait.rate, wait.ahead) == ("limit", "rate_limited", rate, 1_200)
     assert wait.text == text
+
+
+class Stuck(Queue):
+    """One that others keep busy."""
+
+    async def find(self, job_id: str) -> QueuedCommand | None:
+        await asyncio.sleep(60)
+        return None
+
+
+def test_a_known_job_is_told_of_without_its_place_where_the_queue_takes_its_time() -> None:
+    async def scene() -> tuple[JobStatus | None, float]:
+        return await explain(status("queued"), Stuck()), asyncio.get_running_loop().time()
+
+    told, seconds = run(random.Random(1), scene())
+
+    assert told == status("queued")
+    assert seconds == pytest.approx(1.0)

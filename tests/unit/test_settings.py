@@ -46,6 +46,7 @@ def test_without_a_file_or_variables_the_contract_defaults_hold() -> None:
     assert (worker.cloudevents, worker.otlp_endpoint) == ("binary", None)
     assert (worker.max_jobs, worker.ack_wait, worker.prefetch, worker.encoding) == (64, 30, 8, "json")
     assert (worker.http_host, worker.http_port, worker.drain_timeout) == ("127.0.0.1", 8080, 25)
+    assert worker.http_hosts == ()
     assert (worker.retry_for, worker.rate_limited_for, worker.request_timeout) == (900, 86_400, 60)
     assert worker.max_response_bytes == 16 * 2**20
     streams = settings.streams
@@ -173,6 +174,9 @@ def test_a_file_that_can_not_be_read_is_refused_by_its_name(content: bytes, reas
         ("[worker]\nack_wait = nan", "worker.ack_wait", "must be a finite number"),
         ("[worker]\nprefetch = 65", "worker.prefetch", "must be at most 64"),
         ("[worker]\nhttp_port = 65536", "worker.http_port", "must be at most 65535"),
+        ('[worker]\nhttp_hosts = ["https://a"]', "worker.http_hosts", "each must be a name or an address alone"),
+        ('[worker]\nhttp_hosts = ["a:8080"]', "worker.http_hosts", "each must be a name or an address alone"),
+        ('[worker]\nhttp_hosts = "a"', "worker.http_hosts", 'must be a list such as ["one", "two"]'),
         ('[worker]\nencoding = "yaml"', "worker.encoding", "must be 'json' or 'msgpack'"),
         ('[nats]\nservers = "nats://a"', "nats.servers", 'must be a list such as ["one", "two"]'),
         ("[nats]\nservers = []", "nats.servers", "must not be empty"),

@@ -11,6 +11,7 @@ from schemas.subjects import is_token
 from schemas.types import ErrorCode
 from worker.core.explain import OVER, explained
 from worker.core.ports import BoardUnavailableError, QueueUnavailableError
+from worker.core.searches import QueueBusyError
 from worker.core.waits import cancelling, queued_status
 from worker.core.world import World
 
@@ -70,6 +71,8 @@ class Control:
             )
         except BoardUnavailableError:
             return _unavailable(job_id)
+        except QueueBusyError:
+            return _busy(job_id)
         except QueueUnavailableError:
             return _unknown(job_id, "its command may be queued, but the queue can't be searched now: ask again")
         return known or _unknown(job_id, "its command isn't in the queue: it was never published, or is too long ago")
@@ -83,6 +86,12 @@ class Control:
         return known
 
 
+def overloaded(job_id: str) -> ControlError:
+    """Return the answer to a request that is not looked at, since too many wait."""
+    message = "too many requests about jobs wait in this worker: ask again in a second, and for fewer at a time"
+    return _refusal(job_id[:64], "rate_limited", message, retryable=True)
+
+
 def _is_over(status: JobStatus | None) -> bool:
     return status is not None and status.state in OVER
 
@@ -94,6 +103,14 @@ def _no_id(job_id: str) -> ControlError:
 
 def _unknown(job_id: str, meaning: str) -> ControlError:
     return _refusal(job_id, "not_found", f"no worker has seen job {job_id}: {meaning}")
+
+
+def _busy(job_id: str) -> ControlError:
+    message = (
+        f"no worker has seen job {job_id}, and its command isn't looked for in the queue, where too many others"
+        " are being looked for: ask again in a second, and for fewer jobs at a time"
+    )
+    return _refusal(job_id, "rate_limited", message, retryable=True)
 
 
 def _unavailable(job_id: str) -> ControlError:

@@ -1,5 +1,6 @@
 """What somebody is told who asks about a job: its status, and beside it what only the queue and the marks know."""
 
+import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,8 @@ from worker.core.ports import Cancellations, CommandQueue, QueuedCommand, QueueU
 from worker.core.waits import cancelling, in_queue, queued_status, silent
 
 OVER = ("completed", "failed", "cancelled")
+PLACED_WITHIN = 1.0
+"""Seconds for which a job that is known is looked for in the queue: the rest of its status is there already."""
 
 
 async def explained(
@@ -47,8 +50,9 @@ async def _placed(known: JobStatus, queue: CommandQueue | None, now: datetime, s
     if queue is None or not (known.state == "queued" or is_silent):
         return known
     command: QueuedCommand | None = None
-    with contextlib.suppress(QueueUnavailableError):
-        command = await queue.find(known.job_id)
+    with contextlib.suppress(QueueUnavailableError, TimeoutError):
+        async with asyncio.timeout(PLACED_WITHIN):
+            command = await queue.find(known.job_id)
     if command is None:
         return known
     if known.state != "queued":

@@ -11,9 +11,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from schemas.pulls import Said, said
 from schemas.subjects import EVENTS_STREAM
 
 _BATCH = 64
+_BATCH_BYTES = 8 * 2**20
+"""Bounds what waits here; a message that is larger comes alone."""
 _HEARTBEAT = 2.0
 """Seconds between the server's signs of life while there is nothing to read."""
 _PATIENCE = 3 * _HEARTBEAT
@@ -35,14 +38,18 @@ class EventReader:
         self._next_sequence = 1
         self._name = ""
         self._delivered = 0
-        self._outstanding = 0
+        self._pulls = 0
+        self._came = self._due = 0
+        """Messages of the pull that is open: those taken, and those that may still come."""
+        self._alone = False
+        """Whether the next message is too large for a batch."""
         self._heard = 0.0
         self._reconnects = 0
 
     async def __aenter__(self) -> "EventReader":
         """Listen. The consumer is made on the first `next`."""
         self._inbox = self._client.new_inbox()
-        self._arrivals = await self._client.subscribe(self._inbox)
+        self._arrivals = await self._client.subscribe(f"{self._inbox}.*")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -66,40 +73,52 @@ class EventReader:
             try:
                 if not self._name or self._reconnects != self._client.stats["reconnects"] or self._is_silent():
                     await self._make_consumer()
-                if self._outstanding <= 0:
+                if self._due <= 0:
                     await self._pull()
                 message = await self._arrivals.next_msg(min(left, _HEARTBEAT))
+                if self._is_event(message):
+                    return message
             except (nats.errors.Error, TimeoutError, OSError):
                 # Also an unanswered request while the server is away; a lost one shows by the silence.
                 await asyncio.sleep(0.05)
-                continue
-            self._heard = time.monotonic()
-            if self._is_event(message):
-                return message
         return None
 
     def _is_silent(self) -> bool:
-        return time.monotonic() - self._heard > _PATIENCE
+        """Say whether nothing comes though a pull is open. What waits here is no silence, however long it does."""
+        is_waiting = self._due > 0 and not self._arrivals.pending_msgs
+        return is_waiting and time.monotonic() - self._heard > _PATIENCE
 
     def _is_event(self, message: Msg) -> bool:
-        # Only a delivery has such a reply; a header named `Status` the stored message itself may have.
-        delivered = message.reply.startswith("$JS.ACK")
-        status = None if delivered else (message.headers or {}).get("Status")
-        if status is not None:
-            if status != "100":
-                self._outstanding = 0
-            if status == "409" and "Consumer" in (message.headers or {}).get("Description", ""):
-                self._name = ""
+        what = said(message)
+        if what is Said.MESSAGE:
+            return self._is_next(message)
+        if message.subject == self._reply:  # else it is about a pull that is over
+            self._heard = time.monotonic()
+            self._heed(what)
+        return False
+
+    def _is_next(self, message: Msg) -> bool:
+        if message.metadata.consumer != self._name:
             return False
-        if not delivered or message.metadata.consumer != self._name:
-            return False
+        self._heard = time.monotonic()
         if message.metadata.sequence.consumer != self._delivered + 1:
             self._name = ""  # one was lost on the way: read it again
             return False
         self._delivered += 1
-        self._outstanding -= 1
+        self._came += 1
+        self._due -= 1
         self._next_sequence = message.metadata.sequence.stream + 1
         return True
+
+    def _heed(self, what: Said) -> None:
+        if what is Said.ALIVE:
+            return
+        self._due = 0
+        self._alone = what is Said.TOO_LARGE and not self._came
+        if what is Said.GONE:
+            self._name = ""
+        if what is Said.REFUSED:
+            raise nats.errors.Error("nats: a pull was refused")
 
     async def _make_consumer(self) -> None:
         name, reconnects = f"read-{uuid.uuid4().hex}", self._client.stats["reconnects"]
@@ -121,20 +140,22 @@ class EventReader:
             raise LookupError(f"stream {self._stream} is missing: run `followers setup`")
         if error:
             raise nats.errors.Error(str(error.get("description")))
-        self._name, self._delivered, self._outstanding, self._heard = name, 0, 0, time.monotonic()
+        self._name, self._delivered, self._due, self._heard = name, 0, 0, time.monotonic()
         self._reconnects = reconnects
 
+    @property
+    def _reply(self) -> str:
+        """Where the server says what it has to say of the newest pull."""
+        return f"{self._inbox}.{self._pulls}"
+
     async def _pull(self) -> None:
-        request = {
-            "batch": _BATCH,
-            "expires": 30_000_000_000,
-            "idle_heartbeat": int(_HEARTBEAT * 1e9),
-            # Bounds what waits here; at least two messages of any size must fit.
-            "max_bytes": max(8 * 1024 * 1024, 2 * self._client.max_payload),
-        }
+        """Ask for a batch. Another pull before this one has ended would double what waits here."""
+        bounds = {"batch": 1} if self._alone else {"batch": _BATCH, "max_bytes": _BATCH_BYTES}
+        request = bounds | {"expires": 30_000_000_000, "idle_heartbeat": int(_HEARTBEAT * 1e9)}
+        self._pulls += 1
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
-        await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)
-        self._outstanding = _BATCH
+        await self._client.publish(subject, json.dumps(request).encode(), reply=self._reply)
+        self._came, self._due, self._alone, self._heard = 0, bounds["batch"], False, time.monotonic()
 
     async def _ask(self, subject: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         body = json.dumps(request).encode() if request else b""

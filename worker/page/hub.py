@@ -23,7 +23,7 @@ LINGER = 5.0
 ROWS = 50
 """Jobs in one picture."""
 VIEWERS = 100
-"""Open pages at the same time, in this replica."""
+"""Open pages at the same time, in this replica: those of one address make room for those of another."""
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,8 @@ class Hub:
 
     def __init__(self, sources: Sources) -> None:
         """Take where to look; nothing is looked at before the first viewer."""
-        self.viewers = 0
+        self._viewers: dict[str, list[asyncio.Event]] = {}
+        """Who looks, by address, in the order in which they came."""
         self.trouble: str | None = None
         """Why nothing new is told."""
         self._sources = sources
@@ -55,19 +56,41 @@ class Hub:
         """Whether anything is being looked at now."""
         return bool(self._tasks)
 
+    @property
+    def viewers(self) -> int:
+        """How many look."""
+        return sum(map(len, self._viewers.values()))
+
     @contextlib.asynccontextmanager
-    async def viewer(self) -> AsyncIterator[None]:
-        """Somebody looks. Raises FullError."""
+    async def viewer(self, address: str) -> AsyncIterator[asyncio.Event]:
+        """Somebody at `address` looks, until the event is set: others have their place then. Raises FullError."""
         if self.viewers >= VIEWERS:
-            raise FullError
-        self.viewers += 1
+            self._make_room(address)
+        ended = asyncio.Event()
+        self._viewers.setdefault(address, []).append(ended)
         self._begin()
         try:
-            yield
+            yield ended
         finally:
-            self.viewers -= 1
-            if not self.viewers:
+            self._forget(address, ended)
+            if not self._viewers:
                 self._ending = asyncio.get_running_loop().call_later(LINGER, self._end)
+
+    def _make_room(self, address: str) -> None:
+        largest = max(self._viewers, key=lambda one: len(self._viewers[one]))
+        # Not one that has just one more: they would take the place from each other, again and again.
+        if len(self._viewers[largest]) <= len(self._viewers.get(address, ())) + 1:
+            raise FullError
+        newest = self._viewers[largest][-1]
+        self._forget(largest, newest)
+        newest.set()
+
+    def _forget(self, address: str, viewer: asyncio.Event) -> None:
+        line = self._viewers.get(address, [])
+        if viewer in line:
+            line.remove(viewer)
+        if not line:
+            self._viewers.pop(address, None)
 
     async def tick(self) -> None:
         """Wait for the next picture."""

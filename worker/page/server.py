@@ -14,6 +14,7 @@ from aiohttp import web
 from schemas.jobs import ControlError, JobStatus
 from schemas.subjects import is_token
 from schemas.types import JobState
+from worker.connections import address_of
 from worker.core.account import Secret
 from worker.page import guard, view
 from worker.page.hub import FullError, Hub
@@ -22,6 +23,8 @@ from worker.page.reference import asyncapi_html, asyncapi_json
 
 HEARTBEAT = 10.0
 """Seconds after which a comment is sent when there is nothing else: proxies close what is silent."""
+STALLED_AFTER = 20.0
+"""Seconds after which a viewer who reads nothing of what is sent is let go."""
 SILENT_AFTER = timedelta(seconds=15)
 OVER = ("completed", "failed", "cancelled")
 TIMELINE = 200
@@ -137,10 +140,10 @@ class Page:
         response = web.StreamResponse(headers=guard.HEADERS | {"Content-Type": "text/event-stream; charset=utf-8"})
         about = {"worker": self._worker, "steer": self._token is not None}
         try:
-            async with hub.viewer():
+            async with hub.viewer(_address(request)) as ended:
                 await response.prepare(request)
                 with contextlib.suppress(ConnectionError):
-                    await self._send(request, response, event, look(hub), hub, about)
+                    await self._send(request, response, event, look(hub), hub, about, ended)
         except FullError:
             return _said(503, "too many pages are open: close some")
         return response
@@ -153,30 +156,32 @@ class Page:
         pictures: AsyncGenerator[dict[str, Any], None],
         hub: Hub,
         about: dict[str, Any],
+        ended: asyncio.Event,
     ) -> None:
         loop = asyncio.get_running_loop()
         last, said_at = b"", loop.time()
         # The browser's clock may be wrong; what the page says of times is reckoned from this.
-        await response.write(view.frame("clock", {"now": datetime.now(UTC)}))
-        closing = asyncio.create_task(self._closing.wait())
+        await _write(request, response, view.frame("clock", {"now": datetime.now(UTC)}))
+        over = [asyncio.create_task(event.wait()) for event in (self._closing, ended)]
         try:
             async with contextlib.aclosing(pictures):
                 async for picture in pictures:
                     frame = view.frame(event, {**about, "why": self._why(), **picture})
                     if frame != last:
-                        await response.write(frame)
+                        await _write(request, response, frame)
                         last, said_at = frame, loop.time()
                     elif loop.time() - said_at >= HEARTBEAT:
-                        await response.write(b": still here\n\n")
+                        await _write(request, response, b": still here\n\n")
                         said_at = loop.time()
                     tick = asyncio.create_task(hub.tick())
-                    await asyncio.wait({tick, closing}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({tick, *over}, return_when=asyncio.FIRST_COMPLETED)
                     tick.cancel()
                     gone = request.transport is None or request.transport.is_closing()
-                    if gone or closing.done():
+                    if gone or any(task.done() for task in over):
                         return
         finally:
-            closing.cancel()
+            for task in over:
+                task.cancel()
 
     def _guarded(
         self, act: Callable[[Steering, web.Request], Awaitable[web.Response]]
@@ -216,6 +221,21 @@ class Page:
         sequence = await steering.retry(int(number))
         _log.info("page.retried", letter=int(number), sequence=sequence)
         return web.json_response({"sequence": sequence}, headers=guard.HEADERS)
+
+
+def _address(request: web.Request) -> str:
+    return address_of(request.transport and request.transport.get_extra_info("peername"))
+
+
+async def _write(request: web.Request, response: web.StreamResponse, frame: bytes) -> None:
+    """Send `frame`. Raises ConnectionError, also where nobody reads: that holds a viewer's place, and memory."""
+    try:
+        async with asyncio.timeout(STALLED_AFTER):
+            await response.write(frame)
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError from error
 
 
 def _is_silent(status: JobStatus) -> bool:

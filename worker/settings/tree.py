@@ -19,6 +19,7 @@ from worker.settings.values import (
     BaseUrl,
     Bytes,
     CollectorUrl,
+    HostNames,
     InFile,
     InputFile,
     InText,
@@ -107,6 +108,8 @@ class WorkerSettings(Section):
     http_host: Text = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """0 turns the HTTP server off."""
+    http_hosts: HostNames = ()
+    """Names by which the HTTP server may be asked, besides localhost and the address that it listens on."""
     page_token: InText | None = None
     """Whoever knows it may cancel and retry on the live page; without one nobody can there."""
     page_token_file: InFile | None = None

@@ -2,6 +2,7 @@
 
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -102,6 +103,15 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+def _host_name(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        return value
+    try:
+        return str(ip_address(value.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError("each must be a name or an address alone, without http:// or a port") from None
+
+
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -123,5 +133,6 @@ CollectorUrl = Annotated[str, AfterValidator(_collector)]
 AccountName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Program = Annotated[Path, PlainValidator(_program)]
 Servers = Annotated[tuple[Server, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+HostNames = Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], BeforeValidator(_as_tuple)]
 Subject = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
 Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
