@@ -31,6 +31,7 @@ from schemas.subjects import (
     DEAD_STREAM,
     EVENTS_STREAM,
     FEEDS_BUCKET,
+    ID_SUBJECTS,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
@@ -40,6 +41,7 @@ from schemas.subjects import (
     command_subject,
     consumer_name,
     exhausted_subject,
+    id_subject,
 )
 from schemas.types import Provider
 from schemas.wire import decode, encode
@@ -203,6 +205,10 @@ async def read_tail(client: Client) -> None:
     await JetStreamLog(client, timeout=2).last("followers.page.esms.nobody.none")
 
 
+async def take_an_id(client: Client) -> None:
+    await JetStreamLog(client, timeout=2).publish(id_subject(uuid.uuid4().hex), b"{}", {}, 0)
+
+
 def append(kind: str) -> Act:
     async def act(client: Client) -> None:
         await JetStreamLog(client, timeout=2).publish(f"followers.{kind}.esms.oa.{uuid.uuid4().hex}", b"{}", {}, 0)
@@ -354,6 +360,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}": read_tail,
         "followers.page.>": append("page"),
         "followers.job.>": append("job"),
+        ID_SUBJECTS: take_an_id,
         **{f"followers.dead.{provider}": bury(provider) for provider in PROVIDERS},
         f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_status,
         f"$KV.{JOBS_BUCKET}.*": write_status,

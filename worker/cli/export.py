@@ -15,6 +15,7 @@ import typer
 
 from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
+from worker.cli.which_job import choose
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -108,7 +109,7 @@ async def _find(
     from nats.js.errors import NotFoundError
 
     from schemas.events import JobCompleted, JobEvent
-    from schemas.subjects import EVENTS_STREAM, is_token, job_subject, parse_job_subject
+    from schemas.subjects import EVENTS_STREAM, is_token, job_subject
     from schemas.wire import content_type, decode, why_unreadable
 
     if not is_token(job):
@@ -118,17 +119,9 @@ async def _find(
         info = await js.stream_info(EVENTS_STREAM, subjects_filter=f"followers.*.*.*.{job}")
     except NotFoundError as error:
         raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
-    found: set[JobSubject] = set()
-    for subject in info.state.subjects or {}:
-        with contextlib.suppress(ValueError):  # a change, or somebody else's subject that looks like a job's
-            found.add(parse_job_subject(subject)._replace(kind="page"))
-    found = {one for one in found if oa in (None, one.oa_id) and provider in (None, one.provider)}
-    if not found:
+    one = choose(info.state.subjects or {}, job, oa=oa, provider=provider)
+    if one is None:
         raise Stop(f"job {job} isn't known: it has no events; see `followers jobs`")
-    if len(found) > 1:
-        listed = ", ".join(sorted(f"{one.provider} {one.oa_id}" for one in found))
-        raise Stop(f"several jobs have the id {job} ({listed}): choose with --provider and --oa", code=USAGE)
-    (one,) = found
     try:
         last = await js.get_last_msg(EVENTS_STREAM, job_subject(one.provider, one.oa_id, one.job_id))
         event = decode(last.data or b"", JobEvent, content_type(last.headers))

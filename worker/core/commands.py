@@ -69,6 +69,10 @@ class RejectedError(Exception):
         self.address = address
 
 
+class IdTakenError(RejectedError):
+    """The command is valid, but its id is another job's."""
+
+
 def read_job(delivery: Delivery) -> Job:
     """Return the job that `delivery` asks for. Raises RejectedError, and nothing else."""
     provider = provider_of(delivery.subject)
