@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -230,6 +231,100 @@ async def test_in_a_long_queue_the_oldest_and_the_newest_are_found_with_their_pl
     result = await place.run("status", "job-5")
     assert result.exit_code == 1
     assert "its command may be queued, but the queue is too long to be searched" in result.stderr
+
+
+async def fill(place: Stage, count: int) -> None:
+    """Put so many commands into the queue, with another provider's in between."""
+    for number in range(1, count + 1):
+        provider = "esms" if number % 10 == 0 else "etelecom"
+        body = {"provider": provider, "oa_id": OA_ID, "id": f"job-{number}"}
+        await place.client.publish(command_subject(provider), msgspec.json.encode(body))  # type: ignore[arg-type]
+
+    async def stored() -> bool:
+        return await place.commands_left() == count
+
+    await until(stored, 30)
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct gets", "a stream of an older version"])
+async def test_anywhere_among_thousands_a_command_is_found_with_its_place(
+    place: Stage, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 10_000 if direct else 2_000
+    await fill(place, count)
+    js = place.client.jetstream()
+    if not direct:
+        config = (await js.stream_info(COMMANDS_STREAM)).config
+        config.allow_direct = False
+        await js.update_stream(config)
+    knows_batches = direct and (await server_version(place)) >= (2, 11)
+    monkeypatch.setattr(queues, "SEARCH_FOR", 60.0)  # a machine that is busy with something else fails nothing here
+
+    for number in (1, count // 2 + 1, count - 1):
+        before = dict(place.client.stats)
+        command = await found(place, f"job-{number}")
+        requests = place.client.stats["out_msgs"] - before["out_msgs"]
+        received = place.client.stats["in_bytes"] - before["in_bytes"]
+
+        assert command is not None
+        assert (command.sequence, command.ahead) == (number, number - 1 - number // 10)
+        # A few questions about the stream, a subscription's end, and the batches or the gets themselves.
+        assert requests <= (25 if knows_batches else 700 + 1.2 * number)
+        assert received <= 100_000 + 400 * count
+    assert await found(place, "nobody") is None
+
+
+async def server_version(place: Stage) -> tuple[int, int]:
+    version = place.client.connected_server_version
+    return version.major, version.minor
+
+
+async def test_thousands_that_were_settled_leave_a_hole_that_costs_little(place: Stage) -> None:
+    await fill(place, 3_000)
+    js = place.client.jetstream()
+    await js.purge_stream(COMMANDS_STREAM, seq=2_990)
+    before = place.client.stats["out_msgs"]
+
+    command = await found(place, "job-2999")
+
+    assert command is not None
+    assert command.sequence == 2_999
+    assert place.client.stats["out_msgs"] - before <= 80
+
+
+async def test_a_user_without_the_right_to_direct_gets_finds_it_all_the_same(
+    place: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(place, *(f"job-{number}" for number in range(1, 12)))
+
+    async def lacks(client: Client, lines: tuple[str, ...]) -> list[str]:
+        return [f"publish {line}" for line in lines]
+
+    monkeypatch.setattr(queues, "lacking", lacks)
+    denied = await place.client.subscribe("$JS.API.DIRECT.GET.>")
+    command = await found(place, "job-11")
+    await place.client.flush()
+
+    assert command is not None
+    assert command.ahead == 10
+    assert denied.pending_msgs == 0, "what isn't allowed isn't even tried"
+
+
+async def test_an_id_that_its_command_spells_otherwise_is_found(place: Stage) -> None:
+    js = place.client.jetstream()
+    escaped = b'{"provider":"esms","oa_id":"7","id":"\\u0061bc"}'
+    packed = msgspec.msgpack.encode({"provider": "esms", "oa_id": "7", "id": "packed"})
+    unnamed = msgspec.json.encode({"provider": "esms", "oa_id": "7"})
+    await js.publish(command_subject("esms"), escaped)
+    await js.publish(command_subject("esms"), packed, headers={"Content-Type": "application/msgpack"})
+    derived = await js.publish(command_subject("esms"), unnamed)
+    await js.publish(command_subject("esms"), unnamed, headers={"nats-msg-id": "no token, so its digest"})
+    at = (await js.get_msg(COMMANDS_STREAM, derived.seq)).time
+    assert at is not None
+    digest = hashlib.sha256(b"no token, so its digest").hexdigest()[:40]
+    ids = ["abc", "packed", f"t{round(at.timestamp() * 1_000_000)}-{derived.seq}", f"m{digest}"]
+
+    assert [command and command.sequence for command in [await found(place, one) for one in ids]] == [1, 2, 3, 4]
 
 
 async def test_asking_again_at_once_does_not_search_again(place: Stage) -> None:

@@ -121,6 +121,8 @@ def _streams(config: TopologyConfig) -> list[Asset]:
             retention="workqueue",
             discard="new",
             duplicate_window=window,
+            # For people who look for a command in a long queue.
+            allow_direct=True,
         ),
         _stream(
             DEAD_STREAM,

@@ -200,6 +200,8 @@ def _worker(user: User) -> tuple[str, ...]:
         # A command that the server no longer delivers ends by being deleted.
         f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}",
         f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}",
+        # A queued command is looked for among thousands.
+        f"$JS.API.DIRECT.GET.{COMMANDS_STREAM}",
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",
