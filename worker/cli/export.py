@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from schemas.counted import counted
 from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
 from worker.cli.which_job import choose
@@ -69,7 +70,8 @@ def export(
         if json:
             told = {"job_id": job, "file": str(target), "format": kind, "bytes": target.stat().st_size}
             emit(told | {"followers": done.rows, "pages": done.pages, "complete": done.complete})
-        note(f"{target}: {done.rows:,} followers of {done.pages:,} pages{'' if done.complete else ', not complete'}")
+        written = f"{counted(done.rows, 'follower')} of {counted(done.pages, 'page')}"
+        note(f"{target}: {written}{'' if done.complete else ', not complete'}")
         return OK
 
     perform(work)
@@ -151,7 +153,8 @@ async def _copy(
                 rows, pages = rows + len(page.followers), pages + (page.part == page.parts)
                 if time.monotonic() - said >= _SAY_EVERY:
                     said = time.monotonic()
-                    note(f"page {page.page:,}: {rows:,}{f' of {end.followers:,}' if end else ''} followers")
+                    so_far = f"{rows:,} of {counted(end.followers, 'follower')}" if end else counted(rows, "follower")
+                    note(f"page {page.page:,}: {so_far}")
             writer.close()
         except BaseException:
             writer.abandon()

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from schemas.commands import FetchFollowers
+from schemas.counted import counted
 from schemas.events import (
     TERMINAL,
     FollowerPage,
@@ -129,7 +130,8 @@ def summary(event: Terminal) -> str:
     verdict = f"{event.verdict} ({event.reason})" if event.reason else event.verdict
     if event.verdict != "complete" and event.missed_at_most is not None:
         verdict += f", {event.missed_at_most:,} missed at most" if event.missed_at_most else ", nobody missed"
-    return f"completed: {event.followers:,} followers in {event.pages:,} pages, {verdict}, {seconds:.1f} s"
+    followers, pages = counted(event.followers, "follower"), counted(event.pages, "page")
+    return f"completed: {followers} in {pages}, {verdict}, {seconds:.1f} s"
 
 
 class LineView(AbstractContextManager["LineView"]):
@@ -197,8 +199,8 @@ class BarView(AbstractContextManager["BarView"]):
 
 
 def _count(page: FollowerPage) -> str:
-    of = f" of {page.total:,}" if page.total is not None else ""
-    return f"{page.progress.followers:,}{of} followers"
+    so_far = page.progress.followers
+    return counted(so_far, "follower") if page.total is None else f"{so_far:,} of {counted(page.total, 'follower')}"
 
 
 async def _next(reader: EventReader, patience: float) -> "Msg | None":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from schemas.counted import counted
 from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, examples, note, perform, write_line
 from worker.cli.session import connected, load_settings
 from worker.cli.which_job import choose
@@ -48,7 +49,7 @@ def pages(
             last = await _print_pages(client, one, provider_pages=provider_pages) if one else None
         sys.stdout.flush()
         if last is None or not last.last:
-            pages_so_far = "no pages" if last is None else f"{last.page:,} pages"
+            pages_so_far = "no pages" if last is None else counted(last.page, "page")
             note(f"job {job} is not complete: {pages_so_far} so far; see `followers status {job}`")
         return OK
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from schemas.counted import counted
 from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
 from worker.cli.which_job import choose
@@ -120,7 +121,7 @@ async def _check(
             return checker, finding if begun else _aged(finding, message, info)
         if time.monotonic() - said >= _SAY_EVERY:
             said = time.monotonic()
-            note(f"page {checker.pages:,}: {checker.followers:,} followers")
+            note(f"page {checker.pages:,}: {counted(checker.followers, 'follower')}")
     return checker, checker.end()
 
 
@@ -158,7 +159,8 @@ def _verdict(checker: "Checker", finding: "Finding | None") -> str:
     assert end is not None, "without a finding it has completed"
     reason = f" ({end.reason})" if end.reason else ""
     proof = f"digest {checker.digest}" if checker.digest else "without digests"
-    return f"verified: {checker.followers:,} followers in {checker.pages:,} pages, {end.verdict}{reason}; {proof}"
+    followers, pages = counted(checker.followers, "follower"), counted(checker.pages, "page")
+    return f"verified: {followers} in {pages}, {end.verdict}{reason}; {proof}"
 
 
 def _document(job: "JobSubject", stream: str, checker: "Checker", finding: "Finding | None") -> dict[str, Any]:

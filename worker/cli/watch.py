@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from schemas.counted import counted
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, examples, perform, write_line
 from worker.cli.jobs import queued_job
 from worker.cli.session import connected, jobs_bucket, load_settings
@@ -163,8 +164,9 @@ def drawing(jobs: "dict[str, JobStatus]", now: datetime, height: int) -> "Table"
 
 
 def _progress(job: "JobStatus") -> str:
-    of = "" if job.total is None else f" of {job.total:,}"
-    return f"{job.followers:,}{of} followers"
+    if job.total is None:
+        return counted(job.followers, "follower")
+    return f"{job.followers:,} of {counted(job.total, 'follower')}"
 
 
 def _why(job: "JobStatus") -> str:
