@@ -195,7 +195,7 @@ def test_a_signal_ends_the_wait_between_two_tries(signal: str, error: type[Excep
 # The deadline.
 
 PASSED = (
-    "the command's `not_after` (2026-03-01 00:00:0{}+00:00) passed after page 3: publish it again under a new id with "
+    "the command's `not_after` (2026-03-01T00:00:0{}Z) passed after page 3: publish it again under a new id with "
     "a later deadline, or without one"
 )
 

@@ -21,6 +21,7 @@ from schemas.events import (
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, next_second, why_unreadable
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
+from worker.cli.times import clock, has_time, with_times
 from worker.jetstream.reader import EventReader
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def show(event: FollowerPage | JobEvent | None, view: View) -> None:
         view.say(f"another worker goes on at page {event.resumed_at_page} (attempt {event.attempt})")
     elif isinstance(event, JobWaiting):
         why = event.wait.text if event.wait else event.reason.replace("_", " ")
-        view.say(f"waiting until {next_second(event.until):%H:%M:%S} UTC: {why}")
+        until = "" if has_time(why) else f" until {clock(next_second(event.until))}"
+        view.say(f"waiting{until}: {with_times(why, clock)}")
 
 
 def report_end(event: Terminal, *, json: bool) -> int:

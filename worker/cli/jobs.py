@@ -8,6 +8,7 @@ import typer
 from schemas.counted import counted
 from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table
 from worker.cli.session import connected, jobs_bucket, load_settings
+from worker.cli.times import moment, with_times
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -101,7 +102,7 @@ _COLUMNS = ("JOB", "PROVIDER", "OA", "STATE", "PAGES", "FOLLOWERS", "TOTAL", "UP
 def _row(job: "JobStatus") -> tuple[str, ...]:
     total = "" if job.total is None else f"{job.total:,}"
     pages, followers = f"{job.page:,}", f"{job.followers:,}"
-    return (job.job_id, job.provider, job.oa_id, job.state, pages, followers, total, _time(job.updated_at), _note(job))
+    return (job.job_id, job.provider, job.oa_id, job.state, pages, followers, total, moment(job.updated_at), _note(job))
 
 
 def _lines(job: "JobStatus") -> list[tuple[str, str]]:
@@ -115,17 +116,17 @@ def _lines(job: "JobStatus") -> list[tuple[str, str]]:
         "state": job.state,
         "verdict": job.verdict,
         "reason": job.reason,
-        "waits": job.wait and job.wait.text,
-        "since": job.wait and _time(job.wait.since),
-        "until": _time(job.until or (job.wait.until if job.wait else None)),
+        "waits": job.wait and with_times(job.wait.text, moment),
+        "since": job.wait and moment(job.wait.since),
+        "until": moment(job.until or (job.wait.until if job.wait else None)),
         "pages": f"{job.page:,}",
         "followers": f"{job.followers:,}{of}{percent}",
         "attempt": str(job.attempt),
         "worker": job.worker,
-        "eta": _time(job.eta),
-        "started": _time(job.started_at),
-        "updated": _time(job.updated_at),
-        "finished": _time(job.finished_at),
+        "eta": moment(job.eta),
+        "started": moment(job.started_at),
+        "updated": moment(job.updated_at),
+        "finished": moment(job.finished_at),
         "error": job.error and f"{job.error.code}: {job.error.message}",
         "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
     }
@@ -136,12 +137,8 @@ def _note(job: "JobStatus") -> str:
     if job.error is not None:
         return f"{job.error.code}: {job.error.message}"
     if job.wait is not None:
-        return job.wait.text
+        return with_times(job.wait.text, moment)
     return " ".join(text for text in (job.verdict, job.reason) if text)
-
-
-def _time(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _newness(job: "JobStatus") -> tuple[datetime, str]:
