@@ -96,23 +96,6 @@ def test_jobs_of_a_limited_account_tell_their_wait_once_and_do_not_jump_from_pag
     in_virtual_time(main())
 
 
-def test_who_waits_for_longer_than_was_expected_is_told_of_it_too():
-    async def main() -> None:
-        state = SharedState()
-        replicas = [Replica(FakeClient(5 * 10), 4, state) for _ in range(4)]
-
-        await asyncio.gather(*(
-            replica.handle(f"j{number}", number) for replica in replicas for number in range(1, 4)
-        ))  # fmt: skip
-
-        # Each replica has three requests in line, which would take less than a second, were it alone.
-        told = [len(replica.waits(f"j{number}")) for replica in replicas for number in range(1, 4)]
-        assert max(told) == 1
-        assert sum(told) >= 10
-
-    in_virtual_time(main())
-
-
 def test_a_wait_of_a_second_or_more_for_our_own_limit_is_told_with_reason_and_end():
     async def main() -> None:
         replica = Replica(FakeClient(20), rate=0.5)
