@@ -58,6 +58,7 @@ def test_the_command_stream_is_a_work_queue_that_refuses_when_it_is_full() -> No
         "retention": "workqueue",
         "discard": "new",
         "duplicate_window": 120 * SECOND,
+        "allow_direct": True,
     }
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

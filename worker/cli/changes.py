@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import (
     FAILED,
     OK,
@@ -21,6 +20,7 @@ from worker.cli.console import (
     write_line,
 )
 from worker.cli.session import connected, load_settings
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

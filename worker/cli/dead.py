@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, complain, examples, perform, table
 from worker.cli.dead_letters import (
     Code,
@@ -23,6 +22,7 @@ from worker.cli.dead_letters import (
     say,
     selection,
 )
+from worker.cli.wording import counted
 
 COLUMNS = ("LETTER", "STORED", "PROVIDER", "OA", "JOB", "CODE", "REASON")
 Everything = Annotated[bool, typer.Option("--all", help="All of them; else name letters or conditions.")]

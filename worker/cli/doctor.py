@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, complain, emit, examples, perform
 from worker.cli.session import load_settings, nats_options, topology_config
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
 from worker.cli.which_job import choose
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from schemas.commands import FetchFollowers
-from schemas.counted import counted
 from schemas.events import (
     TERMINAL,
     FollowerPage,
@@ -21,7 +20,7 @@ from schemas.events import (
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, next_second, why_unreadable
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
-from worker.cli.times import clock, has_time, with_times
+from worker.cli.wording import clock, counted, has_time, with_times
 from worker.jetstream.reader import EventReader
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table
 from worker.cli.session import connected, jobs_bucket, load_settings
-from worker.cli.times import moment, with_times
+from worker.cli.wording import counted, moment, with_times
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

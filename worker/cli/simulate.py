@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import OK, USAGE, AsJson, Stop, emit, examples, note, perform
+from worker.cli.wording import counted
 
 EXAMPLES = examples(
     ("followers simulate", "Both providers at free ports; prints URLs, keys and Official Accounts."),

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
 from worker.cli.which_job import choose
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

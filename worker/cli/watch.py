@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from schemas.counted import counted
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, examples, perform, write_line
 from worker.cli.jobs import queued_job
 from worker.cli.session import connected, jobs_bucket, load_settings
-from worker.cli.times import clock, with_times
+from worker.cli.wording import clock, counted, with_times
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

@@ -10,8 +10,8 @@ from schemas.jobs import JobStatus
 from schemas.wait import Wait
 from worker.cli.follow import show
 from worker.cli.jobs import _lines, _note
-from worker.cli.times import clock, has_time, moment, with_times
 from worker.cli.watch import drawing, line
+from worker.cli.wording import clock, has_time, moment, with_times
 
 AT = datetime(2026, 11, 23, 12, 0, 45, tzinfo=UTC)
 TEXT = "request 1 for its next page failed (provider_unavailable): it is tried again at 2026-11-23T12:00:45Z"

@@ -1,4 +1,4 @@
-"""Times in a terminal: one form a line, also within the sentences that workers write for readers everywhere."""
+"""Numbers and times in a terminal: one form a line, also within the sentences that workers write for all readers."""
 
 import re
 from collections.abc import Callable
@@ -25,3 +25,10 @@ def has_time(text: str) -> bool:
 def with_times(text: str, show: Callable[[datetime], str]) -> str:
     """Return a sentence of a worker's with its times as `show` writes them."""
     return _AT.sub(lambda found: f"at {show(datetime.fromisoformat(found[1]))}", text)
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """As `schemas.counted.counted`, which would load all messages when a command only shows its help."""
+    from schemas.counted import counted as counted_
+
+    return counted_(number, one, many)
