@@ -22,6 +22,8 @@ DEAD_SUBJECTS = tuple(f"followers.dead.{provider}" for provider in PROVIDERS)
 CANCEL_SUBJECTS = "followers.cancel.*"
 STATUS_SUBJECTS = "followers.status.*"
 RELEASE_SUBJECTS = "followers.release.*"
+ID_SUBJECTS = "followers.id.*"
+"""The workers' own, on the event stream: which job an id stands for. Nothing for readers, and apart from events."""
 CONTROL_QUEUE = "followers-control"
 """The queue group of the workers: one of them answers each request."""
 
@@ -86,6 +88,11 @@ def release_subject(job_id: str) -> str:
 def change_subject(provider: Provider, oa_id: str) -> str:
     """Return the subject of an OA's changes. Raises ValueError when the id can't be part of a subject."""
     return f"followers.change.{provider}.{_checked(oa_id)}"
+
+
+def id_subject(job_id: str) -> str:
+    """Return the subject that says which job an id stands for. Raises ValueError when it can't be part of one."""
+    return f"followers.id.{_checked(job_id)}"
 
 
 def cancel_mark_key(job_id: str) -> str:

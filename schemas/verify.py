@@ -13,6 +13,7 @@ Feed a `Checker` the events of one job in the order in which the stream has them
 
 from typing import Literal, NamedTuple
 
+from schemas.counted import counted
 from schemas.digest import START, next_digest
 from schemas.events import TERMINAL, FollowerPage, JobCompleted, JobEvent, JobFailed, JobStarted
 from schemas.ids import Ids
@@ -90,11 +91,13 @@ class Checker:
     def end(self) -> Finding | None:
         """Return what is missing when no event is left; None: the list is verified."""
         if self._end is None:
-            so_far = f"it has {self.pages:,} whole pages so far"
+            so_far = f"it has {counted(self.pages, 'whole page')} so far"
             return Finding("unfinished", f"the job has no terminal event: {so_far}", None)
         if self.completed is None:
             kind = "failed" if isinstance(self._end, JobFailed) else "was cancelled"
-            return Finding("unfinished", f"the job {kind} after {self.pages:,} whole pages: the list isn't whole", None)
+            return Finding(
+                "unfinished", f"the job {kind} after {counted(self.pages, 'whole page')}: the list isn't whole", None
+            )
         if self.without_digest is not None:
             what = "the event `completed`" if self.digest else f"page {self.without_digest}"
             text = f"{what} has no digest: an older version wrote it; all else fits"
@@ -107,8 +110,8 @@ class Checker:
             finding = _finding("digest", page, "has a digest, though the one before it has none")
         self.followers += len(page.followers)
         if finding is None and page.progress.followers != self.followers:
-            said = f"{page.progress.followers:,} followers so far, but {self.followers:,} are there"
-            finding = _finding("progress", page, f"says {said}")
+            said = f"says {counted(page.progress.followers, 'follower')} so far"
+            finding = _finding("progress", page, f"{said}, but {counted(self.followers, 'is', 'are')} there")
         if finding is None and (number := self._repeated(page)) is not None:
             finding = _finding("distinct", page, f"has somebody who came before: its follower {number}")
         self.pages += page.part == page.parts
@@ -194,7 +197,7 @@ def altered(page: FollowerPage, before: str | None) -> Finding | None:
     A page of an older version, which has neither count nor digest, passes.
     """
     if page.count is not None and page.count != len(page.followers):
-        return _finding("count", page, f"says {page.count:,} followers, but has {len(page.followers):,}")
+        return _finding("count", page, f"says {counted(page.count, 'follower')}, but has {len(page.followers):,}")
     if page.digest is not None and before is not None and page.digest != next_digest(before, page.followers):
         return _finding("digest", page, "has other user ids than its digest was made of, or a page before it has")
     return None

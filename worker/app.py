@@ -70,6 +70,7 @@ from worker.jetstream.deadletters import JetStreamDeadLetters
 from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.guarded import CredentialsFile, GuardedClient
+from worker.jetstream.identity import keeps_ids
 from worker.jetstream.lag import queued
 from worker.jetstream.latest_time import LatestTime
 from worker.jetstream.limits import JetStreamLimit, ServerClock
@@ -444,6 +445,7 @@ class Worker:
             ack_wait=worker.ack_wait,
             tracer=self._tracer or NoTracer(),
             queue=Searches(JetStreamCommandQueue(client, timeout=timeout)),
+            keeps_ids=await keeps_ids(client),
         )
         self._open_accounts(client, world)
         self._handler = CommandHandler(self._accounts, world, self.draining)

@@ -73,6 +73,7 @@ class LiveSources:
                     circuit_until=_later(state.circuit_until) if state else None,
                     blocked_until=_later(state.blocked_until) if state else None,
                     waiting=state.waiting if state else 0,
+                    heard=state.heard if state else False,
                 )
             )
         return found

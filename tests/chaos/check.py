@@ -65,7 +65,11 @@ def check(
     by_job: dict[tuple[str, str], list[Record]] = defaultdict(list)
     changes: list[Record] = []
     job_events: list[Record] = []
+    holders: Counter[str] = Counter()
     for record in events:
+        if record.subject.startswith("followers.id."):
+            holders[record.subject.rpartition(".")[2]] += 1
+            continue
         if is_change(record):
             changes.append(record)
             continue
@@ -75,6 +79,11 @@ def check(
         by_job[f"{provider}.{oa}.{job_id}", kind].append(record)
     found.changes = len(changes)
     found.violations += [Violation("changes", job_id, text) for job_id, text in check_changes(changes, job_events)]
+    found.violations += [
+        Violation("id", job_id, f"whose it is was written {count} times")
+        for job_id, count in holders.items()
+        if count > 1
+    ]
     letters = Counter(record.headers.get("Followers-Job-Id", "?") for record in dead)
     for command in commands:
         key = f"{command.provider}.{command.oa_id}.{command.job_id}"

@@ -207,3 +207,12 @@ def test_each_broken_promise_of_the_changes_is_found(damage: Callable[[Story], o
     damage(story)
 
     assert wrong_changes(story) != []
+
+
+@pytest.mark.parametrize(("times", "kinds"), [(1, []), (2, ["id"])])
+def test_whose_an_id_is_is_no_event_and_is_written_once(times: int, kinds: list[str]) -> None:
+    records = [record(sequence, "followers.id.job-1", {}) for sequence in range(1, times + 1)]
+
+    findings = check([], {}, records, [])
+
+    assert [violation.kind for violation in findings.violations] == kinds

@@ -50,6 +50,19 @@ async def test_a_request_gets_its_own_answer_however_many_are_under_way(
     assert client._resp_map == {}
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"a: 1\r\nb:2\r\nc:\t3 \r\n\r\n",
+        b"no colon\r\n: nameless\r\nin name: x\r\nna\xc3\xafve: x\r\nbad: \xff\r\n",
+        b"a: first\r\na: second\r\n" + b"n" * 200 + b": long\r\n" + b"n " * 200 + b": x\r\n",
+        b" padded : v:w \r\n",
+    ],
+)
+def test_a_header_block_is_read_as_nats_py_reads_it(block: bytes) -> None:
+    assert SwiftClient._parse_header_lines(block) == Client._parse_header_lines(block)
+
+
 async def test_headers_arrive_as_text_on_one_line_each(client: Client, heard: asyncio.Queue[Msg]) -> None:
     await client.publish("a", b"body", headers={" name ": "  two\r\nlines\nhere ", "": "nameless", "empty": ""})
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,14 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(client: Client, url: str, folder: Path, *, followers: int = 100) -> AsyncIterator[Stage]:
-    """Set up streams and a simulator with one list; no worker yet."""
+async def stage(
+    client: Client, url: str, folder: Path, *, followers: int = 100, others: Sequence[str] = ()
+) -> AsyncIterator[Stage]:
+    """Set up streams and a simulator with one list, and as long ones of `others`; no worker yet."""
     before = structlog.get_config()
     # The command line runs in this process: the worker's log would be part of its output.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     await reconcile(client, TopologyConfig(ack_wait=ACK_WAIT))
-    async with Simulator(EtelecomConfig(followers={OA_ID: followers})) as simulator:
+    async with Simulator(EtelecomConfig(followers=dict.fromkeys((OA_ID, *others), followers))) as simulator:
         yield Stage(client, url, simulator, folder)
     structlog.configure(**before)

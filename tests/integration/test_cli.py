@@ -323,7 +323,7 @@ async def test_pages_of_a_job_under_way_say_so(followers: Run, ready: JetStreamC
     running, hopeless = await followers("pages", "job"), await followers("pages", "hopeless")
 
     assert (running.exit_code, len(running.stdout.splitlines())) == (0, 2)
-    assert running.stderr == "job job is not complete: 1 pages so far; see `followers status job`\n"
+    assert running.stderr == "job job is not complete: 1 page so far; see `followers status job`\n"
     assert (hopeless.exit_code, hopeless.stdout) == (0, "")
     assert "no pages so far" in hopeless.stderr
 
@@ -389,7 +389,7 @@ async def test_a_foreign_entry_does_not_hide_the_jobs(followers: Run, ready: Jet
 
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 2
-    assert "1 entries are no job status" in result.stderr
+    assert "1 entry is no job status" in result.stderr
 
 
 async def test_status_shows_one_job(followers: Run, ready: JetStreamContext) -> None:

@@ -108,7 +108,7 @@ async def test_a_job_that_waits_as_the_provider_asked_ends_at_once(place: Stage)
         took = time.monotonic() - started
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["state"] == "cancelled"
-    assert result.stderr == "cancelled after 10 followers in 1 pages\n"
+    assert result.stderr == "cancelled after 10 followers in 1 page\n"
     assert took < 2
     assert names(await place.story("waiting")) == ["JobStarted", "JobWaiting", "JobCancelled"]
 

@@ -220,7 +220,7 @@ async def test_what_is_purged_is_gone_and_nothing_else(place: Stage) -> None:
 
     assert unasked.exit_code == 2
     assert "add --yes" in unasked.stderr
-    assert (result.exit_code, result.stderr) == (0, "1 dead letters are deleted\n")
+    assert (result.exit_code, result.stderr) == (0, "1 dead letter is deleted\n")
     assert await left(place) == [kept]
 
 

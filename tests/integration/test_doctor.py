@@ -318,5 +318,5 @@ def test_replicas_that_lag_and_streams_that_fill_up_are_named() -> None:
     }
     well = {"config": config, "cluster": {"replicas": [{"name": "n2", "current": True}]}}
 
-    assert [finding.detail for finding in checkup.replicas("S", lag)] == ["1 of 3 replicas are offline or behind: n3"]
+    assert [finding.detail for finding in checkup.replicas("S", lag)] == ["1 of 3 replicas is offline or behind: n3"]
     assert [finding.state for finding in checkup.replicas("S", well)] == ["ok"]

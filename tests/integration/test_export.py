@@ -174,7 +174,7 @@ async def test_an_incomplete_job_is_refused_unless_partial(
     assert refused.stderr == "job job is not complete: see `followers status job`, or use --partial\n"
     assert partial.exit_code == 0
     assert json.loads(partial.stdout)["complete"] is False
-    assert partial.stderr.endswith("list.csv: 2 followers of 1 pages, not complete\n")
+    assert partial.stderr.endswith("list.csv: 2 followers of 1 page, not complete\n")
 
 
 async def test_a_job_that_failed_and_was_retried_is_judged_by_its_last_event(

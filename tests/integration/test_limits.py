@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -210,6 +211,18 @@ async def test_a_rate_limited_answer_holds_all_replicas_up_for_as_long_as_it_say
     assert len([time for time in times if hit + 3.0 <= time]) > RATE
     assert {wait.reason for wait in waits} == {"rate_limited"}
     assert len({wait.job_id for wait in waits}) == 12
+
+
+async def test_jobs_of_a_limited_account_tell_once_that_they_wait(fleet: Fleet, shop: EtelecomSimulator) -> None:
+    async with fleet.of(2, shop=(shop, 4.0)):
+        for number in range(6):
+            await fleet.command(f"job-{number}", "shop", max_pages=4)
+        await until(lambda: fleet.metric("followers_jobs_total", provider="etelecom", state="completed") == 6, 30)
+        waits = Counter(wait.job_id for wait in await fleet.waits("shop"))
+
+    assert len(shop.requests) >= 24
+    assert set(waits.values()) == {1}
+    assert len(waits) >= 4
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import msgspec
 import nats
 import pytest
 
@@ -16,6 +17,7 @@ from schemas import asyncapi
 from schemas.events import FetchError
 from schemas.jobs import JobStatus
 from schemas.subjects import DEAD_STREAM, JOBS_BUCKET
+from schemas.wait import Wait
 from schemas.wire import encode
 from tests.integration import page_kit, stage
 from tests.integration.page_kit import TOKEN, Live, Stream
@@ -97,6 +99,31 @@ async def test_the_stream_tells_what_happens_and_nothing_of_labels(live: Live, h
     assert done["jobs"][0]["followers"] == 230
     assert done["jobs"][0]["rate"] > 0
     assert "nobodys-secret" not in json.dumps(done)
+
+
+async def test_a_circuit_that_is_open_in_another_worker_is_shown_as_that(
+    live: Live, http: aiohttp.ClientSession
+) -> None:
+    now = datetime.now(UTC)
+    until = now + timedelta(minutes=1)
+    wait = Wait(owner="breaker", reason="circuit_open", since=now, until=until, text="the provider is away")
+
+    def of(data: Any, name: str) -> Any:
+        return next(account for account in data["accounts"] if account["name"] == name)
+
+    async with stream(http) as events:
+        before = await events.until("overview", lambda data: not data["reading"])
+        held = status(1, "waiting", worker="another", wait=wait, reason="circuit_open", until=until)
+        await live.put(msgspec.structs.replace(held, updated_at=now))
+        broken = await events.until("overview", lambda data: data["counts"]["waiting"] == 1)
+        await live.put(msgspec.structs.replace(held, state="completed", wait=None, finished_at=now))
+        await live.publish("a-job", "esms", "my-esms")
+        mended = await events.until("overview", lambda data: data["counts"]["completed"] == 2)
+
+    assert [of(data, "my-esms")["circuit"] for data in (before, broken, mended)] == ["unknown", "open", "closed"]
+    assert of(broken, "my-esms")["circuitIn"] == "elsewhere"
+    assert of(broken, "my-esms")["circuitUntil"] == f"{until:%Y-%m-%dT%H:%M:%SZ}"
+    assert of(broken, "my-shop")["circuit"] == "unknown"
 
 
 async def test_a_provider_that_asks_for_patience_is_seen_at_its_account(

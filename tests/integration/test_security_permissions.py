@@ -31,6 +31,7 @@ from schemas.subjects import (
     DEAD_STREAM,
     EVENTS_STREAM,
     FEEDS_BUCKET,
+    ID_SUBJECTS,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
@@ -40,6 +41,7 @@ from schemas.subjects import (
     command_subject,
     consumer_name,
     exhausted_subject,
+    id_subject,
 )
 from schemas.types import Provider
 from schemas.wire import decode, encode
@@ -59,6 +61,7 @@ from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import MADE, STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
 from worker.jetstream.queue import JetStreamCommandQueue
+from worker.jetstream.scan import Scan
 from worker.jetstream.snapshots import JetStreamSnapshots
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.topology import TopologyConfig, missing, missing_for_changes, reconcile
@@ -201,6 +204,15 @@ def settle(provider: Provider) -> Act:
 
 async def read_tail(client: Client) -> None:
     await JetStreamLog(client, timeout=2).last("followers.page.esms.nobody.none")
+
+
+async def look_through_the_queue(client: Client) -> None:
+    scan = Scan(client, COMMANDS_STREAM, timeout=2, direct=True)
+    assert [entries async for entries in scan.read(command_subject("esms"), 1, 2**62)]
+
+
+async def take_an_id(client: Client) -> None:
+    await JetStreamLog(client, timeout=2).publish(id_subject(uuid.uuid4().hex), b"{}", {}, 0)
 
 
 def append(kind: str) -> Act:
@@ -354,6 +366,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}": read_tail,
         "followers.page.>": append("page"),
         "followers.job.>": append("job"),
+        ID_SUBJECTS: take_an_id,
         **{f"followers.dead.{provider}": bury(provider) for provider in PROVIDERS},
         f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_status,
         f"$KV.{JOBS_BUCKET}.*": write_status,
@@ -365,6 +378,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$KV.{JOBS_BUCKET}.cancel.*": cancel,
         f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}": end_exhausted,
         f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}": end_exhausted,
+        f"$JS.API.DIRECT.GET.{COMMANDS_STREAM}": look_through_the_queue,
         **{line: answer(line) for line in ("_INBOX.>", "_INBOX_consumer.>", "_INBOX_publisher.>")},
         **{line: hear(line) for line in (CANCEL_SUBJECTS, f"{STATUS_SUBJECTS} {CONTROL_QUEUE}")},
         f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}": hear(f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}"),

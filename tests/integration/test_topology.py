@@ -40,7 +40,7 @@ async def test_an_empty_server_gets_what_the_contract_says(js: JetStreamContext,
     assert commands.subjects == ["followers.fetch.etelecom", "followers.fetch.esms"]
     assert (commands.max_age, commands.duplicate_window) == (7 * DAY, 120)
     events = (await js.stream_info(EVENTS_STREAM)).config
-    assert events.subjects == ["followers.page.>", "followers.job.>", "followers.change.>"]
+    assert events.subjects == ["followers.page.>", "followers.job.>", "followers.change.>", "followers.id.*"]
     assert (events.retention, events.storage, events.allow_direct) == (RetentionPolicy.LIMITS, StorageType.FILE, True)
     assert (events.max_age, (await js.stream_info(DEAD_STREAM)).config.max_age) == (7 * DAY, 30 * DAY)
     for provider in ("etelecom", "esms"):
@@ -164,7 +164,7 @@ async def test_a_stream_of_another_kind_is_left_as_it_is(js: JetStreamContext, n
     assert "storage is memory, wanted file" in "".join(change.detail for change in changes)
     config = (await js.stream_info(EVENTS_STREAM)).config
     assert config.storage == StorageType.MEMORY
-    assert config.subjects == ["followers.page.>", "other.>", "followers.job.>", "followers.change.>"]
+    assert config.subjects == ["followers.page.>", "other.>", "followers.job.>", "followers.change.>", "followers.id.*"]
 
 
 async def test_a_consumer_that_somebody_changed_is_put_right(js: JetStreamContext, nats_client: Client) -> None:

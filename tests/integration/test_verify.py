@@ -264,7 +264,7 @@ async def test_a_job_of_an_older_version_is_accepted_only_where_that_is_said(
 
     assert (strict.exit_code, lenient.exit_code) == (1, 0)
     assert "page 1 has no digest: an older version wrote it; all else fits" in strict.stdout
-    assert lenient.stdout == "job job: verified: 2 followers in 1 pages, complete; without digests\n"
+    assert lenient.stdout == "job job: verified: 2 followers in 1 page, complete; without digests\n"
 
 
 async def test_what_is_no_list_to_verify_is_named(followers: Run, js: JetStreamContext) -> None:
@@ -285,7 +285,7 @@ async def test_what_is_no_list_to_verify_is_named(followers: Run, js: JetStreamC
     said = [f"{answer.stdout}{answer.stderr}" for answer in answers.values()]
     for text, expected in zip(
         said,
-        ("several jobs have the id runs", "has no terminal event: it has 1 whole pages so far", "the job failed after",
+        ("several jobs have the id runs", "has no terminal event: it has 1 whole page so far", "the job failed after",
          "message 4 on followers.page.esms.1.garbled can't be read", "job nobody has no events", "an id is 1 to 64",
          "stream NOWHERE is missing"),
         strict=True,

@@ -40,8 +40,8 @@ def stay_in_the_generation(self: JobLog) -> None:
     ("owner", "name", "defect", "seeds", "problem"),
     [
         # The first two need a worker that is stopped in the middle of a publish, and somebody who cancels then.
-        (Fetch, "claim", end_without_sealing, range(840, 920), "FollowerPage after the terminal event"),
-        (Fetch, "claim", seal_without_starting, range(1_310, 1_330), "FollowerPage after the terminal event"),
+        (Fetch, "claim", end_without_sealing, range(100, 180), "FollowerPage after the terminal event"),
+        (Fetch, "claim", seal_without_starting, range(2_210, 2_230), "FollowerPage after the terminal event"),
         (Fetch, "_supersedes_failure", is_a_retry, range(860, 970), "reopened"),
         (Fetch, "_supersedes_failure", always, range(200), "reopened"),
         (JobLog, "reopen", stay_in_the_generation, range(200), "is of generation 1, not 2"),

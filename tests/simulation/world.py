@@ -56,6 +56,7 @@ class Breakage:
     trust_duplicates: bool = False
     handle: Handle = honest
     window: float | None = None
+    keep_ids: bool = True
 
 
 @dataclass
@@ -225,6 +226,7 @@ class Replica:
             worker=self.process.name,
             prefetch=rng.choice([1, 3, 8]),
             ack_wait=ACK_WAIT,
+            keeps_ids=simulation.breakage.keep_ids,
         )
         self.handler = CommandHandler(
             {provider: self._account(provider, self.world) for provider in PROVIDERS},

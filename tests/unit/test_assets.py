@@ -40,7 +40,7 @@ def test_only_features_are_optional() -> None:
 def test_the_event_stream_is_read_directly_and_refuses_when_it_is_full() -> None:
     assert assets()["FOLLOWERS_EVENTS"].wanted == PLACED | {
         "name": "FOLLOWERS_EVENTS",
-        "subjects": ["followers.page.>", "followers.job.>", "followers.change.>"],
+        "subjects": ["followers.page.>", "followers.job.>", "followers.change.>", "followers.id.*"],
         "max_age": WEEK,
         "retention": "limits",
         "discard": "new",
@@ -58,6 +58,7 @@ def test_the_command_stream_is_a_work_queue_that_refuses_when_it_is_full() -> No
         "retention": "workqueue",
         "discard": "new",
         "duplicate_window": 120 * SECOND,
+        "allow_direct": True,
     }
 
 

@@ -181,9 +181,9 @@ def test_another_servers_page_or_none_says_nothing(varz: dict[str, Any] | None) 
         ({"config": {"num_replicas": 3}, "cluster": {"replicas": [{"name": "a", "current": True}]}},
          ("ok", "3 replicas, all current")),
         ({"config": {"num_replicas": 3}, "cluster": {"replicas": [{"name": "a"}, {"name": "b", "current": True}]}},
-         ("warn", "1 of 3 replicas are offline or behind: a")),
+         ("warn", "1 of 3 replicas is offline or behind: a")),
         ({"config": {"num_replicas": 1}, "cluster": {"replicas": [{"name": "a", "current": True, "offline": True}]}},
-         ("warn", "1 of 1 replicas are offline or behind: a")),
+         ("warn", "1 of 1 replicas is offline or behind: a")),
         ({"config": {"num_replicas": 2}, "cluster": None}, ("ok", "2 replicas, all current")),
     ],
 )  # fmt: skip
@@ -218,7 +218,7 @@ QUEUE = b'{"num_pending": %d, "num_ack_pending": %d, "num_waiting": %d}'
     [
         ((1_500, 2, 3), "ok", "1,500 commands wait, 2 are in hand, 3 slots ask for more", ""),
         ((4, 0, 0), "warn", "4 commands wait, 0 are in hand, 0 slots ask for more", "start one: `followers worker`"),
-        ((4, 1, 0), "warn", "4 commands wait, 1 are in hand, 0 slots ask for more",
+        ((4, 1, 0), "warn", "4 commands wait, 1 is in hand, 0 slots ask for more",
          "all are busy, or none runs; start one: `followers worker`"),
     ],
 )  # fmt: skip

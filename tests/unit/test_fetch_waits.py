@@ -113,33 +113,134 @@ def test_the_status_says_what_the_event_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "firm", "again", "told"),
+    ("firm", "after", "again", "shown", "told"),
     [
-        (0, True, 10, False),  # the same end
-        (4, True, 6, False),
-        (4, True, 6.001, True),
-        (4, True, 5, False),  # earlier than was told
-        (4, False, 6.001, False),  # an estimate waits until what was told is over
-        (9.999, False, 50, False),
-        (10, False, 50, True),
-        (11, False, 50, True),
+        (True, 0, 10, 10, False),  # the same end
+        (True, 4, 6, 10, False),
+        (True, 4, 5, 10, False),  # earlier than was told
+        (True, 4, 6.001, 10.001, False),
+        (True, 4, 65.999, 69.999, False),
+        (True, 4, 66, 70, True),
+        (False, 4, 6.001, 10, False),  # an estimate waits until what was told is over
+        (False, 9.999, 50, 10, False),
+        (False, 10, 50, 60, False),
+        (False, 10, 600, 610, False),  # and is no news however long it is
     ],
 )
-def test_a_wait_that_lasts_longer_is_told_anew(after: float, firm: bool, again: float, told: bool) -> None:
+def test_a_wait_that_lasts_longer_is_shown_and_told_once_unless_it_is_put_off_by_a_minute(
+    firm: bool, after: float, again: float, shown: float, told: bool
+) -> None:
     async def main() -> None:
         job = Told()
-        await job.wait(10, firm=True)
+        await job.wait(10, firm=firm)
         await asyncio.sleep(after)
 
         await job.wait(again, firm=firm)
 
-        ends = [10, round(after + again, 3)] if told else [10]
-        assert [until for until, _ in job.events] == ends
+        assert [until for until, _ in job.events] == ([10, shown] if told else [10])
         assert job.stood_still == 1
         status = job.board.posted[-1]
-        assert seconds(status.until) == ends[-1]
+        assert seconds(status.until) == shown
         assert status.wait is not None
-        assert (seconds(status.wait.since), status.wait.text) == (0, f"{again:g} s" if told else "10 s")
+        assert (seconds(status.wait.since), status.wait.text) == (0, "10 s" if shown == 10 else f"{again:g} s")
+
+    in_virtual_time(main())
+
+
+def test_what_is_put_off_again_and_again_is_told_each_minute() -> None:
+    async def main() -> None:
+        job = Told()
+        for number in range(13):
+            await job.wait(10 + 10 * number, firm=True)
+
+        assert [until for until, _ in job.events] == [10, 70, 130]
+
+    in_virtual_time(main())
+
+
+def test_reasons_that_take_turns_are_told_each_time_they_change() -> None:
+    async def main() -> None:
+        job = Told()
+        reasons: list[WaitReason] = ["rate_limited", "rate_limited", "circuit_open", "rate_limited"]
+        for reason in reasons:
+            await job.wait(10, firm=True, reason=reason)
+            await asyncio.sleep(11)
+
+        assert [until for until, _ in job.events] == [10, 32, 43]
+        assert job.board.posted[-1].reason == "rate_limited"
+
+    in_virtual_time(main())
+
+
+def test_our_own_limit_is_another_reason_than_the_providers() -> None:
+    async def main() -> None:
+        job = Told()
+        await job.wait(10, firm=True, reason="rate_limited")
+        await job.wait(10, firm=False, reason="rate_limited")
+
+        assert len(job.events) == 2
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize(
+    ("firm", "moving_for", "state", "events"),
+    [
+        (False, 0.0, "waiting", 1),  # the account's own limit: it waits again soon
+        (False, 9.99, "waiting", 1),
+        (False, 10.0, "running", 2),
+        (True, 0.0, "running", 1),  # over with the page, and no news when it comes again
+        (True, 9.99, "running", 1),
+        (True, 10.0, "running", 2),
+    ],
+)
+def test_a_job_moves_again_once_it_has_gone_on_for_ten_seconds(
+    firm: bool, moving_for: float, state: str, events: int
+) -> None:
+    async def main() -> None:
+        job = Told()
+        await job.wait(2, firm=firm)
+        # A firm wait stands until its end; an estimate is looked at each second.
+        await asyncio.sleep((2 if firm else 1) + moving_for)
+
+        job.fetch._note_move()
+        job.fetch.post()
+
+        assert job.board.posted[-1].state == state
+        assert (job.board.posted[-1].wait is None) == (state == "running")
+        assert not job.fetch.waiting, "its slot is in use again"
+        await job.wait(5, firm=firm)
+        assert (len(job.events), job.stood_still) == (events, 2)
+        assert job.board.posted[-1].state == "waiting"
+
+    in_virtual_time(main())
+
+
+def test_waits_of_less_than_a_second_do_not_keep_a_job_waiting() -> None:
+    async def main() -> None:
+        job = Told()
+        await job.wait(2, firm=False, reason="rate_limited")
+        for _ in range(11):
+            await asyncio.sleep(1)
+            await job.wait(0.9, firm=False, reason="rate_limited")
+            job.fetch._note_move()
+        job.fetch.post()
+
+        assert job.board.posted[-1].state == "running"
+
+    in_virtual_time(main())
+
+
+def test_a_job_whose_next_page_waits_already_does_not_move_by_those_read_ahead() -> None:
+    async def main() -> None:
+        job = Told()
+        await job.wait(600, firm=True)
+        job.fetch._requests.waiting = 1
+
+        job.fetch._note_move()
+        job.fetch.post()
+
+        assert job.board.posted[-1].state == "waiting"
 
     in_virtual_time(main())
 

@@ -195,7 +195,7 @@ def test_a_signal_ends_the_wait_between_two_tries(signal: str, error: type[Excep
 # The deadline.
 
 PASSED = (
-    "the command's `not_after` (2026-03-01 00:00:0{}+00:00) passed after page 3: publish it again under a new id with "
+    "the command's `not_after` (2026-03-01T00:00:0{}Z) passed after page 3: publish it again under a new id with "
     "a later deadline, or without one"
 )
 
@@ -380,5 +380,21 @@ def test_why_a_request_is_in_line_is_looked_at_each_second() -> None:
         assert page.meter.waits == {("etelecom", "rate_limited"): pytest.approx(3.5)}
         assert now() == pytest.approx(3.5)
         assert page.requests.waiting == 0
+
+    in_virtual_time(main())
+
+
+def test_who_waits_for_our_own_limit_for_longer_than_was_expected_is_told_of_it_from_the_first_second_on() -> None:
+    async def main() -> None:
+        page = Page()
+        gate = page.gate
+        # The provider lets nobody through, and the estimate is of a replica that knows nothing of the others.
+        gate.failed(gate.enter(), RateLimitedError("slow", retry_after=3.5))  # type: ignore[arg-type]
+        outlook = lambda place: Outlook(now() + 0.3, "rate_limited", True)  # noqa: E731
+        gate.outlook = outlook  # type: ignore[method-assign]
+
+        await page.fetch()
+
+        assert [(seconds, firm) for _, seconds, firm, _ in page.told] == [(0.3, False)] + [(1.0, False)] * 3
 
     in_virtual_time(main())

@@ -32,13 +32,22 @@ class Commands(FakeStream):
         body = {"provider": provider, "oa_id": "1", "id": f"j{sequence}"}
         self.put(sequence, f"followers.fetch.{provider}", msgspec.json.encode(body))
 
+    async def stream_info(self, stream: str) -> Any:
+        state = SimpleNamespace(first_seq=min(self.messages, default=0), last_seq=max(self.messages, default=0))
+        return SimpleNamespace(state=state, config=SimpleNamespace(allow_direct=False))
+
     async def consumer_info(self, stream: str, name: str) -> Any:
         return SimpleNamespace(
             delivered=self.delivered,
-            num_pending=self.pending,
+            num_pending=self.pending if name == "worker-esms" else 1,
             num_ack_pending=self.in_hand,
             num_waiting=self.waiting,
         )
+
+
+@pytest.fixture(autouse=True)
+def _a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "SEARCHED", 500)
 
 
 async def find(commands: Commands, job_id: str) -> QueuedCommand | None:
@@ -102,15 +111,21 @@ async def test_so_it_is_among_the_newest(delivered: int, ahead: int | None) -> N
     assert await place(Commands(1200, delivered=delivered), 1100) == ahead
 
 
-async def test_a_consumer_that_says_nothing_or_too_little_gives_the_place_as_far_as_it_is_known() -> None:
+@pytest.mark.parametrize("pending", [None, 50, 1000])
+async def test_a_consumer_that_says_nothing_or_too_little_is_not_believed(pending: int | None) -> None:
     commands = Commands(1200)
     commands.delivered = None
-    assert await place(commands, 3) == 2
-    commands.pending = None
-    assert await place(commands, 1200) == 0
-    commands.pending = 50
-    assert await place(commands, 1199) == 48
-    assert await place(commands, 1100) == 0
+    commands.pending = pending
+
+    assert [await place(commands, number) for number in (3, 700, 1200)] == [2, 699, 1199]
+
+
+async def test_among_the_newest_the_place_is_as_the_consumer_counts() -> None:
+    commands = Commands(1200)
+    commands.pending = 1001
+
+    assert await place(commands, 1199) == 999
+    assert await place(commands, 701) == 501
 
 
 async def test_a_command_is_told_with_what_is_known_of_its_queue() -> None:

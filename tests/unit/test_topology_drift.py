@@ -56,7 +56,7 @@ def test_a_longer_duplicate_window_is_as_good() -> None:
 def test_missing_subjects_are_added_and_others_are_not_removed() -> None:
     found = drifts(asset(), asset().wanted | {"subjects": ["followers.page.>", "orders.>"]})
 
-    assert found[0].value == ["followers.page.>", "orders.>", "followers.job.>", "followers.change.>"]
+    assert found[0].value == ["followers.page.>", "orders.>", "followers.job.>", "followers.change.>", "followers.id.*"]
     assert found[1].refused
     assert "orders.>" in found[1].detail
 
@@ -64,7 +64,7 @@ def test_missing_subjects_are_added_and_others_are_not_removed() -> None:
 def test_a_narrower_subject_gives_way_to_ours_and_a_wider_one_serves() -> None:
     narrow = drifts(asset(), asset().wanted | {"subjects": ["followers.page.esms.>"]})
 
-    assert narrow[0].value == ["followers.page.>", "followers.job.>", "followers.change.>"]
+    assert narrow[0].value == ["followers.page.>", "followers.job.>", "followers.change.>", "followers.id.*"]
     assert drifts(asset(), asset().wanted | {"subjects": ["followers.>"]}) == []
 
 

@@ -241,8 +241,8 @@ def test_nobodys_id_is_in_what_is_said() -> None:
 @pytest.mark.parametrize(
     ("end", "says"),
     [
-        (failed(), "the job failed after 1 whole pages: the list isn't whole"),
-        (JobCancelled(**COMMON, finished_at=NOW), "the job was cancelled after 1 whole pages: the list isn't whole"),
+        (failed(), "the job failed after 1 whole page: the list isn't whole"),
+        (JobCancelled(**COMMON, finished_at=NOW), "the job was cancelled after 1 whole page: the list isn't whole"),
     ],
 )
 def test_a_job_that_did_not_complete_is_not_whole(end: JobEvent, says: str) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -90,7 +91,7 @@ def _is_settled(status: "JobStatus") -> bool:
 
 
 def _sentence(status: "JobStatus") -> str:
-    so_far = f"{status.followers:,} followers in {status.page:,} pages"
+    so_far = f"{counted(status.followers, 'follower')} in {counted(status.page, 'page')}"
     if status.state == "cancelled":
         return f"cancelled after {so_far}"
     if _is_over(status):

@@ -20,6 +20,7 @@ from worker.cli.console import (
     write_line,
 )
 from worker.cli.session import connected, load_settings
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -211,9 +212,11 @@ def _busy(key: str, job: str) -> str:
 def _forgotten(before: "Feed") -> str:
     lists = []
     if before.current is not None:
-        lists.append(f"the list of job {before.current.job_id} ({before.current.followers:,} followers)")
+        lists.append(f"the list of job {before.current.job_id} ({counted(before.current.followers, 'follower')})")
     if before.held is not None:
-        lists.append(f"the held list of job {before.held.job.job_id} ({before.held.job.followers:,} followers)")
+        lists.append(
+            f"the held list of job {before.held.job.job_id} ({counted(before.held.job.followers, 'follower')})"
+        )
     return f"it has forgotten {' and '.join(lists)}" if lists else "it had no list"
 
 
@@ -283,7 +286,7 @@ async def _print_changes(client: "Client", job: str) -> int:
     if not number:
         raise Stop(f"job {job} has no changes: its list isn't complete, or they are older than the stream keeps")
     if number < of:
-        note(f"{number:,} of {of:,} events so far")
+        note(f"{number:,} of {counted(of, 'event')} so far")
         return FAILED
     return OK
 

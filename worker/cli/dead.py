@@ -22,6 +22,7 @@ from worker.cli.dead_letters import (
     say,
     selection,
 )
+from worker.cli.wording import counted
 
 COLUMNS = ("LETTER", "STORED", "PROVIDER", "OA", "JOB", "CODE", "REASON")
 Everything = Annotated[bool, typer.Option("--all", help="All of them; else name letters or conditions.")]
@@ -205,7 +206,7 @@ def purge(
                         say({**one, "outcome": "would be deleted"}, json=json)
             failed = _complain_of_missing(wanted.sequences, meant)
             if dry_run or not meant:
-                complain(f"{len(meant):,} dead letters {'would be' if dry_run else 'are'} deleted")
+                complain(f"{counted(len(meant), 'dead letter')} would be deleted" if dry_run else _deleted(len(meant)))
                 return FAILED if failed else OK
             if not yes and not _agreed(len(meant)):
                 raise Stop("nothing is deleted")
@@ -213,7 +214,7 @@ def purge(
         if json:
             for number in deleted:
                 say({"letter": number, "outcome": "deleted"}, json=True)
-        complain(f"{len(deleted):,} dead letters are deleted")
+        complain(_deleted(len(deleted)))
         return FAILED if failed else OK
 
     perform(work)
@@ -229,4 +230,8 @@ def _complain_of_missing(named: frozenset[int], found: list[int]) -> bool:
 def _agreed(count: int) -> bool:
     if not sys.stdin.isatty():
         raise Stop("nobody is there to be asked: add --yes", code=USAGE)
-    return typer.confirm(f"Delete {count:,} dead letters for good?", err=True)
+    return typer.confirm(f"Delete {counted(count, 'dead letter')} for good?", err=True)
+
+
+def _deleted(number: int) -> str:
+    return f"{counted(number, 'dead letter is', 'dead letters are')} deleted"

@@ -8,6 +8,7 @@ import typer
 
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, complain, emit, examples, perform
 from worker.cli.session import load_settings, nats_options, topology_config
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,9 +72,11 @@ def _print(found: "list[Finding]") -> None:
             print(f"{'':8}{'':{width}}  → {finding.advice}")
     states = [finding.state for finding in found]
     counts = [
-        f"{states.count(state)} {word}" for state, word in (("fail", "failed"), ("warn", "warnings")) if state in states
+        counted(states.count(state), one, many)
+        for state, one, many in (("fail", "failed", "failed"), ("warn", "warning", "warnings"))
+        if state in states
     ]
-    complain(f"{len(found)} checks: {', '.join(counts) or 'all well'}")
+    complain(f"{counted(len(found), 'check')}: {', '.join(counts) or 'all well'}")
 
 
 async def _nats(settings: "Settings", monitor: str | None) -> "list[Finding]":

@@ -15,6 +15,8 @@ import typer
 
 from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
+from worker.cli.which_job import choose
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -68,7 +70,8 @@ def export(
         if json:
             told = {"job_id": job, "file": str(target), "format": kind, "bytes": target.stat().st_size}
             emit(told | {"followers": done.rows, "pages": done.pages, "complete": done.complete})
-        note(f"{target}: {done.rows:,} followers of {done.pages:,} pages{'' if done.complete else ', not complete'}")
+        written = f"{counted(done.rows, 'follower')} of {counted(done.pages, 'page')}"
+        note(f"{target}: {written}{'' if done.complete else ', not complete'}")
         return OK
 
     perform(work)
@@ -108,7 +111,7 @@ async def _find(
     from nats.js.errors import NotFoundError
 
     from schemas.events import JobCompleted, JobEvent
-    from schemas.subjects import EVENTS_STREAM, is_token, job_subject, parse_job_subject
+    from schemas.subjects import EVENTS_STREAM, is_token, job_subject
     from schemas.wire import content_type, decode, why_unreadable
 
     if not is_token(job):
@@ -118,17 +121,9 @@ async def _find(
         info = await js.stream_info(EVENTS_STREAM, subjects_filter=f"followers.*.*.*.{job}")
     except NotFoundError as error:
         raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
-    found: set[JobSubject] = set()
-    for subject in info.state.subjects or {}:
-        with contextlib.suppress(ValueError):  # a change, or somebody else's subject that looks like a job's
-            found.add(parse_job_subject(subject)._replace(kind="page"))
-    found = {one for one in found if oa in (None, one.oa_id) and provider in (None, one.provider)}
-    if not found:
+    one = choose(info.state.subjects or {}, job, oa=oa, provider=provider)
+    if one is None:
         raise Stop(f"job {job} isn't known: it has no events; see `followers jobs`")
-    if len(found) > 1:
-        listed = ", ".join(sorted(f"{one.provider} {one.oa_id}" for one in found))
-        raise Stop(f"several jobs have the id {job} ({listed}): choose with --provider and --oa", code=USAGE)
-    (one,) = found
     try:
         last = await js.get_last_msg(EVENTS_STREAM, job_subject(one.provider, one.oa_id, one.job_id))
         event = decode(last.data or b"", JobEvent, content_type(last.headers))
@@ -158,7 +153,8 @@ async def _copy(
                 rows, pages = rows + len(page.followers), pages + (page.part == page.parts)
                 if time.monotonic() - said >= _SAY_EVERY:
                     said = time.monotonic()
-                    note(f"page {page.page:,}: {rows:,}{f' of {end.followers:,}' if end else ''} followers")
+                    so_far = f"{rows:,} of {counted(end.followers, 'follower')}" if end else counted(rows, "follower")
+                    note(f"page {page.page:,}: {so_far}")
             writer.close()
         except BaseException:
             writer.abandon()

@@ -20,6 +20,7 @@ from schemas.events import (
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, next_second, why_unreadable
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
+from worker.cli.wording import clock, counted, has_time, with_times
 from worker.jetstream.reader import EventReader
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def show(event: FollowerPage | JobEvent | None, view: View) -> None:
         view.say(f"another worker goes on at page {event.resumed_at_page} (attempt {event.attempt})")
     elif isinstance(event, JobWaiting):
         why = event.wait.text if event.wait else event.reason.replace("_", " ")
-        view.say(f"waiting until {next_second(event.until):%H:%M:%S} UTC: {why}")
+        until = "" if has_time(why) else f" until {clock(next_second(event.until))}"
+        view.say(f"waiting{until}: {with_times(why, clock)}")
 
 
 def report_end(event: Terminal, *, json: bool) -> int:
@@ -129,7 +131,8 @@ def summary(event: Terminal) -> str:
     verdict = f"{event.verdict} ({event.reason})" if event.reason else event.verdict
     if event.verdict != "complete" and event.missed_at_most is not None:
         verdict += f", {event.missed_at_most:,} missed at most" if event.missed_at_most else ", nobody missed"
-    return f"completed: {event.followers:,} followers in {event.pages:,} pages, {verdict}, {seconds:.1f} s"
+    followers, pages = counted(event.followers, "follower"), counted(event.pages, "page")
+    return f"completed: {followers} in {pages}, {verdict}, {seconds:.1f} s"
 
 
 class LineView(AbstractContextManager["LineView"]):
@@ -197,8 +200,8 @@ class BarView(AbstractContextManager["BarView"]):
 
 
 def _count(page: FollowerPage) -> str:
-    of = f" of {page.total:,}" if page.total is not None else ""
-    return f"{page.progress.followers:,}{of} followers"
+    so_far = page.progress.followers
+    return counted(so_far, "follower") if page.total is None else f"{so_far:,} of {counted(page.total, 'follower')}"
 
 
 async def _next(reader: EventReader, patience: float) -> "Msg | None":

@@ -7,15 +7,18 @@ import typer
 
 from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table
 from worker.cli.session import connected, jobs_bucket, load_settings
+from worker.cli.wording import counted, moment, with_times
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
     from schemas.jobs import JobStatus
+    from schemas.types import Provider
 
 JOBS_EXAMPLES = examples(
     ("followers jobs", "The newest jobs."),
     ("followers jobs --state failed --provider esms", "Only those."),
+    ("followers jobs --state queued", "What waits for a worker, in the order in which it is taken."),
     ("followers jobs --json | jq -r '.[].job_id'", "For programs: a JSON array of job statuses."),
 )
 STATUS_EXAMPLES = examples(
@@ -36,23 +39,31 @@ def jobs(
     json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, the newest first; those in the queue in the order in which they are taken.
+
+    Jobs that no worker has seen yet are only in the queue: `--state queued` reads it, else it is counted.
+    """
 
     async def work() -> int:
         settings = load_settings(context, config)
         async with connected(settings) as client:
-            found = [
-                job
-                for job in await _statuses(client)
-                if (state is None or job.state == state) and (provider is None or job.provider == provider)
-            ]
-        found.sort(key=_newness, reverse=True)
+            known = await _statuses(client)
+            found = [job for job in known if state in (None, job.state) and provider in (None, job.provider)]
+            found.sort(key=_newness, reverse=True)
+            if state == "queued":
+                found, more = await _with_waiting(client, found, known, provider, limit)
+            else:
+                more = max(0, len(found) - limit)
+            waiting = 0 if json or state is not None else await _count_waiting(client, provider)
         if json:
             emit(found[:limit])
             return OK
         table(_COLUMNS, [_row(job) for job in found[:limit]])
-        if len(found) > limit:
-            complain(f"{len(found) - limit:,} more: use --limit")
+        if more:
+            complain(f"{more:,} more: use --limit")
+        if waiting:
+            what = counted(waiting, "command waits", "commands wait")
+            complain(f"{what} in the queue for a worker: `followers jobs --state queued`")
         return OK
 
     perform(work)
@@ -90,7 +101,7 @@ _COLUMNS = ("JOB", "PROVIDER", "OA", "STATE", "PAGES", "FOLLOWERS", "TOTAL", "UP
 def _row(job: "JobStatus") -> tuple[str, ...]:
     total = "" if job.total is None else f"{job.total:,}"
     pages, followers = f"{job.page:,}", f"{job.followers:,}"
-    return (job.job_id, job.provider, job.oa_id, job.state, pages, followers, total, _time(job.updated_at), _note(job))
+    return (job.job_id, job.provider, job.oa_id, job.state, pages, followers, total, moment(job.updated_at), _note(job))
 
 
 def _lines(job: "JobStatus") -> list[tuple[str, str]]:
@@ -104,17 +115,17 @@ def _lines(job: "JobStatus") -> list[tuple[str, str]]:
         "state": job.state,
         "verdict": job.verdict,
         "reason": job.reason,
-        "waits": job.wait and job.wait.text,
-        "since": job.wait and _time(job.wait.since),
-        "until": _time(job.until or (job.wait.until if job.wait else None)),
+        "waits": job.wait and with_times(job.wait.text, moment),
+        "since": job.wait and moment(job.wait.since),
+        "until": moment(job.until or (job.wait.until if job.wait else None)),
         "pages": f"{job.page:,}",
         "followers": f"{job.followers:,}{of}{percent}",
         "attempt": str(job.attempt),
         "worker": job.worker,
-        "eta": _time(job.eta),
-        "started": _time(job.started_at),
-        "updated": _time(job.updated_at),
-        "finished": _time(job.finished_at),
+        "eta": moment(job.eta),
+        "started": moment(job.started_at),
+        "updated": moment(job.updated_at),
+        "finished": moment(job.finished_at),
         "error": job.error and f"{job.error.code}: {job.error.message}",
         "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
     }
@@ -125,16 +136,42 @@ def _note(job: "JobStatus") -> str:
     if job.error is not None:
         return f"{job.error.code}: {job.error.message}"
     if job.wait is not None:
-        return job.wait.text
+        return with_times(job.wait.text, moment)
     return " ".join(text for text in (job.verdict, job.reason) if text)
 
 
-def _time(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+def _newness(job: "JobStatus") -> tuple[datetime, str]:
+    # Neither when it was updated, nor in the order of the bucket: rows would change places at every look.
+    return job.started_at or job.finished_at or job.updated_at, job.job_id
 
 
-def _newness(job: "JobStatus") -> datetime:
-    return job.started_at or job.updated_at
+async def _with_waiting(
+    client: "Client", handed_back: "list[JobStatus]", known: "list[JobStatus]", provider: "Provider | None", limit: int
+) -> "tuple[list[JobStatus], int]":
+    """Return `handed_back` and then the oldest commands that no worker has taken, and how many more there are."""
+    from worker.core.ports import QueueUnavailableError
+    from worker.core.waits import queued_status
+    from worker.jetstream.queue import JetStreamCommandQueue
+
+    try:
+        commands, more = await JetStreamCommandQueue(client, timeout=5).waiting(limit, provider)
+    except QueueUnavailableError as error:
+        complain(f"what no worker has taken yet can't be shown: {error}")
+        commands, more = [], 0
+    # A command beside a job that moves, or was handed back, is a duplicate of it; beside one that is over, a retry.
+    shown = {job.job_id for job in known if job.state in ("queued", "running", "waiting")}
+    waiting = {command.job_id: queued_status(command) for command in reversed(commands) if command.job_id not in shown}
+    found = [*reversed(handed_back), *reversed(waiting.values())]
+    return found, more + max(0, len(found) - limit)
+
+
+async def _count_waiting(client: "Client", provider: "Provider | None") -> int:
+    """Return how many commands no worker has taken, 0 where that can't be known."""
+    from schemas.subjects import PROVIDERS
+    from worker.jetstream.lag import queued
+
+    counts = [await queued(client, one, timeout=2) for one in ([provider] if provider else PROVIDERS)]
+    return sum(count[0] for count in counts if count is not None)
 
 
 async def _statuses(client: "Client") -> "list[JobStatus]":
@@ -153,7 +190,8 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
             unreadable += 1
     await watcher.stop()
     if unreadable:
-        complain(f"{unreadable} entries are no job status of this version and are left out")
+        what = counted(unreadable, "entry is no job status", "entries are no job status")
+        complain(f"{what} of this version and left out")
     return found
 
 

@@ -1,17 +1,20 @@
 """`followers pages`: a job's followers, or its pages, as JSON lines."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, examples, note, perform, write_line
 from worker.cli.session import connected, load_settings
+from worker.cli.which_job import choose
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
     from schemas.events import FollowerPage
+    from schemas.subjects import JobSubject
 
 EXAMPLES = examples(
     ("followers pages JOB > followers.jsonl", "One follower a line, in the provider's order."),
@@ -29,6 +32,8 @@ def pages(
     provider_pages: Annotated[
         bool, typer.Option("--provider-pages", help="Print the page events, one a line, not the followers.")
     ] = False,
+    oa: Annotated[str | None, typer.Option(metavar="OA_ID", help="When several jobs share the id.")] = None,
+    provider: Annotated[Literal["etelecom", "esms"] | None, typer.Option(help="When several share the id.")] = None,
     json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
@@ -40,32 +45,32 @@ def pages(
     async def work() -> int:
         settings = load_settings(context, config)
         async with connected(settings) as client:
-            last = await _print_pages(client, job, provider_pages=provider_pages)
+            one = await _find(client, job, oa=oa, provider=provider)
+            last = await _print_pages(client, one, provider_pages=provider_pages) if one else None
         sys.stdout.flush()
         if last is None or not last.last:
-            pages_so_far = "no pages" if last is None else f"{last.page:,} pages"
+            pages_so_far = "no pages" if last is None else counted(last.page, "page")
             note(f"job {job} is not complete: {pages_so_far} so far; see `followers status {job}`")
         return OK
 
     perform(work)
 
 
-async def _print_pages(client: "Client", job: str, *, provider_pages: bool) -> "FollowerPage | None":
+async def _print_pages(client: "Client", job: "JobSubject", *, provider_pages: bool) -> "FollowerPage | None":
     import msgspec
 
     from schemas.events import FollowerPage
+    from schemas.subjects import page_subject
     from worker.cli.follow import decode_event
     from worker.jetstream.reader import EventReader
 
-    if not await _has_pages(client, job):
-        return None
     page: FollowerPage | None = None
     encoder = msgspec.json.Encoder()
-    async with EventReader(client, f"followers.page.*.*.{job}") as reader:
+    async with EventReader(client, page_subject(job.provider, job.oa_id, job.job_id)) as reader:
         while True:
             message = await reader.next(_SILENCE)
             if message is None:
-                raise Stop(f"NATS has fallen silent in the middle of job {job}: try again")
+                raise Stop(f"NATS has fallen silent in the middle of job {job.job_id}: try again")
             event = decode_event(message)
             assert isinstance(event, FollowerPage), "the subject has pages only"
             page = event
@@ -75,11 +80,11 @@ async def _print_pages(client: "Client", job: str, *, provider_pages: bool) -> "
                 return page
 
 
-async def _has_pages(client: "Client", job: str) -> bool:
-    """Raise Stop when there is no event of `job` at all."""
+async def _find(client: "Client", job: str, *, oa: str | None, provider: str | None) -> "JobSubject | None":
+    """Return the job that is meant, None when it has no pages yet. Raises Stop, also when there is no event of it."""
     from nats.js.errors import NotFoundError
 
-    from schemas.subjects import EVENTS_STREAM, is_token
+    from schemas.subjects import EVENTS_STREAM, is_token, page_subject
 
     if not is_token(job):
         raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
@@ -88,6 +93,7 @@ async def _has_pages(client: "Client", job: str) -> bool:
     except NotFoundError as error:
         raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
     subjects = info.state.subjects or {}
-    if not subjects:
+    one = choose(subjects, job, oa=oa, provider=provider)
+    if one is None:
         raise Stop(f"job {job} isn't known: it has no events; see `followers jobs`")
-    return any(subject.startswith("followers.page.") for subject in subjects)
+    return one if page_subject(one.provider, one.oa_id, one.job_id) in subjects else None

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.cli.console import OK, USAGE, AsJson, Stop, emit, examples, note, perform
+from worker.cli.wording import counted
 
 EXAMPLES = examples(
     ("followers simulate", "Both providers at free ports; prints URLs, keys and Official Accounts."),
@@ -72,7 +73,7 @@ def _announce(urls: Mapping[str, str], followers: Mapping[str, Mapping[str, int]
     for provider, url in urls.items():
         note(f"{provider:9} {url}")
         for oa_id, count in followers[provider].items():
-            note(f"{'':9} OA {oa_id} has {count:,} followers")
+            note(f"{'':9} OA {oa_id} has {counted(count, 'follower')}")
     note("")
     print(_toml(settings), flush=True)
     note(f"try: followers fetch etelecom {next(iter(followers['etelecom']))} --account sim-shop")

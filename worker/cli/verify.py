@@ -1,6 +1,5 @@
 """`followers verify`: whether a job's list is whole and as it was published, from its events alone."""
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,6 +7,8 @@ import typer
 
 from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
 from worker.cli.session import connected, load_settings
+from worker.cli.which_job import choose
+from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,22 +93,12 @@ async def _stream(client: "Client", stream: str, subjects: str) -> "StreamInfo":
 
 def _choose(info: "StreamInfo", front: str, job: str, *, oa: str | None, provider: str | None) -> "JobSubject":
     """Return the job that is meant. Raises Stop."""
-    from schemas.subjects import parse_job_subject
-
-    found: set[JobSubject] = set()
-    for subject in info.state.subjects or {}:
-        own = subject.removeprefix(front)
-        if own.startswith(("followers.page.", "followers.job.")):
-            with contextlib.suppress(ValueError):  # nobody's job: somebody else's subject that looks like one
-                found.add(parse_job_subject(own)._replace(kind="page"))
-    found = {one for one in found if oa in (None, one.oa_id) and provider in (None, one.provider)}
-    if not found:
+    own = [subject.removeprefix(front) for subject in info.state.subjects or {}]
+    found = choose((one for one in own if one.startswith("followers.")), job, oa=oa, provider=provider)
+    if found is None:
         where = f"stream {info.config.name}{f' under {front}' if front else ''}"
         raise Stop(f"job {job} has no events in {where}: all of them have left it, or it never ran")
-    if len(found) > 1:
-        listed = ", ".join(sorted(f"{one.provider} {one.oa_id}" for one in found))
-        raise Stop(f"several jobs have the id {job} ({listed}): choose with --provider and --oa", code=USAGE)
-    return found.pop()
+    return found
 
 
 async def _check(
@@ -130,7 +121,7 @@ async def _check(
             return checker, finding if begun else _aged(finding, message, info)
         if time.monotonic() - said >= _SAY_EVERY:
             said = time.monotonic()
-            note(f"page {checker.pages:,}: {checker.followers:,} followers")
+            note(f"page {checker.pages:,}: {counted(checker.followers, 'follower')}")
     return checker, checker.end()
 
 
@@ -168,7 +159,8 @@ def _verdict(checker: "Checker", finding: "Finding | None") -> str:
     assert end is not None, "without a finding it has completed"
     reason = f" ({end.reason})" if end.reason else ""
     proof = f"digest {checker.digest}" if checker.digest else "without digests"
-    return f"verified: {checker.followers:,} followers in {checker.pages:,} pages, {end.verdict}{reason}; {proof}"
+    followers, pages = counted(checker.followers, "follower"), counted(checker.pages, "page")
+    return f"verified: {followers} in {pages}, {end.verdict}{reason}; {proof}"
 
 
 def _document(job: "JobSubject", stream: str, checker: "Checker", finding: "Finding | None") -> dict[str, Any]:

@@ -11,6 +11,7 @@ import typer
 from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, examples, perform, write_line
 from worker.cli.jobs import queued_job
 from worker.cli.session import connected, jobs_bucket, load_settings
+from worker.cli.wording import clock, counted, with_times
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -142,7 +143,7 @@ def drawing(jobs: "dict[str, JobStatus]", now: datetime, height: int) -> "Table"
     for name in [name for name, job in jobs.items() if job.state in OVER and now - job.updated_at > _SHOWN_FOR]:
         if len(jobs) > height:
             del jobs[name]
-    chosen = sorted(jobs.values(), key=lambda job: (job.state in OVER, -job.updated_at.timestamp()))
+    chosen = sorted(jobs.values(), key=_place)
     active = sum(job.state not in OVER for job in chosen)
     table = Table(
         box=None, header_style="bold", pad_edge=False, title_justify="left", caption_justify="left",
@@ -162,9 +163,16 @@ def drawing(jobs: "dict[str, JobStatus]", now: datetime, height: int) -> "Table"
     return table
 
 
+def _place(job: "JobStatus") -> tuple[bool, float, str]:
+    # By what doesn't change while a job moves: its row must stay where somebody reads it.
+    at = (job.finished_at if job.state in OVER else None) or job.started_at or job.updated_at
+    return job.state in OVER, -at.timestamp(), job.job_id
+
+
 def _progress(job: "JobStatus") -> str:
-    of = "" if job.total is None else f" of {job.total:,}"
-    return f"{job.followers:,}{of} followers"
+    if job.total is None:
+        return counted(job.followers, "follower")
+    return f"{job.followers:,} of {counted(job.total, 'follower')}"
 
 
 def _why(job: "JobStatus") -> str:
@@ -173,10 +181,10 @@ def _why(job: "JobStatus") -> str:
     if job.error is not None:
         return f", {job.error.code}: {job.error.message}"
     if job.wait is not None:
-        return f", {job.wait.text}"
+        return f", {with_times(job.wait.text, clock)}"
     words = " ".join(text for text in (job.verdict, job.reason and job.reason.replace("_", " ")) if text)
     ends = next_second(job.until) if job.state == "waiting" and job.until else None
-    until = f" until {ends.astimezone(UTC):%H:%M:%S} UTC" if ends else ""
-    eta = f"ready about {job.eta.astimezone(UTC):%H:%M:%S} UTC" if job.state == "running" and job.eta else ""
+    until = f" until {clock(ends)}" if ends else ""
+    eta = f"ready about {clock(job.eta)}" if job.state == "running" and job.eta else ""
     said = f"{words}{until}" or eta
     return f", {said}" if said else ""

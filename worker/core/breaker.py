@@ -34,6 +34,8 @@ class Breaker:
         self._base = base
         self.failures = 0
         """Since the last answer."""
+        self.heard = False
+        """There was an answer."""
         self._failures = 0
         self._openings = 0
         self._probing = False
@@ -57,7 +59,7 @@ class Breaker:
 
     def answered(self) -> None:
         """The provider is there: close the circuit."""
-        self.state = "closed"
+        self.state, self.heard = "closed", True
         self.failures = self._failures = self._openings = 0
         self._probing = False
 

@@ -5,7 +5,7 @@ from schemas.events import JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import provider_of
 from schemas.wire import rfc3339
-from worker.core.commands import MSG_ID_HEADER, RejectedError, header, retry_of
+from worker.core.commands import MSG_ID_HEADER, IdTakenError, RejectedError, header, retry_of
 from worker.core.errors import FatalError, FetchFailure
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
@@ -60,14 +60,15 @@ async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedErro
         is_new = False  # somebody's message is there: that is not for this command to judge
     await bury(world, delivery, error, rejected.job_id, generation=log.generation, attempts=0)
     if is_new:
-        await _fail(world, delivery, error, log)
+        # The status of an id that is another job's is that job's, whoever writes it first.
+        await _fail(world, delivery, error, log, shown=not isinstance(rejected, IdTakenError))
 
 
-async def _fail(world: World, delivery: Delivery, error: FatalError, log: JobLog) -> None:
+async def _fail(world: World, delivery: Delivery, error: FatalError, log: JobLog, *, shown: bool) -> None:
     now = world.now()
     failed = JobFailed(**log.common, error=error.to_event(attempts=0), finished_at=now)
     await log.end(failed, anyone=False)
-    if await world.status.get(failed.job_id) is None:
+    if shown and await world.status.get(failed.job_id) is None:
         status = JobStatus(
             **log.common,
             state="failed",

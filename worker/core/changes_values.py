@@ -19,6 +19,7 @@ from schemas.changes import (
     Held,
     Unfollowed,
 )
+from schemas.counted import counted
 from schemas.follower import Follower
 from schemas.types import Labels, Provider
 from schemas.wire import content_type, decode
@@ -161,8 +162,9 @@ def baseline(common: SetFields, count: int) -> FeedBaseline:
 
 def held(common: SetFields, counts: ChangeCounts, count: int, previous_count: int) -> Held:
     """Return the only event of a list that is held back."""
+    gone = f"{counts.unfollowed:,} of {counted(previous_count, 'follower')} {'is' if counts.unfollowed == 1 else 'are'}"
     message = (
-        f"{counts.unfollowed:,} of {previous_count:,} followers are gone from the list, more than changes.threshold"
+        f"{gone} gone from the list, more than changes.threshold"
         f" allows: if that is right, publish it with `followers changes release {common['job_id']}`; if not, nothing"
         " needs to be done, the next complete list is compared with the previous one"
     )

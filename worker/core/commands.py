@@ -14,7 +14,7 @@ from schemas.subjects import command_subject, is_token, provider_of
 from schemas.types import Provider
 from schemas.wire import JSON, UnknownContentTypeError, content_type, decode, encoding_of, is_structured
 from worker.core.errors import FatalError, InvalidCommandError, UnsupportedError
-from worker.core.ports import Delivery
+from worker.core.ports import CommandMessage
 
 MAX_COMMAND_BYTES = 65_536
 MSG_ID_HEADER = "Nats-Msg-Id"
@@ -69,7 +69,11 @@ class RejectedError(Exception):
         self.address = address
 
 
-def read_job(delivery: Delivery) -> Job:
+class IdTakenError(RejectedError):
+    """The command is valid, but its id is another job's."""
+
+
+def read_job(delivery: CommandMessage) -> Job:
     """Return the job that `delivery` asks for. Raises RejectedError, and nothing else."""
     provider = provider_of(delivery.subject)
     try:
@@ -97,13 +101,13 @@ def read_job(delivery: Delivery) -> Job:
     )
 
 
-def traceparent(delivery: Delivery) -> str | None:
+def traceparent(delivery: CommandMessage) -> str | None:
     """Return the command's W3C trace context, if it has one that looks like it: it travels on each event."""
     given = header(delivery, "traceparent") or ""
     return given if _TRACEPARENT.fullmatch(given) else None
 
 
-def retry_of(delivery: Delivery) -> Failure | None:
+def retry_of(delivery: CommandMessage) -> Failure | None:
     """Return what `delivery` retries, None when it is no retry."""
     sequence = header(delivery, deadletters.RETRY) or ""
     generation = header(delivery, deadletters.GENERATION) or "1"
@@ -112,12 +116,12 @@ def retry_of(delivery: Delivery) -> Failure | None:
     return Failure(int(sequence), int(generation))
 
 
-def header(delivery: Delivery, name: str) -> str | None:
+def header(delivery: CommandMessage, name: str) -> str | None:
     """Return the header `name`, whatever its case, or None."""
     return next((value for known, value in delivery.headers.items() if known.lower() == name.lower()), None)
 
 
-def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
+def _decode(delivery: CommandMessage, provider: Provider) -> FetchFollowers:
     if len(delivery.data) > MAX_COMMAND_BYTES:
         raise InvalidCommandError(
             f"the command has {len(delivery.data)} bytes, more than the {MAX_COMMAND_BYTES} allowed: "
@@ -144,7 +148,7 @@ def _decode(delivery: Delivery, provider: Provider) -> FetchFollowers:
     return command
 
 
-def _body_type(delivery: Delivery) -> str | None:
+def _body_type(delivery: CommandMessage) -> str | None:
     """Return the command's Content-Type, JSON's for all that isn't MessagePack's: clients put there what they like.
 
     Raises UnknownContentTypeError for an envelope, in which an event may be and a command may not.
@@ -194,7 +198,7 @@ def _plain(text: str) -> str:
     return printable[:300]
 
 
-def _implied_id(delivery: Delivery) -> str:
+def _implied_id(delivery: CommandMessage) -> str:
     named = header(delivery, MSG_ID_HEADER)
     if retry_of(delivery) is not None:
         # Its message id is that of the retry: the job keeps the name that it had.
@@ -220,7 +224,7 @@ def _address(fields: Mapping[str, Any], provider: Provider, job_id: str) -> Addr
     )
 
 
-def _loosely(delivery: Delivery) -> dict[str, Any]:
+def _loosely(delivery: CommandMessage) -> dict[str, Any]:
     try:
         fields: Any = decode(delivery.data[:MAX_COMMAND_BYTES], Any, _body_type(delivery))
     except (msgspec.MsgspecError, UnknownContentTypeError, ValueError, RecursionError):

@@ -27,11 +27,11 @@ from worker.core.commands import Job, RejectedError, read_job, traceparent
 from worker.core.errors import (
     FetchFailure,
     InternalError,
-    InvalidCommandError,
     UnknownAccountError,
 )
 from worker.core.fetch import Fetch
 from worker.core.gate import Gate, open_gate
+from worker.core.identity import take_id
 from worker.core.ports import Delivery, ProviderClient
 from worker.core.tasks import begin_lasting
 from worker.core.trace import Span
@@ -180,7 +180,7 @@ class CommandHandler:
                 self._world.status.get(job.address.job_id), self._is_cancelled(job, delivery)
             )
             account = self._account(job)
-            _check_identity(job, known)
+            await take_id(job, account.name, known, self._world)
         except RejectedError as rejected:
             await self._reject(delivery, rejected, span)
             return
@@ -442,17 +442,6 @@ def _job_id(asked: _Asked) -> str | None:
     if isinstance(asked, Job):
         return asked.address.job_id
     return asked.job_id if isinstance(asked, RejectedError) else None
-
-
-def _check_identity(job: Job, known: JobStatus | None) -> None:
-    address = job.address
-    if known is None or (known.provider, known.oa_id) == (address.provider, address.oa_id):
-        return
-    message = (
-        f"the id {address.job_id!r} is already that of a job for OA {known.oa_id} at {known.provider}: "
-        "an id stands for one job, so publish this command under another"
-    )
-    raise RejectedError(InvalidCommandError(message), address.job_id, address)
 
 
 def _state_of(ended: JobEvent) -> JobState:

@@ -6,6 +6,7 @@ the tail is still the one that was read: so each page is there exactly once, in 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -23,7 +24,7 @@ from schemas.events import (
 )
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
-from schemas.types import JobState, TruncatedReason, WaitReason
+from schemas.types import JobState, TruncatedReason, WaitOwner, WaitReason
 from worker.core.commands import Job
 from worker.core.errors import BadResponseError, FetchFailure
 from worker.core.gate import Gate
@@ -33,7 +34,7 @@ from worker.core.paging import Ahead, Reader
 from worker.core.pending import Swept
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing, completed, status
-from worker.core.requests import PageRequests
+from worker.core.requests import LOOK_EVERY, PageRequests
 from worker.core.sweep import Sweep
 from worker.core.trace import Span
 from worker.core.unreadable import UnreadableEventError
@@ -44,12 +45,31 @@ Read = Callable[[], Awaitable[ProviderPage]]
 
 TELL_WAITS_FROM = 1.0
 """Seconds: shorter waits are not worth an event, unless the provider asked for them."""
+TELL_AGAIN_FROM = 60.0
+"""Seconds by which a provider must put off what was told before that is worth another event."""
+MOVES_AGAIN_AFTER = 10.0
+"""Seconds that a job must have gone on without such a wait before the next one is news."""
 BARREN_PAGES = 8
 """So many pages may bring nobody new, beside one for each that did: whoever is updated meanwhile comes again."""
 
 
+@dataclass(slots=True)
+class _Told:
+    """What people were told of a wait. Times are seconds of the event loop's clock."""
+
+    why: tuple[WaitOwner, WaitReason, bool]
+    ends: float
+    """By the status."""
+    ends_by_event: float
+
+
 class Fetch:
-    """One attempt at a job by one worker."""
+    """One attempt at a job by one worker.
+
+    A wait is told in an event once until its reason changes, or a provider puts its end off by a minute; the status has
+    each new end. A job that its account's own limit holds up stays `waiting` from page to page, until it has gone on
+    for ten seconds without waiting a second; other waits are over with the next page.
+    """
 
     def __init__(
         self, job: Job, account: str, client: ProviderClient, gate: Gate, world: World, signals: Signals, span: Span
@@ -89,8 +109,10 @@ class Fetch:
         self._describe: Describe | None = None
         """Why, in detail."""
         self._cancelled_at: datetime | None = None
-        self._told: float | None = None
-        """Until when the job waits by its last event of that, by the event loop's clock."""
+        self._told: _Told | None = None
+        self._stands_still = False
+        self._stood_until = 0.0
+        """When it last waited for a second or more, by the event loop's clock; the future while it does."""
 
     @property
     def attempts(self) -> int:
@@ -100,7 +122,7 @@ class Fetch:
     @property
     def waiting(self) -> bool:
         """The job stands still: people have been told why, and no page has come since."""
-        return self._state == "waiting"
+        return self._stands_still
 
     async def run(self, doom: FetchFailure | None = None) -> JobEvent:
         """Do what is left of the job and return its terminal event, which is in the log then.
@@ -378,12 +400,22 @@ class Fetch:
         standing.last = event.last
         standing.done_parts, standing.parts = 0, 1
         self._published = set()
-        self._state, self._reason, self._until = "running", None, None
-        self._since = self._describe = None
-        if not self._requests.waiting:
-            self._told = None  # else it is what the pages read ahead wait for
+        self._note_move()
         self._world.meter.page_published(event.provider, len(event.followers))
         self.post()
+
+    def _note_move(self) -> None:
+        """A page was published: the job moves, but its next pages may wait already, or soon again."""
+        now = asyncio.get_running_loop().time()
+        self._stands_still = False
+        self._stood_until = min(self._stood_until, now)
+        moves_again = now - self._stood_until >= MOVES_AGAIN_AFTER
+        _, _, firm = self._told.why if self._told is not None else (None, None, True)
+        if moves_again:
+            self._told = None
+        if moves_again or (firm and not self._requests.waiting):
+            self._state, self._reason, self._until = "running", None, None
+            self._since = self._describe = None
 
     def _event(self, page: ProviderPage) -> FollowerPage:
         standing, command = self.standing, self.job.command
@@ -436,7 +468,7 @@ class Fetch:
         return "provider_cap" if page.capped else None
 
     async def _tell_waiting(self, reason: WaitReason, seconds: float, firm: bool, describe: Describe) -> None:
-        """Let people see that the job stands still for `seconds`, unless they have been told of this wait.
+        """Let people see that the job stands still for `seconds`, as far as that is news: see the class.
 
         An end that isn't firm is told anew only once the one told before is over.
         """
@@ -444,23 +476,34 @@ class Fetch:
         ends = loop.time() + seconds
         if self._starting is not None:
             await asyncio.shield(self._starting)
-        told, left = self._told, ends - loop.time()
+        left = ends - loop.time()
         # What a provider asks for is told however short it is.
         asked = firm and reason == "rate_limited"
         if left < TELL_WAITS_FROM and not asked:
             return
+        # An estimate is looked at again within the second; so long it certainly stands still.
+        self._stood_until = max(self._stood_until, ends if firm else loop.time() + min(left, LOOK_EVERY))
         now = self._world.now()
         until = now + timedelta(seconds=left)
+        if not self._stands_still:
+            self._stands_still = True
+            self.on_waiting()
         if self._state != "waiting":
             self._state, self._reason, self._until = "waiting", reason, until
             self._since, self._describe = now, describe
-            self.on_waiting()
             self.post()
-        if told is not None and (ends <= told or (told > loop.time() and not firm)):
-            return
-        self._told, self._until = ends, until
-        self._reason, self._describe = reason, describe
-        wait, attempt = describe(self._since or now, until), self.standing.attempt
+        wait, told = describe(self._since or now, until), self._told
+        why = wait.owner, reason, firm
+        if told is not None and told.why == why:
+            if ends <= told.ends or (told.ends > loop.time() and not firm):
+                return
+            self._until, self._describe, told.ends = until, describe, ends
+            if not firm or ends - told.ends_by_event < TELL_AGAIN_FROM:
+                self.post()
+                return
+        self._told = _Told(why, ends, ends)
+        self._until, self._reason, self._describe = until, reason, describe
+        attempt = self.standing.attempt
         waiting = JobWaiting(**self.log.common, attempt=attempt, reason=reason, until=until, wait=wait)
         await self.log.tell(waiting, f"waiting.{self._world.token()}")
         self.post()

@@ -70,6 +70,8 @@ class GateState:
     """Requests in line."""
     shared: bool
     """The limit is shared with the other replicas; False: this replica keeps to a fraction of it."""
+    heard: bool = False
+    """The provider has answered, whatever it was; False: nothing is known of it but that it didn't."""
 
 
 class Gate:
@@ -199,7 +201,8 @@ class Gate:
         """Say how it stands with the account. Changes nothing."""
         breaker = self._breaker
         until = breaker.until if breaker.state != "closed" else 0.0
-        return GateState(breaker.state, until, self._blocked_until, self._turns.waiting, not self._alone)
+        waiting, heard = self._turns.waiting, breaker.heard
+        return GateState(breaker.state, until, self._blocked_until, waiting, not self._alone, heard)
 
     def close(self) -> None:
         """Let nobody else in; whoever is in line waits for ever."""

@@ -259,8 +259,8 @@ class SharedLimit(Protocol):
         ...
 
 
-class Delivery(Protocol):
-    """A command in hand. Every call may fail silently when the delivery is stale or the server is away."""
+class CommandMessage(Protocol):
+    """A command as it stands in the stream."""
 
     @property
     def subject(self) -> str:
@@ -286,6 +286,10 @@ class Delivery(Protocol):
     def timestamp_us(self) -> int:
         """When the stream stored it, in microseconds since 1970 UTC."""
         ...
+
+
+class Delivery(CommandMessage, Protocol):
+    """A command in hand. Every call may fail silently when the delivery is stale or the server is away."""
 
     @property
     def deliveries(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from schemas.types import WaitReason
+from schemas.wire import rfc3339
 from worker.core.commands import Job
 from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError, RateLimitedError
 from worker.core.gate import Admission, Gate, Outlook
@@ -146,13 +147,16 @@ class PageRequests:
     async def _admitted(self, trial: _Trial, span: Span) -> Admission:
         """Wait in line until a request may start."""
         loop = asyncio.get_running_loop()
-        place = self._gate.queue(self._job.address.job_id)
+        place, joined = self._gate.queue(self._job.address.job_id), loop.time()
         self.waiting += 1
         try:
             while (admission := self._gate.claim(place)) is None:
                 began = loop.time()
                 outlook = self._gate.outlook(place)
                 left = max(0.0, outlook.until - began)
+                if outlook.ours and began - joined >= LOOK_EVERY - EARLY:
+                    # However near the end is expected, a wait of a second is one that people are told of.
+                    left = max(left, LOOK_EVERY)
                 span.note(reason=outlook.reason)
                 await self._tell_waiting(outlook.reason, left, not outlook.ours, in_line(outlook))
                 if not outlook.ours:
@@ -240,9 +244,13 @@ class PageRequests:
         not_after = self._job.command.not_after
         return None if not_after is None else (not_after - self._world.now()).total_seconds()
 
+    def _deadline(self) -> str:
+        not_after = self._job.command.not_after
+        return "" if not_after is None else rfc3339(not_after)
+
     def _too_late(self) -> DeadlineExceededError:
         return DeadlineExceededError(
-            f"the command's `not_after` ({self._job.command.not_after}) passed after page {self._standing.page}: "
+            f"the command's `not_after` ({self._deadline()}) passed after page {self._standing.page}: "
             "publish it again under a new id with a later deadline, or without one",
             requests=0,
         )

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 
+from schemas.counted import counted
 from schemas.jobs import JobStatus
 from schemas.types import WaitOwner
 from schemas.wait import Wait
@@ -82,7 +83,7 @@ def in_queue(command: QueuedCommand) -> Wait:
         where = "its command was delivered, and is with a worker or comes again"
     else:
         where = f"its command is number {command.ahead + 1:,} in the queue"
-    where += f"; workers have {command.in_hand:,} commands in hand"
+    where += f"; workers have {counted(command.in_hand, 'command')} in hand"
     if command.asking:
         hint = "a worker asks for the next one"
     else:
@@ -151,8 +152,8 @@ def queued_status(command: QueuedCommand) -> JobStatus:
 def _breaker(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
     last = outlook.failure
     text = (
-        f"the provider is away: {outlook.failures:,} requests of this account failed in a row, the last one with"
-        f" {_failure(last)}; {_at(until)} one request finds out whether it is back"
+        f"the provider is away: {counted(outlook.failures, 'request')} of this account failed in a row, the last one"
+        f" with {_failure(last)}; {_at(until)} one request finds out whether it is back"
     )
     return Wait(
         owner="breaker",
@@ -167,7 +168,9 @@ def _breaker(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
 
 
 def _own_limit(outlook: Outlook, since: datetime, until: datetime | None) -> Wait:
-    text = f"{outlook.ahead:,} requests are in line before its own"
+    text = f"{counted(outlook.ahead, 'request is', 'requests are')} in line before its own"
+    if not outlook.ahead:
+        text = "its request is the next in line"
     if outlook.rate is not None:
         text += f", at the account's limit of {outlook.rate:g} requests a second over all workers"
     if not outlook.shared:

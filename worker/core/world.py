@@ -89,6 +89,8 @@ class World:
     tracer: Tracer = field(default_factory=NoTracer)
     queue: CommandQueue | None = None
     """Where jobs are looked for that no worker has seen; None: nowhere."""
+    keeps_ids: bool = False
+    """The log has room for whose job an id is; False: only the status tells, which may be late. See `core.identity`."""
 
 
 class DrainingError(Exception):

@@ -12,6 +12,7 @@ from schemas.subjects import (
     EVENT_SUBJECTS,
     EVENTS_STREAM,
     FEEDS_BUCKET,
+    ID_SUBJECTS,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
@@ -101,7 +102,7 @@ def _streams(config: TopologyConfig) -> list[Asset]:
         # Events come first, so that they never age out before the commands, not even between two updates.
         _stream(
             EVENTS_STREAM,
-            EVENT_SUBJECTS,
+            (*EVENT_SUBJECTS, ID_SUBJECTS),
             config,
             config.events_max_age,
             config.events_max_bytes,
@@ -120,6 +121,8 @@ def _streams(config: TopologyConfig) -> list[Asset]:
             retention="workqueue",
             discard="new",
             duplicate_window=window,
+            # For people who look for a command in a long queue.
+            allow_direct=True,
         ),
         _stream(
             DEAD_STREAM,

@@ -5,19 +5,16 @@ stream has no direct get, its leader is asked for one message after the other.
 """
 
 import asyncio
-import contextlib
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from schemas.subjects import EVENTS_STREAM
 from worker.core.ports import Entry, LogUnavailableError
-from worker.jetstream.direct import PENDING, Nothing, read_answer
+from worker.jetstream.batch import as_query, read_batch
+from worker.jetstream.direct import read_answer
 from worker.jetstream.pages import JetStreamLog
 
 BATCH = 128
@@ -74,7 +71,7 @@ class BulkReader:
         """Ask any replica, and the stream's leader before saying that the message isn't there."""
         try:
             if self._is_direct():
-                answer = await self._client.request(self._get, _query(seq=sequence), timeout=self._timeout)
+                answer = await self._client.request(self._get, as_query(seq=sequence), timeout=self._timeout)
                 found = read_answer(answer)
                 if isinstance(found, Entry):
                     return found
@@ -86,37 +83,16 @@ class BulkReader:
 
     async def _batch(self, subject: str, first: int) -> tuple[list[Entry], bool]:
         """Return the next messages on `subject` from `first`, and whether there may be more behind them."""
-        inbox = self._client.new_inbox()
-        arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        entries: list[Entry] = []
-
-        async def take(message: Msg) -> None:
-            try:
-                found = read_answer(message)
-            except nats.errors.Error as error:
-                _settle(arrived, error)
-                return
-            if isinstance(found, Nothing):
-                _settle(arrived, found.pending > 0)
-                return
-            entries.append(found)
-            if PENDING not in found.headers:  # a server before 2.11: one at a time
-                _settle(arrived, True)
-
-        subscription = await self._client.subscribe(inbox, cb=take)
-        try:
-            query = _query(seq=first, next_by_subj=subject, batch=BATCH, max_bytes=BATCH_BYTES)
-            await self._client.publish(self._get, query, reply=inbox)
-            heard = -1
-            while not arrived.done():
-                if heard == len(entries):
-                    raise TimeoutError
-                heard = len(entries)
-                await asyncio.wait([arrived], timeout=self._timeout)
-            return entries, arrived.result()
-        finally:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
+        batch = await read_batch(
+            self._client,
+            self._stream,
+            subject,
+            first,
+            count=BATCH,
+            max_bytes=BATCH_BYTES,
+            timeout=self._timeout,
+        )
+        return batch.entries, batch.more
 
     def _is_direct(self) -> bool:
         return asyncio.get_running_loop().time() >= self._direct_from
@@ -128,16 +104,3 @@ class BulkReader:
     def _unavailable(self, error: Exception) -> LogUnavailableError:
         _log.warning("log.unavailable", act="read", stream=self._stream, error=type(error).__name__)
         return LogUnavailableError(f"read on {self._stream}: {type(error).__name__}")
-
-
-def _settle(arrived: "asyncio.Future[bool]", how: bool | Exception) -> None:
-    if arrived.done():
-        return
-    if isinstance(how, Exception):
-        arrived.set_exception(how)
-    else:
-        arrived.set_result(how)
-
-
-def _query(**fields: Any) -> bytes:
-    return json.dumps(fields).encode()

@@ -10,6 +10,7 @@ from typing import Any
 from nats.aio.client import Client
 from nats.errors import Error
 
+from schemas.counted import counted
 from schemas.subjects import COMMANDS_STREAM, PROVIDERS, consumer_name
 from worker.core.findings import Finding, State
 from worker.jetstream.assets import TopologyConfig, expected
@@ -173,7 +174,8 @@ def replicas(name: str, info: Mapping[str, Any]) -> Iterable[Finding]:
     others = (info.get("cluster") or {}).get("replicas") or []
     behind = [other["name"] for other in others if other.get("offline") or not other.get("current")]
     if behind:
-        text = f"{len(behind)} of {count} replicas are offline or behind: {', '.join(behind)}"
+        verb = "is" if len(behind) == 1 else "are"
+        text = f"{len(behind)} of {count} replicas {verb} offline or behind: {', '.join(behind)}"
         yield _finding("nats.replicas", name, "warn", text, "look at these servers")
     elif count == 1:
         text = "1 replica: while its server is away nothing goes on, and its disk is the only copy"
@@ -187,7 +189,9 @@ async def _queue(client: Client, name: str) -> list[Finding]:
     if info is None or "num_pending" not in info:
         return []
     waiting, held, asking = info["num_pending"], info["num_ack_pending"], info.get("num_waiting", 0)
-    text = f"{waiting:,} commands wait, {held:,} are in hand, {asking:,} slots ask for more"
+    waits = counted(waiting, "command waits", "commands wait")
+    slots = counted(asking, "slot asks", "slots ask")
+    text = f"{waits}, {counted(held, 'is', 'are')} in hand, {slots} for more"
     # At work with every slot full, a worker asks for nothing either.
     if asking:
         return [_finding("workers", name, "ok", text)]

@@ -16,6 +16,8 @@ from worker.core.ports import Entry
 
 PENDING = "Nats-Num-Pending"
 """On the answers of a batch: how many messages are behind this one. Servers before 2.11 know no batches."""
+STORED_AT = "Nats-Time-Stamp"
+"""When the server stored a message that a direct get gave."""
 _OVER = ("204", "404")
 
 
@@ -52,7 +54,7 @@ def read_answer(message: Msg) -> Entry | Nothing:
 def stored_at(entry: Entry) -> datetime | None:
     """Return when the server stored a message that a direct get gave, None when the answer doesn't say it."""
     try:
-        return datetime.fromisoformat(entry.headers["Nats-Time-Stamp"]).astimezone(UTC)
+        return datetime.fromisoformat(entry.headers[STORED_AT]).astimezone(UTC)
     except (KeyError, ValueError):
         return None
 

@@ -111,7 +111,7 @@ class JetStreamLog:
             raise self._unavailable("get", error) from error
         except (nats.errors.Error, OSError) as error:
             raise self._unavailable("get", error) from error
-        return _entry(message)
+        return as_entry(message)
 
     def _unavailable(self, act: str, error: Exception) -> LogUnavailableError:
         code = getattr(error, "err_code", None)
@@ -119,7 +119,8 @@ class JetStreamLog:
         return LogUnavailableError(f"{act} on {self._stream}: {type(error).__name__}")
 
 
-def _entry(message: RawStreamMsg) -> Entry:
+def as_entry(message: RawStreamMsg) -> Entry:
+    """Return what the stream's leader gave as our own kind of message."""
     # nats-py's own reading is that of an e-mail: text beyond ASCII comes out as an object that is no text.
     headers = parse_headers(base64.b64decode(message.hdrs)) if message.hdrs else {}
     return Entry(message.seq or 0, message.data or b"", headers, message.subject or "")

@@ -17,6 +17,7 @@ from schemas.subjects import (
     DEAD_SUBJECTS,
     EVENTS_STREAM,
     FEEDS_BUCKET,
+    ID_SUBJECTS,
     JOBS_BUCKET,
     LIMITS_BUCKET,
     PROVIDERS,
@@ -188,6 +189,8 @@ def _worker(user: User) -> tuple[str, ...]:
         f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}",
         "followers.page.>",
         "followers.job.>",
+        # An id is one job's: whose, is written once, beside the events.
+        ID_SUBJECTS,
         *DEAD_SUBJECTS,
         # Status: read and written by key; where two write, the leader says who was first.
         f"$JS.API.DIRECT.GET.{JOBS_STREAM}.>",
@@ -197,6 +200,8 @@ def _worker(user: User) -> tuple[str, ...]:
         # A command that the server no longer delivers ends by being deleted.
         f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}",
         f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}",
+        # A queued command is looked for among thousands.
+        f"$JS.API.DIRECT.GET.{COMMANDS_STREAM}",
         # The limit that replicas share: asked of the leader, changed by key.
         f"$JS.API.STREAM.MSG.GET.{LIMITS_STREAM}",
         f"$KV.{LIMITS_BUCKET}.*",

@@ -16,6 +16,8 @@ from nats.aio.msg import Msg
 from worker.jetstream.headers import can_be_published
 
 _NAMES_KEPT = 512
+_NAME_KEPT = 128
+"""Bytes: a longer name is looked at each time."""
 
 
 class SwiftClient(Client):
@@ -70,6 +72,15 @@ class SwiftClient(Client):
         if self._flush_queue.empty():
             await self._flush_pending()
 
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        found = {}
+        for line in raw.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            if colon and (known := _name_in(name) if len(name) <= _NAME_KEPT else _look_at_name(name)) is not None:
+                found[known] = value.strip().decode("utf-8", "replace")
+        return found
+
 
 class _Replies:
     """Hands each answer to whoever asked: in nats-py's hands the future of a subscription, which is never done."""
@@ -108,6 +119,18 @@ def _start_of_line(name: str) -> bytes:
     if plain and not can_be_published(plain):
         raise errors.BadHeaderError(plain)
     return f"{plain}: ".encode() if plain else b""
+
+
+def _look_at_name(raw: bytes) -> str | None:
+    """Return the name of a header that arrived, None for what can't be one."""
+    try:
+        name = raw.strip().decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return None if any(map(str.isspace, name)) else name
+
+
+_name_in = lru_cache(_NAMES_KEPT)(_look_at_name)
 
 
 def _give_up(answer: asyncio.Future[Msg]) -> None:

@@ -11,7 +11,7 @@ from schemas.types import JobState
 from worker.page.ports import Changes
 
 STATES: tuple[JobState, ...] = get_args(JobState)
-ACTIVE: tuple[JobState, ...] = ("running", "waiting", "queued")
+GROUPS: Sequence[tuple[JobState, ...]] = (("running", "waiting"), ("queued",), ("completed", "failed", "cancelled"))
 KEPT = 500
 """Jobs of one state that are kept in full; of older ones only the number is known."""
 
@@ -59,12 +59,15 @@ class Board:
         return self._jobs[state].get(job_id) if state else None
 
     def jobs(self, state: JobState | None) -> Sequence[JobStatus]:
-        """Return the jobs of `state`, the newest first; None: of all, those that are under way before the others."""
-        if state is not None:
-            return sorted(self._jobs[state].values(), key=_newness, reverse=True)
-        over = [job for one in STATES if one not in ACTIVE for job in self._jobs[one].values()]
-        active = [job for one in ACTIVE for job in self.jobs(one)]
-        return [*active, *sorted(over, key=_newness, reverse=True)]
+        """Return the jobs of `state`, the newest first; None: of all, those in hand, those in the queue, the others.
+
+        A job keeps its place while it runs and waits by turns.
+        """
+        groups: Sequence[tuple[JobState, ...]] = [(state,)] if state is not None else GROUPS
+        return [job for group in groups for job in self._sorted(group)]
+
+    def _sorted(self, states: Sequence[JobState]) -> list[JobStatus]:
+        return sorted((job for one in states for job in self._jobs[one].values()), key=_newness, reverse=True)
 
     def _forget(self, job_id: str) -> None:
         _, state = self._seen.pop(job_id, (0, None))

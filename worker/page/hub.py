@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -11,6 +12,7 @@ from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider
 from worker.core.tasks import begin, begin_lasting
 from worker.page import view
+from worker.page.accounts import account_rows
 from worker.page.board import Board
 from worker.page.ports import Sources, SourceUnavailableError
 
@@ -35,13 +37,13 @@ class FullError(Exception):
 class Hub:
     """The picture that all viewers see. Belongs to one event loop."""
 
-    def __init__(self, sources: Sources) -> None:
-        """Take where to look; nothing is looked at before the first viewer."""
+    def __init__(self, sources: Sources, worker: str = "") -> None:
+        """Take where to look, and this replica's name; nothing is looked at before the first viewer."""
         self._viewers: dict[str, list[asyncio.Event]] = {}
         """Who looks, by address, in the order in which they came."""
         self.trouble: str | None = None
         """Why nothing new is told."""
-        self._sources = sources
+        self._sources, self._worker = sources, worker
         self._board = Board()
         self._reading = True
         self._queued: dict[Provider, int] = {}
@@ -129,11 +131,14 @@ class Hub:
             "pages": last,
             "hidden": (sum(counts.values()) if state is None else counts[state]) - len(jobs),
             "jobs": view.rows(view.job_row, jobs[(page - 1) * ROWS : page * ROWS]),
-            "accounts": view.rows(view.account_row, self._sources.accounts()),
+            "accounts": self._accounts(),
             "queued": self._queued,
             "dead": self._letters[0],
             "letters": self._letters[1],
         }
+
+    def _accounts(self) -> list[dict[str, Any]]:
+        return account_rows(self._sources.accounts(), self._board.jobs("waiting"), self._worker, datetime.now(UTC))
 
     def _begin(self) -> None:
         if self._ending is not None:

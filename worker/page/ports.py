@@ -83,6 +83,8 @@ class AccountView:
     """The provider asked for patience until then."""
     waiting: int
     """Requests in line."""
+    heard: bool = True
+    """The provider has answered this replica; False: `closed` says no more than that nothing is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,7 +58,7 @@ class Page:
 
     def open(self, sources: Sources, steering: Steering) -> None:
         """There is something to show from now on."""
-        self._sources, self._steering, self._hub = sources, steering, Hub(sources)
+        self._sources, self._steering, self._hub = sources, steering, Hub(sources, self._worker)
 
     async def close(self) -> None:
         """End all streams, and the watch."""

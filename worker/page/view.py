@@ -48,16 +48,24 @@ def rate(job: JobStatus) -> float | None:
     return round(job.followers / (end - job.started_at).total_seconds(), 1)
 
 
-def account_row(account: AccountView) -> dict[str, Any]:
-    """Return an account as the page shows it."""
+def account_row(
+    account: AccountView,
+    *,
+    circuit: str,
+    where: str,
+    circuit_until: datetime | None,
+    blocked_until: datetime | None,
+) -> dict[str, Any]:
+    """Return an account as the page shows it: `circuit` is what is known of all workers, `where` it is so."""
     return {
         "name": account.name,
         "provider": account.provider,
         "rate": account.rate,
         "shared": account.shared,
-        "circuit": account.circuit,
-        "circuitUntil": _time(account.circuit_until),
-        "blockedUntil": _time(account.blocked_until),
+        "circuit": circuit,
+        "circuitIn": where,
+        "circuitUntil": _time(circuit_until),
+        "blockedUntil": _time(blocked_until),
         "waiting": account.waiting,
     }
 

@@ -28,6 +28,7 @@ function el(tag, attributes, ...children) {
 }
 
 const number = (value) => value.toLocaleString("en-US");
+const counts = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 const words = (reason) => REASONS[reason] || (reason || "").replaceAll("_", " ");
 const shortName = (text) => (text.length > 34 ? `${text.slice(0, 20)}…${text.slice(-12)}` : text);
 const timeOf = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
@@ -39,6 +40,12 @@ function span(seconds) {
   if (s < 172800) return `${Math.round(s / 3600)} h`;
   return `${Math.round(s / 86400)} d`;
 }
+
+// A sentence of the server's, whose times are for people of all zones, with each as this page tells times.
+const TIMES = /\bat (\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z)/;
+const told = (text, show) => text.split(TIMES).map((part, index) => (index % 2 ? show(part) : part));
+const counting = (text) => told(text, (iso) => when(iso, "either"));
+const dated = (text) => told(text, (iso) => `at ${timeOf(iso)}`).join("");
 
 // A time that keeps counting between two messages of the server.
 function when(iso, kind) {
@@ -53,6 +60,7 @@ function count(node) {
   const texts = {
     in: seconds > 0 ? `in ${span(seconds)}` : "now",
     ago: `${span(-seconds)} ago`,
+    either: seconds > 0 ? `in ${span(seconds)}` : seconds > -2 ? "now" : `${span(-seconds)} ago`,
   };
   const text = texts[node.dataset.kind];
   if (node.textContent !== text) node.textContent = text;
@@ -74,10 +82,12 @@ function counted(job) {
 function note(job) {
   if (job.error) return [el("b", {}, job.error.code), ` ${job.error.message}`];
   if (job.state === "waiting") {
-    const until = job.until ? [", goes on ", when(job.until, "in")] : [];
-    return [words(job.reason), ...until, job.wait ? `: ${job.wait.text}` : ""];
+    const text = job.wait ? [": ", ...counting(job.wait.text)] : [];
+    // One time is enough: most sentences have it.
+    const until = job.until && text.length < 3 ? [", goes on ", when(job.until, "in")] : [];
+    return [words(job.reason), ...until, ...text];
   }
-  if (job.wait) return [job.wait.text];
+  if (job.wait) return counting(job.wait.text);
   if (job.state === "running") {
     const parts = [];
     if (job.rate) parts.push(`${number(job.rate)} followers/s`);
@@ -107,11 +117,14 @@ function card(job) {
 function accountCard(account) {
   const limit = account.rate ? `${number(account.rate)} requests/s` : "no limit";
   const circuit = account.circuit === "half_open" ? "probing" : account.circuit;
+  const where = { closed: " for this worker", unknown: " to this worker: it has asked for nothing yet" }[account.circuit] ||
+    (account.circuitIn === "elsewhere" ? " in another worker" : " in this worker");
+  const broken = account.circuit === "open" || account.circuit === "half_open";
   const facts = [
-    ["limit", account.rate && !account.shared ? `${limit}, not shared now: a fifth of it` : limit],
-    ["circuit", [el("span", { class: `pill ${account.circuit}` }, circuit),
-      account.circuitUntil && account.circuit !== "closed" ? [" next try ", when(account.circuitUntil, "in")] : ""].flat()],
-    ["in line", number(account.waiting)],
+    ["limit", account.rate && !account.shared ? `${limit}, not shared by this worker now: a fifth of it` : limit],
+    ["circuit", [el("span", { class: `pill ${account.circuit}` }, circuit), where,
+      broken && account.circuitUntil ? [", next try ", when(account.circuitUntil, "in")] : ""].flat()],
+    ["in line here", number(account.waiting)],
   ];
   if (account.blockedUntil) facts.push(["provider", ["asks to wait, goes on ", when(account.blockedUntil, "in")]]);
   return el("li", { class: "card", "data-key": account.name },
@@ -154,7 +167,7 @@ function overview(data) {
       queued.map(([provider, count]) => `${number(count)} for ${provider}`).join(", ")) : null,
     data.jobs.length ? el("ul", { class: "jobs" }, data.jobs.map(card)) : el("p", { class: "quiet" }, empty),
     paging,
-    data.hidden ? el("p", { class: "quiet" }, `${number(data.hidden)} older ones are not listed here: followers jobs --limit N`) : null,
+    data.hidden ? el("p", { class: "quiet" }, `${counts(data.hidden, "older one is", "older ones are")} not listed here: followers jobs --limit N`) : null,
     el("h2", {}, "Accounts"),
     data.accounts.length ? el("ul", { class: "cards" }, data.accounts.map(accountCard))
       : el("p", { class: "quiet" }, "None is configured."),
@@ -167,19 +180,23 @@ function overview(data) {
 }
 
 function happening(event) {
-  const told = {
+  const tells = {
     started: () => (event.page > 1 ? `goes on at page ${number(event.page)}` : "starts at page 1"),
-    waiting: () => [words(event.reason), ", until ", timeOf(event.until), event.wait ? `: ${event.wait.text}` : ""].join(""),
-    completed: () => `${number(event.followers)} followers on ${number(event.pages)} pages in ${number(event.requests)} requests, ` +
+    waiting: () => {
+      const text = event.wait ? dated(event.wait.text) : "";
+      const until = TIMES.test(event.wait ? event.wait.text : "") ? "" : `, until ${timeOf(event.until)}`;
+      return `${words(event.reason)}${until}${text && `: ${text}`}`;
+    },
+    completed: () => `${counts(event.followers, "follower")} on ${counts(event.pages, "page")} in ${counts(event.requests, "request")}, ` +
       [event.verdict, event.reason && words(event.reason)].filter(Boolean).join(": ") +
-      (event.dropped ? `, ${number(event.dropped)} duplicates dropped` : ""),
+      (event.dropped ? `, ${counts(event.dropped, "duplicate")} dropped` : ""),
     failed: () => `${event.error.code}: ${event.error.message}`,
   };
   const again = event.attempt > 1 ? ` attempt ${event.attempt}` : "";
   const retried = event.generation > 1 ? ` retry ${event.generation - 1}` : "";
   return el("li", { class: event.type },
     pill(event.type), el("span", { class: "quiet" }, ` ${timeOf(event.at)}${again}${retried}`),
-    el("span", { class: "note" }, told[event.type] ? told[event.type]() : ""));
+    el("span", { class: "note" }, tells[event.type] ? tells[event.type]() : ""));
 }
 
 function jobPage(data) {
@@ -193,7 +210,7 @@ function jobPage(data) {
   const facts = [
     ["followers", counted(job)], ["pages", number(job.page)], ["provider", job.provider], ["account", job.account],
     ["OA", job.oa], ["rate", job.rate && `${number(job.rate)} followers/s`], ["ETA", job.eta && when(job.eta, "in")],
-    ["waits for", job.wait ? job.wait.text : job.state === "waiting" && words(job.reason)],
+    ["waits for", job.wait ? counting(job.wait.text) : job.state === "waiting" && words(job.reason)],
     ["since", job.wait && when(job.wait.since, "ago")], ["position", job.wait && job.wait.position && number(job.wait.position)],
     ["until", job.state === "waiting" && job.until && when(job.until, "in")],
     ["verdict", job.verdict && [job.verdict, job.reason && words(job.reason)].filter(Boolean).join(": ")],
