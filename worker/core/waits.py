@@ -12,8 +12,10 @@ from schemas.jobs import JobStatus
 from schemas.types import WaitOwner
 from schemas.wait import Wait
 from schemas.wire import next_second, rfc3339
+from worker.core.cures import cure
 from worker.core.errors import FetchFailure, RateLimitedError
 from worker.core.gate import Outlook
+from worker.core.holdups import Holdup
 from worker.core.ports import QueuedCommand
 
 Describe = Callable[[datetime, datetime | None], Wait]
@@ -46,6 +48,21 @@ def between_tries(error: FetchFailure, attempt: int, asked: float | None = None)
         code=error.code,
         http_status=error.http_status,
         attempt=attempt,
+    )
+
+
+def held_up(holdup: Holdup) -> Wait:
+    """Describe the wait of a job for NATS, which doesn't take or give what it needs."""
+    act = "takes nothing for" if holdup.writes else "gives nothing of"
+    error = f"error {holdup.code}: {holdup.words}" if holdup.code else holdup.words
+    return Wait(
+        owner="nats",
+        reason="nats",
+        since=holdup.since,
+        text=f"NATS {act} {holdup.stream} ({error}), and it is tried again:"
+        f" {cure(holdup.code, holdup.words, holdup.stream)}",
+        nats_code=holdup.code,
+        nats_error=holdup.words,
     )
 
 
