@@ -95,6 +95,8 @@ class LiveSources:
     async def status(self, job_id: str) -> JobStatus | None:
         """Read the key, and look for the command in the queue when no worker is heard of."""
         world = self._world
+        if (held := world.status.in_hand(job_id)) is not None:
+            return held
         try:
             known = await world.status.look(job_id)
         except BoardUnavailableError as error:

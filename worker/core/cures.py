@@ -1,6 +1,9 @@
 """What to do about a write that NATS doesn't take: one line for each trouble, the same wherever it is told."""
 
+from datetime import datetime
+
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, EVENTS_STREAM
+from schemas.wire import rfc3339
 
 NO_ROOM = frozenset({10023, 10028, 10047})
 """Of the server or the account, not of one stream."""
@@ -32,6 +35,16 @@ def cure(code: int | None, words: str, stream: str) -> str:
     if words == NO_STREAM:
         return "run `followers setup`"
     return "run `followers doctor`"
+
+
+def paused_text(provider: str, until: datetime) -> str:
+    """Say that nobody gets `provider`'s commands."""
+    return f"the consumer worker-{provider} is paused until {rfc3339(until.replace(microsecond=0))}"
+
+
+def resume(provider: str) -> str:
+    """Return what ends that earlier."""
+    return f"resume it by `nats consumer resume {COMMANDS_STREAM} worker-{provider}`"
 
 
 def _limit(stream: str) -> str:

@@ -201,6 +201,8 @@ class QueuedCommand:
     """Commands of its provider that were delivered and are not settled."""
     asking: int
     """Open requests of workers for a command of its provider."""
+    paused_until: datetime | None = None
+    """Somebody has told the server to deliver nothing of its provider until then."""
 
 
 class CommandQueue(Protocol):

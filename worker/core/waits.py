@@ -12,7 +12,7 @@ from schemas.jobs import JobStatus
 from schemas.types import WaitOwner
 from schemas.wait import Wait
 from schemas.wire import next_second, rfc3339
-from worker.core.cures import cure
+from worker.core.cures import cure, paused_text, resume
 from worker.core.errors import FetchFailure, RateLimitedError
 from worker.core.gate import Outlook
 from worker.core.holdups import Holdup
@@ -83,6 +83,8 @@ def cancelling(since: datetime) -> Wait:
 
 def in_queue(command: QueuedCommand) -> Wait:
     """Describe the wait of a command that is in the work queue, for a worker."""
+    if command.paused_until is not None:
+        return paused(command.provider, command.stored_at, command.paused_until)
     if not command.asking and not command.in_hand:
         return Wait(
             owner="no_worker",
@@ -113,6 +115,18 @@ def in_queue(command: QueuedCommand) -> Wait:
         position=None if command.ahead is None else command.ahead + 1,
         in_hand=command.in_hand,
         asking=command.asking,
+    )
+
+
+def paused(provider: str, since: datetime, until: datetime) -> Wait:
+    """Describe the wait of a command whose consumer somebody has paused."""
+    return Wait(
+        owner="nats",
+        reason="nats",
+        since=since,
+        until=until,
+        text=f"{paused_text(provider, until)}: {resume(provider)}",
+        nats_error="consumer paused",
     )
 
 
