@@ -5,11 +5,11 @@ from datetime import datetime
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, EVENTS_STREAM
 from schemas.wire import rfc3339
 
-NO_ROOM = frozenset({10023, 10028, 10047})
+NO_ROOM = frozenset({10002, 10023, 10028, 10047})
 """Of the server or the account, not of one stream."""
 STORE_FAILED = 10077
 NOT_CONNECTED = "not connected"
-DUPLICATE = "duplicate"
+DUPLICATE = "it remembers a message that is gone"
 NO_ANSWER = "no answer"
 NO_STREAM = "no stream takes it"
 
@@ -27,11 +27,9 @@ def cure(code: int | None, words: str, stream: str) -> str:
     if words == NOT_CONNECTED:
         return "it goes on when NATS is back"
     if words == DUPLICATE:
-        return (
-            f"its messages were purged: it goes on when the duplicate window of {stream} is over (2 minutes by default)"
-        )
+        return f"after a purge the job goes on when the duplicate window of {stream} is over, 2 minutes by default"
     if words == NO_ANSWER:
-        return "when all else is answered, nats-server's disk was full: make room there, then restart nats-server"
+        return "where all else is answered its disk was full; make room there, then restart nats-server"
     if words == NO_STREAM:
         return "run `followers setup`"
     return "run `followers doctor`"
