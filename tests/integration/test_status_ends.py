@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,12 +24,18 @@ from worker.simulators import OA_ID
 ACK_WAIT = 1.0
 
 
+@pytest.fixture
+async def client(private_nats_server: EmbeddedServer) -> AsyncIterator[Client]:
+    client = await connect(NatsOptions(servers=(private_nats_server.url,)))
+    yield client
+    await client.close()
+
+
 @pytest.mark.parametrize("jobs", [200, pytest.param(2000, marks=stage.in_the_long_run)])
 async def test_no_status_differs_from_the_terminal_event_when_acknowledgements_stall(
-    private_nats_server: EmbeddedServer, jobs: int
+    private_nats_server: EmbeddedServer, client: Client, jobs: int
 ) -> None:
     server = private_nats_server
-    client = await connect(NatsOptions(servers=(server.url,)))
     js = client.jetstream()
     await reconcile(client, TopologyConfig(ack_wait=ACK_WAIT))
     async with (
@@ -50,7 +57,6 @@ async def test_no_status_differs_from_the_terminal_event_when_acknowledgements_s
     assert len(ends) == jobs
     assert {job_id: status for job_id, status in told.items() if status != ends[job_id]} == {}
     assert Counter(told.values()) == {"completed": jobs}
-    await client.close()
 
 
 async def publish(js: JetStreamContext, job_id: str) -> None:

@@ -1,12 +1,16 @@
 """Each trouble is told everywhere: no place says "running" of a job that stands still (worker/TROUBLE.md)."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.integration.trouble import COLUMNS, Trouble, scene, told
+from schemas.subjects import EVENTS_STREAM
+from tests.integration.stage import until
+from tests.integration.trouble import COLUMNS, JOB, Trouble, scene, told
 from tests.integration.trouble_rows import TROUBLES
+from worker.simulators import OA_ID
 
 PATH = Path(__file__).parents[2] / "worker" / "TROUBLE.md"
 HEAD = """# Troubles, and where each is told
@@ -56,3 +60,37 @@ def table() -> list[str]:
 def line(trouble: Trouble, seen: dict[str, str]) -> str:
     """One row."""
     return f"| {trouble.name}: {trouble.how} | {' | '.join(seen[column] for column in COLUMNS)} |"
+
+
+async def test_a_job_goes_on_and_waits_for_nothing_once_there_is_room(tmp_path: Path) -> None:
+    async with scene(TROUBLES[0], tmp_path) as made:
+        await told(TROUBLES[0], made)
+        waited = await made.status()
+        assert waited is not None
+
+        config = (await made.js.stream_info(EVENTS_STREAM)).config
+        await made.js.update_stream(config, max_bytes=-1)
+
+        async def moves() -> bool:
+            status = await made.status() or waited
+            return status["page"] > waited["page"] and status["state"] == "running" and status["wait"] is None
+
+        await until(moves, 10, lambda: made.replica.log[-2000:])
+        await made.replica.answers("/readyz", 200)
+        newest = await made.js.get_last_msg(EVENTS_STREAM, f"followers.page.etelecom.{OA_ID}.{JOB}")
+        assert json.loads(newest.data or b"")["page"] > waited["page"]
+
+
+async def test_the_worker_that_has_the_job_answers_for_it_though_another_one_is_asked(tmp_path: Path) -> None:
+    trouble = next(one for one in TROUBLES if "takes nothing" in one.name)
+    async with scene(trouble, tmp_path) as made, made.another(tmp_path):
+        await told(trouble, made)
+        pages = []
+        for _ in range(10):
+            status = await made.status()
+            assert status is not None
+            pages.append(status["page"])
+
+        in_bucket = await made.js.get_last_msg("KV_FOLLOWERS_JOBS", f"$KV.FOLLOWERS_JOBS.{JOB}")
+        assert min(pages) > json.loads(in_bucket.data or b"")["page"]
+        assert pages == sorted(pages)

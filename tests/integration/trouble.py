@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,17 @@ class Scene:
     replica: stage.Replica
     providers: stage.Providers
     config: Path
+    sections: Mapping[str, Any]
+    """The worker's configuration."""
 
     @property
     def js(self) -> JetStreamContext:
         """As the administrator."""
         return self.client.jetstream(timeout=2)
+
+    def another(self, folder: Path) -> AbstractAsyncContextManager[stage.Replica]:
+        """Run another replica."""
+        return stage.replica(self.sections, folder)
 
     async def publish(self) -> None:
         """Publish the job's command."""
@@ -109,8 +116,11 @@ async def scene(trouble: Trouble, folder: Path) -> AsyncIterator[Scene]:
         config.write_text(stage.toml({**sections, "nats": {**sections["nats"], **login}}), "utf-8")
         worker = {"user": "worker", "password": "invented-worker"}
         try:
-            async with stage.replica({**sections, "nats": {**sections["nats"], **worker}}, folder) as replica:
-                made = Scene(server=server, client=client, replica=replica, providers=providers, config=config)
+            sections = {**sections, "nats": {**sections["nats"], **worker}}
+            async with stage.replica(sections, folder) as replica:
+                made = Scene(
+                    server=server, client=client, replica=replica, providers=providers, config=config, sections=sections
+                )
                 if trouble.begins:
                     await made.publish()
                     await stage.until(lambda: _moves(made, trouble), 20, lambda: replica.log[-3000:])
