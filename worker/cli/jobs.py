@@ -27,6 +27,7 @@ STATUS_EXAMPLES = examples(
 _NEWS = 2
 """Seconds: what is older of a job that goes on is told with its age, and asked of its worker."""
 _ANSWERED_WITHIN = 1.5
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def jobs(
@@ -142,7 +143,10 @@ def _age(job: "JobStatus") -> str:
     from worker.core.explain import OVER
 
     seconds = int((datetime.now(UTC) - job.updated_at).total_seconds())
-    return f" ({seconds:,} s ago)" if job.state not in OVER and seconds > _NEWS else ""
+    if job.state in OVER or seconds <= _NEWS:
+        return ""
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds >= 2 * size or size == 1)
+    return f" ({seconds // size} {unit} ago)"
 
 
 def _newness(job: "JobStatus") -> datetime:

@@ -152,7 +152,6 @@ _HEARD = (
     # Each worker looks whether it has the job; one of them answers, or the one that has it does.
     CANCEL_SUBJECTS,
     STATUS_SUBJECTS,
-    f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
     *CHANGES_HEARD,
     PAGE_HEARS,
     *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
