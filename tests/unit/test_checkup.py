@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
+import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
@@ -10,6 +11,7 @@ from schemas.subjects import COMMANDS_STREAM
 from worker.core.findings import Finding
 from worker.jetstream import checkup
 from worker.jetstream.permissions import USER_INFO, Permissions, User, permissions
+from worker.jetstream.trial import try_to_write
 
 HOUR = 3_600_000_000_000
 
@@ -249,7 +251,7 @@ async def test_a_stream_is_too_full_beyond_four_fifths(most: int, used: int, ful
     assert [one.check for one in found] == ["nats.replicas", *(["nats.space"] if full else [])]
     if full:
         text = f"{used / most:.0%} full: {used:,} of {most:,} bytes"
-        advice = "raise its max_bytes before publishing stops"
+        advice = "make room in FOLLOWERS_EVENTS, or raise streams.events_max_bytes and run `followers setup`"
         assert found[1] == finding("nats.space", "FOLLOWERS_EVENTS", "warn", text, advice)
 
 
@@ -344,3 +346,112 @@ def test_a_server_that_takes_small_messages_only_is_warned_of(size: int, state: 
     advice = "raise max_payload on the server: pages come in many parts" if state == "warn" else ""
 
     assert checkup.server(line)[2] == finding("nats.max_payload", "localhost", state, f"{size:,} bytes", advice)
+
+
+@pytest.mark.parametrize(
+    ("most", "used", "payload", "discard", "state"),
+    [
+        (1000, 900, 100, "new", "warn"), (1000, 901, 100, "new", "fail"), (1000, 999, 100, "old", "warn"),
+        (1000, 1000, 1, "new", "fail"),
+    ],
+)  # fmt: skip
+async def test_a_stream_without_room_for_the_largest_message_takes_no_page(
+    most: int, used: int, payload: int, discard: str, state: str
+) -> None:
+    said = b'{"config": {"num_replicas": 3, "max_bytes": %d, "discard": "%s"}, "state": {"bytes": %d}}'
+    server: Any = Server(stream_followers_events=said % (most, discard.encode(), used))
+    server.max_payload = payload
+
+    assert (await checkup._stream(server, "FOLLOWERS_EVENTS"))[1].state == state
+
+
+ROOM = "make room, or give the server or its account more JetStream storage"
+LARGE = 10 * checkup.SMALL_PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("used", "state", "advice"),
+    [
+        (8 * checkup.SMALL_PAYLOAD, "ok", ""), (8 * checkup.SMALL_PAYLOAD + 1, "warn", ROOM),
+        (9 * checkup.SMALL_PAYLOAD, "warn", ROOM), (9 * checkup.SMALL_PAYLOAD + 1, "fail", ROOM),
+    ],
+)  # fmt: skip
+def test_an_account_is_too_full_beyond_four_fifths_and_takes_nothing_below_a_page(
+    used: int, state: str, advice: str
+) -> None:
+    text = f"{used / LARGE:.0%} of its storage used: {used:,} of {LARGE:,} bytes"
+    tier = {"storage": used, "limits": {"max_storage": LARGE}}
+
+    assert checkup.storage(tier) == [finding("nats.storage", "account", state, text, advice)]
+    assert checkup.storage({"storage": 0, "tiers": {"R3": tier}}) == [
+        finding("nats.storage", "account R3", state, text, advice)
+    ]
+    varz = {"server_id": "S", "jetstream": {"config": {"max_storage": LARGE}, "stats": {"storage": used}}}
+    found = [finding("nats.storage", "server", state, text, advice)] if state != "ok" else []
+    assert checkup.server_storage(varz, "S") == found
+    assert checkup.server_storage(varz, "another") == []
+
+
+def test_an_account_without_a_limit_is_well_and_one_that_cannot_be_read_is_unknown() -> None:
+    assert checkup.storage({"storage": 5, "limits": {"max_storage": -1}}) == [
+        finding("nats.storage", "account", "ok", "5 bytes stored; the account has no limit of its own")
+    ]
+    answers: list[dict[str, Any] | None] = [None, {"error": {}}]
+    for answer in answers:
+        assert [one.state for one in checkup.storage(answer)] == ["unknown"]
+    assert checkup.server_storage(None, "S") == []
+    assert checkup.server_storage({"server_id": "S"}, "S") == []
+
+
+async def test_a_consumer_that_is_paused_takes_nobody_commands() -> None:
+    said = (
+        b'{"num_pending": 1, "num_ack_pending": 0, "paused": true, "config": {"pause_until": "2026-03-01T01:00:00Z"}}'
+    )
+    server: Any = Server(consumer_worker_esms=said)
+
+    assert await checkup._queue(server, "worker-esms") == [
+        finding(
+            "workers", "worker-esms", "fail", "the consumer worker-esms is paused until 2026-03-01T01:00:00Z",
+            "resume it by `nats consumer resume FOLLOWERS_COMMANDS worker-esms`",
+        )
+    ]  # fmt: skip
+
+
+class Answers:
+    """A connection on which each write is answered in the same way."""
+
+    def __init__(self, answer: bytes | Exception) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, bytes, dict[str, str]]] = []
+
+    async def request(self, subject: str, body: bytes, timeout: float, headers: dict[str, str]) -> Any:
+        self.asked.append((subject, body, headers))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return Msg(_client=None, subject="", data=self.answer)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        (b'{"error": {"code": 400, "err_code": 10071, "description": "wrong last sequence: 0"}}', None),
+        (b'{"error": {"code": 400, "err_code": 10164, "description": "wrong last sequence"}}', None),
+        (b'{"error": {"code": 503, "err_code": 10077, "description": "maximum bytes exceeded"}}',
+         "a trial that stores nothing fails: maximum bytes exceeded (error 10077)"),
+        (nats.errors.TimeoutError(), "a trial that stores nothing fails: no answer"),
+        (nats.errors.NoRespondersError(), "a trial that stores nothing fails: no stream takes it"),
+    ],
+)  # fmt: skip
+async def test_a_write_that_cannot_succeed_is_refused_by_a_healthy_stream(
+    answer: bytes | Exception, detail: str | None
+) -> None:
+    server: Any = Answers(answer)
+
+    found = await try_to_write(server, "FOLLOWERS_EVENTS")
+
+    expected_headers = {"Nats-Expected-Last-Subject-Sequence": str(2**62)}
+    assert server.asked == [("followers.job.doctor.doctor.doctor", b"", expected_headers)]
+    assert [(one.check, one.subject, one.state, one.detail) for one in found] == (
+        [("nats.write", "FOLLOWERS_EVENTS", "fail", detail)] if detail else []
+    )
+    assert all(one.advice for one in found)

@@ -2,15 +2,16 @@
 
 import asyncio
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.jobs import ControlError, JobStatus
-from tests.fakes import FakeCancellations, FakeStatusBoard, make_world
+from tests.fakes import EPOCH, FakeCancellations, FakeStatusBoard, make_world
 from tests.simulation.loop import run
-from worker.core.control import APPEARS_WITHIN, ENDS_WITHIN, LOOK_EVERY, Control
+from worker.core.control import APPEARS_WITHIN, ENDS_WITHIN, GIVES_WAY, LOOK_EVERY, OLD, Control
 from worker.core.ports import BoardUnavailableError, QueuedCommand, QueueUnavailableError
 from worker.core.searches import QueueBusyError
 
@@ -192,3 +193,38 @@ def test_a_job_that_is_not_looked_for_says_so_and_one_that_is_known_needs_no_sea
         " are being looked for: ask again in a second, and for fewer jobs at a time"
     )
     assert known == status("completed")
+
+
+def test_a_job_in_hand_is_answered_for_from_memory_whatever_the_bucket_has():
+    board, mine = Board((0, status("running"))), status("waiting")
+    board._newest["j"] = mine
+
+    found, seconds, _ = answer("status", board)
+
+    assert (found, seconds, board.looks) == (mine, 0.0, [])
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "waited"),
+    [("running", OLD, 0.0), ("running", OLD + 0.001, GIVES_WAY), ("waiting", OLD + 0.001, GIVES_WAY),
+     ("completed", 60, 0.0), ("queued", 60, 0.0)],
+)  # fmt: skip
+def test_old_news_of_a_job_that_goes_on_gives_way_to_the_worker_that_has_it(
+    state: str, age: float, waited: float
+) -> None:
+    told = msgspec.structs.replace(status(state), updated_at=EPOCH - timedelta(seconds=age))
+    found, seconds, _ = answer("status", Board((0, told)))
+
+    assert found == told
+    assert seconds == pytest.approx(waited)
+
+
+def test_that_the_bucket_is_away_gives_way_too() -> None:
+    class Away(FakeStatusBoard):
+        async def look(self, job_id: str) -> JobStatus | None:
+            raise BoardUnavailableError
+
+    found, seconds, _ = answer("status", Away())
+
+    assert isinstance(found, ControlError)
+    assert seconds == pytest.approx(GIVES_WAY)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from schemas import JobStatus
+from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeCancellations
 from tests.simulation.loop import run
+from worker.cli.jobs import _age
 from worker.core.explain import explained
 from worker.core.gate import Outlook
 from worker.core.ports import QueuedCommand, QueueUnavailableError
@@ -169,3 +171,32 @@ def test_a_known_job_is_told_of_without_its_place_where_the_queue_takes_its_time
 
     assert told == status("queued")
     assert seconds == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "text"),
+    [
+        ("running", 2, ""), ("running", 3, " (3 s ago)"), ("waiting", 119, " (119 s ago)"),
+        ("queued", 120, " (2 min ago)"),
+        ("running", 7_199, " (119 min ago)"), ("running", 7_200, " (2 h ago)"), ("running", 172_800, " (2 d ago)"),
+        ("completed", 500, ""),
+    ],
+)  # fmt: skip
+def test_the_age_of_news_is_told_of_a_job_that_goes_on(state: Any, seconds: int, text: str) -> None:
+    at = datetime.now(UTC) - timedelta(seconds=seconds, milliseconds=100)
+    told = JobStatus(job_id="j", provider="esms", account=None, oa_id="1", state=state, updated_at=at)
+
+    assert _age(told) == text
+
+
+async def test_a_wait_for_nats_is_told_also_of_a_job_that_was_asked_to_end() -> None:
+    wait = Wait(owner="nats", reason="nats", since=NOW, text="full")
+    held = JobStatus(
+        job_id="j", provider="esms", account=None, oa_id="1", state="waiting", updated_at=NOW, started_at=NOW, wait=wait
+    )
+    marks = FakeCancellations()
+    marks.marks["j"] = int(NOW.timestamp() * 1_000_000)
+
+    told = await explained("j", held, queue=None, cancellations=marks, now=NOW, silent_after=30)
+
+    assert told == held

@@ -42,6 +42,7 @@ class Commands(FakeStream):
             num_pending=self.pending if name == "worker-esms" else 1,
             num_ack_pending=self.in_hand,
             num_waiting=self.waiting,
+            paused=None,
         )
 
 

@@ -150,9 +150,9 @@ def accounts_block(users: Sequence[User], *, account: str = "FOLLOWERS") -> str:
 
 _ASKING: tuple[Role, ...] = ("publisher", "consumer", "admin")
 _HEARD = (
-    # Each worker looks whether it has the job; one of them answers.
+    # Each worker looks whether it has the job; one of them answers, or the one that has it does.
     CANCEL_SUBJECTS,
-    f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
+    STATUS_SUBJECTS,
     *CHANGES_HEARD,
     PAGE_HEARS,
     *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),

@@ -18,6 +18,7 @@ from worker.core.commands import Address, RejectedError, read_job
 from worker.core.ports import Entry, QueuedCommand, QueueUnavailableError
 from worker.jetstream.checkup import lacking
 from worker.jetstream.direct import stored_at
+from worker.jetstream.paused import paused_until
 from worker.jetstream.scan import Scan
 
 SEARCHED = 10_000
@@ -223,4 +224,5 @@ def _queued(command: _Command, address: Address, info: ConsumerInfo, ahead: int 
         ahead=ahead,
         in_hand=info.num_ack_pending or 0,
         asking=info.num_waiting or 0,
+        paused_until=paused_until(info),
     )
