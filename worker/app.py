@@ -54,7 +54,7 @@ from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
 from worker.core.scheduler import Scheduler
 from worker.core.share import Share
-from worker.core.tasks import begin, begin_lasting
+from worker.core.tasks import begin, begin_lasting, end
 from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.jetstream.assets import TopologyConfig
@@ -97,6 +97,10 @@ TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 DRAIN_WITHOUT_NATS = 2.0
 """Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
+END_WITHIN = 3.0
+"""Seconds that jobs which are cancelled have for handing their commands back; whoever goes on then is left behind."""
+LEAVE_AFTER = 10.0
+"""Seconds after `worker.drain_timeout` at which a worker told to stop is gone, whatever still holds it up."""
 INBOXES = "_INBOX"
 """What the reply subject of a request starts with, as NATS clients make it."""
 CLOSED_EXIT = 70
@@ -380,11 +384,9 @@ class Worker:
         try:
             yield
         finally:
-            for task in background:
-                task.cancel()
             if self._releases is not None:
                 self._releases.close()
-            await asyncio.gather(*background, return_exceptions=True)
+            await end(background, within=END_WITHIN)
             await page.close()
             for account in self._accounts.values():
                 if account.gate is not None:
@@ -551,17 +553,22 @@ class Worker:
     async def _drain(self) -> None:
         """Finish the pages in hand, hand the jobs back, and only then let the connection go."""
         self.draining.set()
+        self._leave_in_time()
         for room in self._room.values():
             room.set()
         self.readiness.why = "stopping"
         await self._let_start_finish()
         tasks = [task for tasks in self._tasks.values() for task in tasks]
         _log.info("worker.draining", jobs=len(tasks))
-        if tasks:
-            for task in await self._wait_for(tasks):
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks and (left := await end(await self._wait_for(tasks), within=END_WITHIN)):
+            _log.error("worker.jobs_left_behind", jobs=len(left), advice="`ack_wait` brings them to other workers")
         self._drained.set()
+
+    def _leave_in_time(self) -> None:
+        """See to it that this process ends: closing the connection waits, too, where the server says nothing."""
+        if self.interrupted is not None:
+            seconds = self.settings.worker.drain_timeout + LEAVE_AFTER
+            asyncio.get_running_loop().call_later(seconds, lambda: _leave(130 if self.interrupted else 0))
 
     async def _let_start_finish(self) -> None:
         """Told to stop while starting: what the first pulls bring would lie with nobody until `ack_wait`."""
@@ -639,6 +646,19 @@ async def run_worker(settings: Settings) -> int:
     return 130 if worker.interrupted else 0
 
 
+async def _run_to_the_end(settings: Settings) -> int:
+    code = await run_worker(settings)
+    if await end(asyncio.all_tasks() - {asyncio.current_task()}, within=END_WITHIN):
+        _leave(code)  # else the event loop would wait for them as it closes
+    return code
+
+
+def _leave(code: int) -> None:
+    """End this process at once; whatever is unfinished comes back after `ack_wait`."""
+    _log.error("worker.left", exit_code=code, advice="what it had in hand comes back after ack_wait")
+    os._exit(code)
+
+
 def _tokens() -> Callable[[], str]:
     """Return a source of texts that never come twice, in whatever process: drawing each one would cost more."""
     own, numbers = uuid.uuid4().hex, itertools.count(1)
@@ -655,7 +675,7 @@ async def _spare_collections() -> None:
 def run(settings: Settings) -> int:
     """As `run_worker`, with an event loop of its own."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run_worker(settings))
+        return runner.run(_run_to_the_end(settings))
 
 
 def nats_options(settings: Settings, name: str) -> NatsOptions:
