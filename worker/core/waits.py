@@ -79,7 +79,10 @@ def in_queue(command: QueuedCommand) -> Wait:
             asking=0,
         )
     if command.ahead is None:
-        where = "its command was delivered, and is with a worker or comes again"
+        where = (
+            "its command was delivered, and is with a worker or comes again: its account may have as many in hand as"
+            " one may have"
+        )
     else:
         where = f"its command is number {command.ahead + 1:,} in the queue"
     where += f"; workers have {command.in_hand:,} commands in hand"
