@@ -377,7 +377,7 @@ class Worker:
         task.add_done_callback(done)
 
     async def _room_for_more(self, provider: Provider) -> None:
-        """Wait for a slot; for no longer than PATIENCE where behind the next commands there may be another account's."""
+        """Wait for a slot; no longer than PATIENCE where another account's command may be behind the next ones."""
         slots, room = self._slots[provider], self._room[provider]
         while slots.is_full and not self.draining.is_set():
             if self._looks_on[provider] and not slots.is_crammed:

@@ -1,4 +1,4 @@
-"""Accounts of one provider on one replica: who waits for a limit, or is slow, keeps nobody else's commands from coming."""
+"""Accounts of one provider on one replica: who is slow, or waits for a limit, keeps nobody else's commands away."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from schemas import decode
 from schemas.events import JobEvent, JobStarted
-from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, command_subject, consumer_name
+from schemas.subjects import COMMANDS_STREAM, command_subject, consumer_name
 from tests.integration import stage
 from worker.app import Worker, topology
 from worker.jetstream.connection import NatsOptions, connect
@@ -50,7 +50,8 @@ class Accounts:
         await self.client.flush()
 
         async def stored() -> bool:
-            return (await self.client.jetstream().stream_info(COMMANDS_STREAM)).state.messages >= len(numbers)
+            info = await self.client.jetstream().stream_info(COMMANDS_STREAM)
+            return bool(info.state.messages >= len(numbers))
 
         await stage.until(stored, 30)
 

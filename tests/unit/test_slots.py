@@ -161,9 +161,9 @@ def test_each_accounts_commands_are_taken_in_order_and_all_of_them(seed: int):
     taken: dict[str, list[int]] = {account: [] for account in accounts}
     while queue.unseen or queue.due or in_hand:
         now += dice.random() * dice.choice((0.01, 0.3, 5.0))
-        for number in [number for number in in_hand if dice.random() < 0.2]:
-            in_hand.remove(number)
-            ours.done(of[number], now)
+        for ended in [number for number in in_hand if dice.random() < 0.2]:
+            in_hand.remove(ended)
+            ours.done(of[ended], now)
         while (number := queue.next(now)) is not None:
             delay = ours.take(of[number], number, now)
             if delay is None:

@@ -27,7 +27,10 @@ class Slots:
     """The commands of one provider in this replica's hands. Times are seconds of the event loop's clock."""
 
     def __init__(self, slots: int, accounts: int, waiting: Callable[[], int]) -> None:
-        """`slots`: `worker.max_jobs`. `accounts`: how many the provider has. `waiting`: jobs in hand that stand still."""
+        """`slots`: `worker.max_jobs`. `accounts`: how many the provider has.
+
+        `waiting`: counts the jobs in hand that stand still.
+        """
         self.share = max(1, min(slots, slots * WAITING_JOBS // max(1, accounts)))
         """Commands of one account in hand, at most."""
         self.are_shared = accounts > 1
