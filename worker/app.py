@@ -45,6 +45,7 @@ from schemas.subjects import (
 from schemas.types import Provider
 from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.core.account import EtelecomAccount
+from worker.core.budget import Budget
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_release import Releases
 from worker.core.consume import CommandHandler, OpenAccount
@@ -457,6 +458,7 @@ class Worker:
             encoding=worker.encoding,
             cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
+            budget=Budget(worker.max_bytes_in_flight),
             tracer=self._tracer or NoTracer(),
             queue=JetStreamCommandQueue(client, timeout=timeout),
         )

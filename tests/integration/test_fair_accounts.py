@@ -63,7 +63,7 @@ class Accounts:
 
         async def all_seen() -> bool:
             info = await self.client.jetstream().consumer_info(COMMANDS_STREAM, consumer_name("etelecom"))
-            return info.num_pending == 0
+            return bool(info.num_pending == 0)
 
         await stage.until(all_seen, 30)
 

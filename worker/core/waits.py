@@ -12,6 +12,7 @@ from schemas.jobs import JobStatus
 from schemas.types import WaitOwner
 from schemas.wait import Wait
 from schemas.wire import next_second, rfc3339
+from worker.core.budget import Budget
 from worker.core.errors import FetchFailure, RateLimitedError
 from worker.core.gate import Outlook
 from worker.core.ports import QueuedCommand
@@ -46,6 +47,19 @@ def between_tries(error: FetchFailure, attempt: int, asked: float | None = None)
         code=error.code,
         http_status=error.http_status,
         attempt=attempt,
+    )
+
+
+def no_room(budget: Budget) -> Describe:
+    """Describe the wait of an answer for room in this worker's memory."""
+    return lambda since, until: Wait(
+        owner="memory",
+        reason="memory",
+        since=since,
+        until=until,
+        text=f"its worker holds as many bytes of answers as it may; {budget.waiting:,} requests wait until pages of"
+        " theirs are published: raise worker.max_bytes_in_flight if the worker has more memory, or lower"
+        " worker.max_jobs",
     )
 
 
