@@ -73,7 +73,7 @@ async def counted(client: Client) -> AsyncIterator[list[JobEvent]]:
 
     async def take(message: Any) -> None:
         event: JobEvent = decode(message.data, JobEvent)
-        if event.__struct_config__.tag in ("completed", "failed"):  # type: ignore[misc]
+        if event.__struct_config__.tag in ("completed", "failed"):
             ended.append(event)
 
     subscription = await client.subscribe("followers.job.>", cb=take)

@@ -16,6 +16,8 @@ The rows 1.8, their UTF-8, which Python keeps once they were encoded, 1, and the
 """
 ROW = 512
 """Bytes that a row takes beside that, were it nothing but an id."""
+FEW = 16
+"""What a job holds beside is worth its turn when it is more than this part of the limit."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at whether somebody still waits."""
 
@@ -76,7 +78,7 @@ class Hold:
         """Its job waits for it now, and holds `parked` bytes beside."""
         self.is_urgent, self.parked = True, parked
         if self.granted is not None:
-            self._budget.serve()
+            self._budget.begin_anew(self)
 
     def park(self) -> None:
         """Its job has its page, and asks for more before it publishes."""
@@ -134,6 +136,12 @@ class Budget:
         self.serve()
         return granted
 
+    def begin_anew(self, hold: Hold) -> None:
+        """Put a page that was read ahead behind those that jobs have waited for, however long it has been in line."""
+        self._line.remove(hold)
+        self._line.append(hold)
+        self.serve()
+
     def receive(self, hold: Hold) -> None:
         """See `Hold.receive`."""
         self._let_go = None if self._let_go is hold else self._let_go
@@ -161,7 +169,7 @@ class Budget:
     def serve(self) -> None:
         """Give room to who is first in line, as long as there is some."""
         while self._line:
-            hold = max(self._line, key=_comes_first)  # of equals the one that has been there for longest
+            hold = max(self._line, key=self._comes_first)  # of equals the one that has been there for longest
             fits = self.used + hold.wanted - hold.size <= self.limit
             if not fits and not self._may_exceed(hold):
                 return
@@ -183,10 +191,10 @@ class Budget:
         self.used += hold.wanted - hold.size
         hold.size = hold.wanted
 
-
-def _comes_first(hold: Hold) -> tuple[bool, bool, int]:
-    # Who has a connection keeps it from others; who holds most makes most room.
-    return hold.is_urgent, hold.receives, hold.size + hold.parked
+    def _comes_first(self, hold: Hold) -> tuple[bool, bool, float]:
+        # Who has a connection keeps it from others; who holds most makes most room. A few rows that are left over make
+        # none, and must not put their job before others each time.
+        return hold.is_urgent, hold.receives, hold.size + (hold.parked if hold.parked > self.limit / FEW else 0)
 
 
 HOLD: ContextVar[Hold | None] = ContextVar("hold", default=None)

@@ -143,7 +143,7 @@ class PageRequests:
         self._count("ok", began)
         if hold is not None:
             self._expected = hold.body
-            hold.settle(hold.body, len(page.followers))
+            hold.settle(0 if page.ids_alone else hold.body, len(page.followers))
         return page
 
     async def _find_room(self, hold: Hold) -> None:
