@@ -118,6 +118,8 @@ def test_whatever_comes_together_every_job_ends_and_what_is_held_stays_bounded(s
         for number in range(jobs):
             assert [one.user_id for page in replica.pages(number) for one in page.followers] == client.users
         assert (replica.budget.used, replica.budget.waiting) == (0, 0)
+        pages = sum(len(replica.pages(number)) for number in range(jobs))
+        assert offset or len(client.requests) <= 2 * (pages + jobs) + 10
         rows = ROW * PAGE * 10 * jobs
         assert replica.peak <= limit + COST * 2 * max(sizes) + rows
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from worker.core.budget import COST, LOOK_EVERY, ROW, Budget, Hold
+from worker.core.budget import COST, FEW, LOOK_EVERY, ROW, Budget, Hold
 
 LIMIT = 100 * COST
 
@@ -125,6 +125,47 @@ async def test_a_page_read_ahead_that_becomes_waited_for_is_served_as_one() -> N
 
     hold.urge(0)
 
+    assert granted.done()
+
+
+async def test_a_page_read_ahead_takes_its_turn_behind_those_that_jobs_wait_for_already() -> None:
+    line = Line()
+    holder = line.has(100)
+    ahead = line.open(urgent=False, receives=True)
+    assert not ahead.take(60)
+    granted, other = ahead.line_up(), line.waits(60, receives=True)
+
+    ahead.urge(0)
+    holder.drop()
+
+    assert (granted.done(), other.done()) == (False, True)
+
+
+@pytest.mark.parametrize(("parked", "first"), [(LIMIT // FEW, False), (LIMIT // FEW + 1, True)])
+async def test_a_few_rows_that_a_job_has_left_do_not_put_it_first(parked: int, first: bool) -> None:
+    line = Line()
+    holder = line.has(100)
+    nothing, having = line.waits(60, receives=True), line.open(receives=True)
+    having.urge(parked)
+    assert not having.take(60)
+    granted = having.line_up()
+
+    holder.drop()
+
+    assert (granted.done(), nothing.done()) == (first, not first)
+
+
+async def test_a_page_that_found_no_room_is_asked_for_again_when_its_job_waits_for_it() -> None:
+    line = Line()
+    refused, ahead = line.open(urgent=False), line.open(urgent=False)
+    refused.refused = True
+    assert not refused.take(1)
+    granted = refused.line_up()
+    assert not ahead.take(1)
+
+    assert ahead.line_up().done()
+    assert not granted.done()
+    refused.urge(0)
     assert granted.done()
 
 

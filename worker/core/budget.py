@@ -34,7 +34,7 @@ class NoRoomError(Exception):
 class Hold:
     """What one request may hold. Whoever opens it drops it in any case; nothing here waits but `wait`."""
 
-    __slots__ = ("_budget", "_tell", "body", "granted", "is_urgent", "parked", "receives", "size", "wanted")
+    __slots__ = ("_budget", "_tell", "body", "granted", "is_urgent", "parked", "receives", "refused", "size", "wanted")
 
     def __init__(self, budget: "Budget", tell: Callable[[], None]) -> None:
         """`tell`: called each second while a page that its job waits for finds no room."""
@@ -49,6 +49,8 @@ class Hold:
         """Its job waits for it."""
         self.receives = False
         """Its answer has begun to come, and its page is not published."""
+        self.refused = False
+        """It found no room once: it is not read ahead any more, or it would be asked for again and again."""
         self.granted: asyncio.Future[None] | None = None
         """While it is in line."""
 
@@ -124,6 +126,8 @@ class Budget:
         """See `Hold.take`: nobody is passed by who comes first."""
         if self._line and (not hold.is_urgent or any(other.is_urgent for other in self._line)):
             return False
+        if hold.refused and not hold.is_urgent:
+            return False
         if self.used + hold.wanted - hold.size > self.limit:
             return False
         self._give(hold)
@@ -168,8 +172,8 @@ class Budget:
 
     def serve(self) -> None:
         """Give room to who is first in line, as long as there is some."""
-        while self._line:
-            hold = max(self._line, key=self._comes_first)  # of equals the one that has been there for longest
+        while line := [hold for hold in self._line if hold.is_urgent or not hold.refused]:
+            hold = max(line, key=self._comes_first)  # of equals the one that has been there for longest
             fits = self.used + hold.wanted - hold.size <= self.limit
             if not fits and not self._may_exceed(hold):
                 return

@@ -89,6 +89,8 @@ class PageRequests:
             try:
                 page = await self._fetch_once(cursor, trial)
             except NoRoomError as error:
+                if hold := HOLD.get():
+                    hold.refused = True
                 trial.attempt -= 1
                 trial.body = error.body
                 self._standing.requests += 1
