@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nats.errors
 import pytest
 from aiohttp import web
 from nats.aio.client import Client
@@ -55,8 +56,10 @@ class LargeShop:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1/shop"
-        await runner.cleanup()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1/shop"
+        finally:
+            await runner.cleanup()
 
 
 async def publish(client: Client, jobs: int) -> None:
@@ -113,7 +116,8 @@ async def test_many_jobs_with_large_pages_stay_within_the_memory_that_is_meant_f
             for look in itertools.count():
                 peak = max(peak, replica.rss_bytes())
                 if look % 20 == 10 and jobs < 100:
-                    owners |= {status.wait.owner for status in await statuses(client) if status.wait is not None}
+                    with contextlib.suppress(nats.errors.Error):  # a server that writes gigabytes may take its time
+                        owners |= {status.wait.owner for status in await statuses(client) if status.wait is not None}
                 if len(ended) == jobs:
                     break
                 assert replica.process.poll() is None, replica.log[-2000:]
