@@ -73,3 +73,20 @@ async def test_a_closed_connection_is_not_waited_for() -> None:
     await fetch()
 
     assert len(asked) == 1
+
+
+async def test_many_are_asked_for_together_for_a_short_time_where_there_may_be_many() -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def fetch(**options: Any) -> Any:
+        asked.append(options)
+        if options["batch"] > 1 and len(asked) > 1:
+            raise TimeoutError
+        return ["message"] * options["batch"]
+
+    client: Any = Line()
+    many = paced(fetch, client, shortest=SHORT, at_once=lambda: 3)
+
+    assert await many(batch=1, timeout=2.0) == ["message"] * 3
+    assert await many(batch=1, timeout=2.0) == ["message"], "none came: one is waited for"
+    assert asked == [{"batch": 3, "timeout": 0.1}] * 2 + [{"batch": 1, "timeout": 2.0}]
