@@ -58,9 +58,9 @@ Gender = Literal["unknown", "male", "female", "other"]
 FollowState = Literal["follow", "unfollow"]
 WaitReason = Literal["rate_limited", "provider_unavailable", "circuit_open"]
 StandReason = Literal[
-    "rate_limited", "provider_unavailable", "circuit_open", "queued", "no_worker", "cancelled", "nats"
+    "rate_limited", "provider_unavailable", "circuit_open", "queued", "no_worker", "cancelled", "nats", "memory"
 ]
-WaitOwner = Literal["limit", "breaker", "provider", "queue", "no_worker", "cancelled", "nats"]
+WaitOwner = Literal["limit", "breaker", "provider", "queue", "no_worker", "cancelled", "nats", "memory"]
 Verdict = Literal["complete", "drifted", "truncated"]
 TruncatedReason = Literal["max_pages", "max_followers", "provider_cap"]
 ErrorCode = Literal[

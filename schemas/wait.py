@@ -16,7 +16,7 @@ class Wait(Struct, frozen=True, kw_only=True, omit_defaults=True):
             description="`limit`: a rate limit, ours or the provider's. `breaker`: the account's circuit is open."
             " `provider`: a request failed and is tried again. `queue`: other commands come first. `no_worker`: nobody"
             " takes commands. `cancelled`: it was asked to end and has not ended yet. `nats`: NATS doesn't take or give"
-            " what the job needs, and it is tried again."
+            " what the job needs, and it is tried again. `memory`: its worker holds as many bytes as it may."
         ),
     ]
     reason: Annotated[StandReason, Meta(description="The same in the words of `waiting` events, and beyond them.")]

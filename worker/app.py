@@ -46,6 +46,7 @@ from schemas.subjects import (
 from schemas.types import Provider
 from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.core.account import EtelecomAccount
+from worker.core.budget import Budget
 from worker.core.changes import ChangeFeeds
 from worker.core.changes_release import Releases
 from worker.core.consume import CommandHandler, OpenAccount
@@ -58,7 +59,8 @@ from worker.core.retry import RetryPolicy
 from worker.core.scheduler import Scheduler
 from worker.core.searches import Searches
 from worker.core.share import Share
-from worker.core.tasks import begin, begin_lasting
+from worker.core.slots import Slots
+from worker.core.tasks import begin, begin_lasting, end
 from worker.core.trace import NoTracer
 from worker.core.world import World
 from worker.descriptors import raise_limit
@@ -106,6 +108,10 @@ TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 DRAIN_WITHOUT_NATS = 2.0
 """Seconds that a worker told to stop waits for NATS to come back, with jobs in hand."""
+END_WITHIN = 3.0
+"""Seconds that jobs which are cancelled have for handing their commands back; whoever goes on then is left behind."""
+LEAVE_AFTER = 10.0
+"""Seconds after `worker.drain_timeout` at which a worker told to stop is gone, whatever still holds it up."""
 INBOXES = "_INBOX"
 """What the reply subject of a request starts with, as NATS clients make it."""
 CLOSED_EXIT = 70
@@ -116,8 +122,12 @@ STRANDED_LOOK = 5
 """Times `ack_wait`: between two looks for commands that the server has forgotten to deliver again."""
 GARBAGE_LOOK = 10_000
 """New objects between two looks for garbage; a page of 50 followers is some hundreds."""
-WAITING_JOBS = 16
-"""Times `worker.max_jobs`: the most commands of one provider in hand, those included that wait for an account."""
+PATIENCE = 1.0
+"""Seconds without a free slot after which commands of accounts that have none are looked for behind all others."""
+SENT_BACK_AT_ONCE = 64
+"""Commands that are asked for together while those that come go back, each at once."""
+TELL_SENT_BACK_EVERY = 30.0
+"""Seconds between two log lines about an account whose commands go back."""
 
 _log = structlog.get_logger(__name__)
 
@@ -146,6 +156,10 @@ class Worker:
         self._meter.watch(ready=lambda: self.readiness.ready, waiting=self._waiting)
         self._tasks: dict[Provider, set[asyncio.Task[None]]] = {provider: set() for provider in PROVIDERS}
         self._room: dict[Provider, asyncio.Event] = {provider: asyncio.Event() for provider in PROVIDERS}
+        self._slots = {provider: self._open_slots(provider) for provider in PROVIDERS}
+        self._looks_on: dict[Provider, bool] = dict.fromkeys(PROVIDERS, False)
+        """No slot has become free for a while, and what comes goes back unless its account has none."""
+        self._told_sent_back: dict[str, float] = {}
         self._handler: CommandHandler | None = None
         self._control: Control | None = None
         self._releases: Releases | None = None
@@ -159,6 +173,7 @@ class Worker:
         """Requests about the status of the jobs in hand are answered before anybody looks into the bucket."""
         self._client: Client | None = None
         self._world: World | None = None
+        self._pulling: dict[Provider, Any] = {}
         self.broker = self._make_broker()
         for provider in PROVIDERS:
             self._subscribe(provider)
@@ -233,6 +248,7 @@ class Worker:
             inbox_prefix=f"{self.settings.nats.inbox_prefix}.".encode(),
         )
         subscriber(take)
+        self._pulling[provider] = subscriber
 
     def _listen(self, subject: str, take: Callable[[NatsMessage], Awaitable[None]], *, queue: str = "") -> None:
         self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
@@ -349,6 +365,8 @@ class Worker:
             await asyncio.sleep(every * random.uniform(0.8, 1.2))
             for provider, stranded in looks.items():
                 for delivery in await stranded.look():
+                    if self._slots[provider].comes_again(self._handler.account_of(delivery), delivery.sequence):
+                        continue
                     task = begin(self._handler.handle_stranded(delivery), "command.stranded")
                     self._tasks[provider].add(task)
                     task.add_done_callback(self._tasks[provider].discard)
@@ -368,12 +386,32 @@ class Worker:
         )
         await scheduler.run(self.draining)
 
+    def _open_slots(self, provider: Provider) -> Slots:
+        accounts = sum(account.provider == provider for account in self.settings.accounts.values())
+        return Slots(self.settings.worker.max_jobs, accounts, partial(self._waiting, provider))
+
     async def _take(self, provider: Provider, message: NatsMessage) -> None:
-        """Start a job for `message`; return when there is a slot for another one. Raises nothing."""
+        """Start a job for `message`, or send it back; return when another one may come. Raises nothing."""
         assert self._handler is not None
-        tasks, gauge = self._tasks[provider], self._meter.in_flight.labels(provider)
+        slots = self._slots[provider]
         delivery = JetStreamDelivery(message.raw_message, ack_wait=self.settings.worker.ack_wait)
         self._latest.hear(delivery.timestamp_us)
+        account = self._handler.account_of(delivery) if slots.are_shared else None
+        now = asyncio.get_running_loop().time()
+        delay = slots.take(account, delivery.sequence, now)
+        if delay is None:
+            self._begin(provider, account, delivery)
+        else:
+            self._tell_sent_back(account or "", slots.share, now)
+            await delivery.nak(delay)
+        await self._room_for_more(provider)
+        if self.draining.is_set():
+            # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
+            await self._drained.wait()
+
+    def _begin(self, provider: Provider, account: str | None, delivery: JetStreamDelivery) -> None:
+        assert self._handler is not None
+        tasks, gauge = self._tasks[provider], self._meter.in_flight.labels(provider)
         task = begin(self._handler.handle(delivery), "command")
         tasks.add(task)
         gauge.inc()
@@ -381,30 +419,32 @@ class Worker:
         def done(task: asyncio.Task[None]) -> None:
             tasks.discard(task)
             gauge.dec()
+            self._slots[provider].done(account, asyncio.get_running_loop().time())
             self._room[provider].set()
 
         task.add_done_callback(done)
-        while self._is_full(provider, self._handler) and not self.draining.is_set():
-            self._room[provider].clear()
-            await self._room[provider].wait()
-        if self.draining.is_set():
-            # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
-            await self._drained.wait()
+
+    async def _room_for_more(self, provider: Provider) -> None:
+        """Wait for a slot; no longer than PATIENCE where another account's command may be behind the next ones."""
+        slots, room = self._slots[provider], self._room[provider]
+        while slots.is_full and not self.draining.is_set():
+            if self._looks_on[provider] and not slots.is_crammed:
+                return
+            room.clear()
+            try:
+                async with asyncio.timeout(PATIENCE if slots.are_shared else None):
+                    await room.wait()
+            except TimeoutError:
+                self._looks_on[provider] = True
+        self._looks_on[provider] = False
+
+    def _tell_sent_back(self, account: str, share: int, now: float) -> None:
+        if now - self._told_sent_back.get(account, float("-inf")) >= TELL_SENT_BACK_EVERY:
+            self._told_sent_back[account] = now
+            _log.info("account.commands_sent_back", account=account, in_hand_at_most=share)
 
     def _waiting(self, provider: Provider) -> int:
         return self._handler.waiting(provider) if self._handler is not None else 0
-
-    def _is_full(self, provider: Provider, handler: CommandHandler) -> bool:
-        """Say whether no other command of `provider` is to be taken now.
-
-        A job that stands still gives its slot to others, where those may be another account's: a throttled or broken
-        account would else hold them all.
-        """
-        slots, held = self.settings.worker.max_jobs, len(self._tasks[provider])
-        accounts = sum(account.provider == provider for account in self._accounts.values())
-        if held < slots or accounts < 2:
-            return held >= slots
-        return held >= slots * WAITING_JOBS or held - handler.waiting(provider) >= slots
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -436,11 +476,9 @@ class Worker:
         try:
             yield
         finally:
-            for task in background:
-                task.cancel()
             if self._releases is not None:
                 self._releases.close()
-            await asyncio.gather(*background, return_exceptions=True)
+            await end(background, within=END_WITHIN)
             await page.close()
             for account in self._accounts.values():
                 if account.gate is not None:
@@ -476,6 +514,7 @@ class Worker:
             encoding=worker.encoding,
             cloudevents=worker.cloudevents,
             ack_wait=worker.ack_wait,
+            budget=Budget(worker.max_bytes_in_flight),
             tracer=self._tracer or NoTracer(),
             queue=Searches(JetStreamCommandQueue(client, timeout=timeout)),
             keeps_ids=await keeps_ids(client),
@@ -552,10 +591,11 @@ class Worker:
 
     async def _ready(self) -> None:
         assert self._client is not None
-        pulling: list[Any] = list(self.broker.subscribers)
-        for subscription in (subscriber.subscription for subscriber in pulling):
+        for provider, subscriber in self._pulling.items():
+            subscription = subscriber.subscription
+            at_once = partial(self._slots[provider].at_once, SENT_BACK_AT_ONCE)
             if isinstance(subscription, JetStreamContext.PullSubscription):
-                setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
+                setattr(subscription, "fetch", paced(subscription.fetch, self._client, at_once=at_once))  # noqa: B010
         if self._releases is not None:
             await self._listen_for_releases(self._client, self._releases)
         await self._tell_own(self._client)
@@ -622,18 +662,23 @@ class Worker:
     async def _drain(self) -> None:
         """Finish the pages in hand, hand the jobs back, and only then let the connection go."""
         self.draining.set()
+        self._leave_in_time()
         for room in self._room.values():
             room.set()
         self.readiness.why = "stopping"
         await self._let_start_finish()
         tasks = [task for tasks in self._tasks.values() for task in tasks]
         _log.info("worker.draining", jobs=len(tasks))
-        if tasks:
-            for task in await self._wait_for(tasks):
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks and (left := await end(await self._wait_for(tasks), within=END_WITHIN)):
+            _log.error("worker.jobs_left_behind", jobs=len(left), advice="`ack_wait` brings them to other workers")
         self._drained.set()
         await asyncio.gather(*(questions.close(ENDS_WITHIN) for questions in self._questions))
+
+    def _leave_in_time(self) -> None:
+        """See to it that this process ends: closing the connection waits, too, where the server says nothing."""
+        if self.interrupted is not None:
+            seconds = self.settings.worker.drain_timeout + LEAVE_AFTER
+            asyncio.get_running_loop().call_later(seconds, lambda: _leave(130 if self.interrupted else 0))
 
     async def _let_start_finish(self) -> None:
         """Told to stop while starting: what the first pulls bring would lie with nobody until `ack_wait`."""
@@ -711,6 +756,19 @@ async def run_worker(settings: Settings) -> int:
     return 130 if worker.interrupted else 0
 
 
+async def _run_to_the_end(settings: Settings) -> int:
+    code = await run_worker(settings)
+    if await end(asyncio.all_tasks() - {asyncio.current_task()}, within=END_WITHIN):
+        _leave(code)  # else the event loop would wait for them as it closes
+    return code
+
+
+def _leave(code: int) -> None:
+    """End this process at once; whatever is unfinished comes back after `ack_wait`."""
+    _log.error("worker.left", exit_code=code, advice="what it had in hand comes back after ack_wait")
+    os._exit(code)
+
+
 def _tokens() -> Callable[[], str]:
     """Return a source of texts that never come twice, in whatever process: drawing each one would cost more."""
     own, numbers = uuid.uuid4().hex, itertools.count(1)
@@ -727,7 +785,7 @@ async def _spare_collections() -> None:
 def run(settings: Settings) -> int:
     """As `run_worker`, with an event loop of its own."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run_worker(settings))
+        return runner.run(_run_to_the_end(settings))
 
 
 def nats_options(settings: Settings, name: str) -> NatsOptions:

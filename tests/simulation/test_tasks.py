@@ -5,11 +5,12 @@ import itertools
 import random
 from typing import Any
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from tests.simulation.loop import run
-from worker.core.tasks import AGAIN_AFTER, AGAIN_AT_MOST, begin, begin_lasting
+from worker.core.tasks import AGAIN_AFTER, AGAIN_AT_MOST, CANCEL_EVERY, begin, begin_lasting, end
 
 
 def in_virtual_time(main: Any) -> list[Any]:
@@ -105,3 +106,65 @@ def test_lasting_work_ends_when_it_is_cancelled_or_done():
         assert task.cancelled()
 
     assert in_virtual_time(main()) == []
+
+
+def stubborn(times: int) -> Any:
+    """A task that swallows so many cancellations, as `wait_for` may, and tells when each one came."""
+    came: list[float] = []
+
+    async def work() -> None:
+        while len(came) < times:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                came.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(1000)
+
+    return came, work
+
+
+@pytest.mark.parametrize(("swallowed", "seconds"), [(0, 0.0), (1, CANCEL_EVERY), (3, 3 * CANCEL_EVERY)])
+def test_a_task_that_swallows_a_cancellation_is_cancelled_again_until_it_ends(swallowed: int, seconds: float):
+    async def main() -> None:
+        came, work = stubborn(swallowed)
+        loop = asyncio.get_running_loop()
+        task, done = asyncio.create_task(work()), asyncio.create_task(asyncio.sleep(0))
+        await asyncio.sleep(1)
+        began = loop.time()
+
+        left = await end([task, done], within=10.0)
+
+        assert (left, task.cancelled(), done.cancelled()) == (set(), True, False)
+        assert loop.time() - began == pytest.approx(seconds, abs=0.01)
+        assert [at - began for at in came] == pytest.approx([n * CANCEL_EVERY for n in range(swallowed)], abs=0.01)
+
+    in_virtual_time(main())
+
+
+def test_tasks_that_never_end_are_given_up_when_the_time_is_over():
+    async def main() -> None:
+        came, work = stubborn(1000)
+        loop = asyncio.get_running_loop()
+        task, other = asyncio.create_task(work()), asyncio.create_task(asyncio.sleep(1000))
+        await asyncio.sleep(1)
+        began = loop.time()
+
+        left = await end([task, other], within=1.75)
+
+        assert (left, other.cancelled()) == ({task}, True)
+        assert loop.time() - began == pytest.approx(1.75, abs=0.01)
+        assert len(came) == 4
+        came.extend([0.0] * 1000)
+        assert await end([task], within=1.0) == set()
+
+    in_virtual_time(main())
+
+
+def test_of_no_tasks_none_is_waited_for():
+    async def main() -> None:
+        before = asyncio.get_running_loop().time()
+
+        assert await end([], within=5.0) == set()
+        assert asyncio.get_running_loop().time() == before
+
+    in_virtual_time(main())

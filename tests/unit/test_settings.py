@@ -49,6 +49,7 @@ def test_without_a_file_or_variables_the_contract_defaults_hold() -> None:
     assert worker.http_hosts == ()
     assert (worker.retry_for, worker.rate_limited_for, worker.request_timeout) == (900, 86_400, 60)
     assert worker.max_response_bytes == 16 * 2**20
+    assert worker.max_bytes_in_flight == 128 * 2**20
     streams = settings.streams
     assert (streams.commands_max_age, streams.events_max_age, streams.jobs_ttl) == (604_800,) * 3
     assert (streams.dead_max_age, streams.duplicate_window, streams.storage) == (2_592_000, 120, "file")

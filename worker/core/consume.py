@@ -103,6 +103,16 @@ class CommandHandler:
         """Return how many of `provider`'s jobs in hand stand still, for a limit or a provider that is away."""
         return sum(fetch.waiting and fetch.job.address.provider == provider for fetch in self.running.values())
 
+    def account_of(self, delivery: Delivery) -> str | None:
+        """Return the name of the account that `delivery` is for, None where there is none."""
+        asked = _read(delivery)
+        if not isinstance(asked, Job):
+            return None
+        try:
+            return self._account(asked).name
+        except RejectedError:
+            return None
+
     async def handle_exhausted(self, delivery: Delivery) -> None:
         """As `handle`, for a command that NATS won't deliver again: it fails, unless its job has ended."""
         _log.error("command.exhausted", sequence=delivery.sequence, advice="run `followers setup`")
@@ -126,8 +136,6 @@ class CommandHandler:
         When cancelled, the command is handed back. `doom`: why it must fail, unless its job has ended.
         """
         asked = _read(delivery)
-        if delivery.deliveries > 1:
-            self._world.meter.redelivered(provider_of(delivery.subject))
         # Every line that is logged on behalf of this command then says which job it is about.
         with bound_contextvars(job_id=_job_id(asked)), self._begin(delivery, asked) as span:
             await self._handle_safely(delivery, asked, doom, span)
@@ -181,7 +189,10 @@ class CommandHandler:
             )
             account = self._account(job)
             await take_id(job, account.name, known, self._world)
+            if known is not None:  # else it came, was sent back for others of its account, and came again
+                self._count_redelivery(delivery)
         except RejectedError as rejected:
+            self._count_redelivery(delivery)
             await self._reject(delivery, rejected, span)
             return
         job_id = job.address.job_id
@@ -205,6 +216,10 @@ class CommandHandler:
             finally:
                 watch.cancel()
                 self._release(fetch)
+
+    def _count_redelivery(self, delivery: Delivery) -> None:
+        if delivery.deliveries > 1:
+            self._world.meter.redelivered(provider_of(delivery.subject))
 
     def _release(self, fetch: Fetch) -> None:
         # The heart beats on until the command is settled, which may take long; what it says must not outlive the end.

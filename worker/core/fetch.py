@@ -39,7 +39,7 @@ from worker.core.requests import LOOK_EVERY, PageRequests
 from worker.core.sweep import Sweep
 from worker.core.trace import Span
 from worker.core.unreadable import UnreadableEventError
-from worker.core.waits import Describe, cancelling, handed_back, held_up
+from worker.core.waits import Describe, cancelling, handed_back, held_up, no_room
 from worker.core.world import CancelledJobError, Signals, World
 
 Read = Callable[[], Awaitable[ProviderPage]]
@@ -102,6 +102,7 @@ class Fetch:
         """Called when the job begins to stand still."""
         self._client = client
         self._world = world
+        self._open_hold = partial(world.budget.open, self._tell_no_room)
         self._requests = PageRequests(
             job, account, client, gate, world, signals, self.standing, span, tell_waiting=self._tell_waiting
         )
@@ -126,7 +127,7 @@ class Fetch:
 
     @property
     def waiting(self) -> bool:
-        """The job stands still: people have been told why, and no page has come since."""
+        """The job stands still for its account: people have been told why, and no page has come since."""
         return self._stands_still
 
     async def run(self, doom: FetchFailure | None = None) -> JobEvent:
@@ -319,6 +320,8 @@ class Fetch:
             page = await self._first(reader, read)
             while True:
                 await self._publish(page)
+                del page  # it is let go of, and not only when the next one is here
+                reader.published()
                 if self.standing.last:
                     return
                 self.signals.check()
@@ -330,7 +333,7 @@ class Fetch:
         command, standing = self.job.command, self.standing
         plan = self._client.offsets(command)
         if plan is None:
-            reader = Reader(self._requests.fetch)
+            reader = Reader(self._requests.fetch, self._open_hold)
             return reader, lambda: reader.read(standing.cursor, ahead=self._reads_on())
         sweep = Sweep(
             self._requests.fetch,
@@ -339,6 +342,7 @@ class Fetch:
             standing.seen,
             published=self._published,
             total=standing.total,
+            open_hold=self._open_hold,
         )
         return sweep, lambda: sweep.read(command.page_size - len(self._published), self._wanted(), self._ahead())
 
@@ -504,7 +508,7 @@ class Fetch:
         if not self._stands_still:
             self._stands_still = True
             self.on_waiting()
-        if self._state != "waiting":
+        if self._state != "waiting" or self._reason is None:
             self._state, self._reason, self._until = "waiting", reason, until
             self._since, self._describe = now, describe
             self.post()
@@ -523,6 +527,14 @@ class Fetch:
         waiting = JobWaiting(**self.log.common, attempt=attempt, reason=reason, until=until, wait=wait)
         await self.log.tell(waiting, f"waiting.{self._world.token()}")
         self.post()
+
+    def _tell_no_room(self) -> None:
+        """Let people see that the job waits for this worker's memory: no other job could go on in its place."""
+        if self._state != "waiting":
+            now = self._world.now()
+            self._state, self._reason, self._until = "waiting", None, None
+            self._since, self._describe = now, no_room(self._world.budget)
+            self.post()
 
 
 def _went_well(task: asyncio.Task[None]) -> bool:

@@ -197,6 +197,7 @@ class JobLog:
                 else:
                     self.digest = page.digest
                     return
+            del data, headers  # large, and not needed any more
         for part in split(page, before, limit, self._size, done=done, parts=parts):
             await self._append_part(part, span)
 

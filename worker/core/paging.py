@@ -5,7 +5,9 @@ Lists that are read by row numbers are `core/sweep.py`'s.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
+from worker.core.budget import HOLD, Budget, Hold
 from worker.core.errors import BadResponseError
 from worker.core.ports import ProviderPage
 
@@ -14,62 +16,102 @@ EMPTY_PAGES = 16
 """So many pages without anybody in a row, each with a new cursor, before the provider's paging counts as broken."""
 
 
+OpenHold = Callable[[], Hold]
+_UNBOUNDED = Budget(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    task: asyncio.Task[ProviderPage]
+    hold: Hold
+
+    def end(self) -> None:
+        self.task.cancel()
+        self.hold.drop()
+
+
 class Ahead:
     """Requests on their way before anybody waits for them."""
 
-    def __init__(self, fetch: FetchPage) -> None:
-        """Take how to fetch one page, with its retries."""
+    def __init__(self, fetch: FetchPage, open_hold: OpenHold | None = None) -> None:
+        """Take how to fetch one page, with its retries, and what its bytes are counted by."""
         self._fetch = fetch
-        self._awaited: asyncio.Task[ProviderPage] | None = None
-        self._under_way: dict[str | None, asyncio.Task[ProviderPage]] = {}
+        self._open_hold = open_hold or (lambda: _UNBOUNDED.open(lambda: None))
+        self._awaited: _Request | None = None
+        self._under_way: dict[str | None, _Request] = {}
+        self._taken: list[Hold] = []
+        """Of pages that were handed out and are not published."""
 
     async def get(self, cursor: str | None) -> ProviderPage:
         """Return the page at `cursor`, asked for earlier or now. Raises what fetching raises."""
-        task = self._awaited = self._under_way.pop(cursor, None) or self._start(cursor)
+        parked = sum(hold.size for hold in self._taken)
+        for hold in self._taken:
+            hold.park()
+        request = self._awaited = self._under_way.pop(cursor, None) or self._start(cursor)
+        request.hold.urge(parked)
+        self._taken.append(request.hold)
         try:
-            return await task
+            return await request.task
         except asyncio.CancelledError:
-            task.cancel()
+            request.end()
             raise
+        finally:
+            self._awaited = None  # it has the page, which is to be let go of once it is published
 
     def want(self, cursors: Sequence[str | None]) -> None:
         """Ask for the pages at `cursors`, and end the requests for all others."""
         for cursor in [cursor for cursor in self._under_way if cursor not in cursors]:
-            self._under_way.pop(cursor).cancel()
+            self._under_way.pop(cursor).end()
         for cursor in cursors:
             if cursor not in self._under_way:
                 self._under_way[cursor] = self._start(cursor)
 
+    def published(self, left: int = 0) -> None:
+        """Let go of what was handed out and is published by now, but for `left` rows."""
+        for hold in self._taken[1:] if left else self._taken:
+            hold.drop()
+        del self._taken[1 if left else 0 :]
+        for hold in self._taken:
+            hold.settle(0, left)
+
     def abort(self) -> None:
         """End all requests, also the one that is waited for: that wait raises CancelledError."""
-        for task in (self._awaited, *self._under_way.values()):
-            if task is not None:
-                task.cancel()
+        for request in (self._awaited, *self._under_way.values()):
+            if request is not None:
+                request.task.cancel()
 
     async def close(self) -> None:
         """End the requests that nobody will wait for."""
-        tasks = list(self._under_way.values())
+        requests = list(self._under_way.values())
         self._under_way.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for request in requests:
+            request.end()
+        self.published()
+        await asyncio.gather(*(request.task for request in requests), return_exceptions=True)
 
-    def _start(self, cursor: str | None) -> asyncio.Task[ProviderPage]:
+    def _start(self, cursor: str | None) -> _Request:
+        hold = self._open_hold()
+
         async def run() -> ProviderPage:
-            return await self._fetch(cursor)
+            HOLD.set(hold)
+            try:
+                return await self._fetch(cursor)
+            except BaseException:
+                hold.drop()
+                raise
 
         task = asyncio.create_task(run())
         # A page read ahead may fail and never be asked for; its error is then nobody's, and not a warning.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return task
+        return _Request(task, hold)
 
 
 class Reader(Ahead):
     """Hands out pages in order while the next one is already on its way."""
 
-    def __init__(self, fetch: FetchPage) -> None:
-        """Take how to fetch one page, with its retries."""
-        super().__init__(fetch)
+    def __init__(self, fetch: FetchPage, open_hold: OpenHold | None = None) -> None:
+        """Take how to fetch one page, with its retries, and what its bytes are counted by."""
+        super().__init__(fetch, open_hold)
         self._seen: set[int] = set()
         self._rows: set[int] = set()
 

@@ -28,6 +28,8 @@ class ProviderPage:
     """HTTP requests that this page took."""
     steady: bool = False
     """Rows don't shift between pages, so the same rows on another page mean that the provider's paging is broken."""
+    ids_alone: bool = False
+    """The rows are ids and nothing else: however long the answer was, they take little."""
 
 
 Order = Literal["still", "rises", "falls", "unknown"]

@@ -8,6 +8,7 @@ import structlog
 
 from schemas.types import WaitReason
 from schemas.wire import rfc3339
+from worker.core.budget import HOLD, Hold, NoRoomError
 from worker.core.commands import Job
 from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError, RateLimitedError
 from worker.core.gate import Admission, Gate, Outlook
@@ -15,7 +16,6 @@ from worker.core.ports import ProviderClient, ProviderPage
 from worker.core.progress import Standing
 from worker.core.retry import GiveUp, Retry, decide
 from worker.core.trace import Span
-from worker.core.turns import Place
 from worker.core.waits import Describe, between_tries, in_line
 from worker.core.world import Outcome, Signals, World
 
@@ -40,6 +40,8 @@ class _Trial:
     """By the event loop's clock: the wall clock may be set while the provider is away."""
     ours: float = 0.0
     """Seconds since then spent waiting for our own limit, which are not the provider's failure."""
+    body: int = 0
+    """Bytes for which there was no room when the answer came."""
 
 
 class PageRequests:
@@ -67,6 +69,8 @@ class PageRequests:
         """Requests made for the page that failed last."""
         self.waiting = 0
         """Pages that wait in line, or before the next try."""
+        self._expected = 0
+        """Bytes of the last answer: the next one is likely to be as long."""
         self._job, self._account = job, account
         self._name = f"request {job.address.provider}"
         self._client, self._gate = client, gate
@@ -85,6 +89,12 @@ class PageRequests:
             trial.attempt += 1
             try:
                 page = await self._fetch_once(cursor, trial)
+            except NoRoomError as error:
+                if hold := HOLD.get():
+                    hold.refused = True
+                trial.attempt -= 1
+                trial.body = error.body
+                self._standing.requests += 1
             except FetchFailure as error:
                 self.attempts = trial.attempt
                 failing_for = self._failing_for(trial)
@@ -99,14 +109,25 @@ class PageRequests:
 
     async def _fetch_once(self, cursor: str | None, trial: _Trial) -> ProviderPage:
         self._check_deadline()
+        hold, expected = HOLD.get(), trial.body or self._expected
+        if hold is not None:
+            hold.drop()
+            if not hold.take(expected):
+                await self._find_room(hold)
         admission = self._gate.enter()
         if admission is None:
+            if hold is not None:
+                hold.drop()  # that may take hours
             with self._span.child("wait in line", account=self._account) as span:
                 admission = await self._admitted(trial, span)
+            if hold is not None:
+                hold.take(expected)  # if there is no room, it waits for that when its answer comes
         began = asyncio.get_running_loop().time()
         try:
             page = await self._ask(cursor, trial)
         except FetchFailure as error:
+            if hold is not None:
+                hold.drop()
             self._gate.failed(admission, error)
             self._standing.requests += error.requests
             if error.requests:
@@ -123,7 +144,18 @@ class PageRequests:
             raise
         self._gate.answered(admission, page.requests)
         self._count("ok", began)
+        if hold is not None:
+            self._expected = hold.body
+            hold.settle(0 if page.ids_alone else hold.body, len(page.followers))
         return page
+
+    async def _find_room(self, hold: Hold) -> None:
+        """Wait until there is room for the answer that is expected, before it is asked for."""
+        granted = hold.line_up()
+        while not granted.done():
+            await self._sleep(LOOK_EVERY, granted)
+            if not granted.done():
+                hold.tell()
 
     async def _ask(self, cursor: str | None, trial: _Trial) -> ProviderPage:
         job_id = self._job.address.job_id
@@ -161,7 +193,7 @@ class PageRequests:
                 await self._tell_waiting(outlook.reason, left, not outlook.ours, in_line(outlook))
                 if not outlook.ours:
                     self._check_patience(trial, outlook)
-                await self._sleep(LOOK_EVERY, place)
+                await self._sleep(LOOK_EVERY, place.granted)
                 waited = loop.time() - began
                 trial.ours += waited if outlook.ours else 0.0
                 self._world.meter.request_waited(self._job.address.provider, outlook.reason, waited)
@@ -223,15 +255,15 @@ class PageRequests:
         finally:
             self.waiting -= 1
 
-    async def _sleep(self, seconds: float, place: Place | None = None) -> None:
-        """Sleep until `place` is granted, `seconds` are over, or the deadline or a signal comes."""
+    async def _sleep(self, seconds: float, granted: asyncio.Future[None] | None = None) -> None:
+        """Sleep until something is `granted`, `seconds` are over, or the deadline or a signal comes."""
         left = self._until_deadline()
         to_the_deadline = left is not None and left <= seconds
         seconds = max(0.0, seconds if left is None else min(seconds, left))
-        await self._signals.sleep(seconds, None if place is None else place.granted)
+        await self._signals.sleep(seconds, granted)
         left = self._until_deadline()
         # A timer may fire a hair early: another request must not slip in between that and the deadline.
-        near = 0.0 if not to_the_deadline or (place is not None and place.granted.done()) else STEP
+        near = 0.0 if not to_the_deadline or (granted is not None and granted.done()) else STEP
         if left is not None and left <= near:
             raise self._too_late()
 

@@ -19,7 +19,7 @@ from structlog import get_logger
 from schemas.ids import Ids
 from worker.core.errors import NotFoundError, UnsupportedError
 from worker.core.joins import common
-from worker.core.paging import Ahead, FetchPage
+from worker.core.paging import Ahead, FetchPage, OpenHold
 from worker.core.pending import Pending, Swept
 from worker.core.ports import Offsets, ProviderPage
 from worker.core.position import Position
@@ -41,14 +41,22 @@ class Sweep(Ahead):
     """Makes pages of a list that is read by row numbers."""
 
     def __init__(
-        self, fetch: FetchPage, plan: Offsets, start: Position, ids: Ids, *, published: set[str], total: int | None
+        self,
+        fetch: FetchPage,
+        plan: Offsets,
+        start: Position,
+        ids: Ids,
+        *,
+        published: set[str],
+        total: int | None,
+        open_hold: OpenHold | None = None,
     ) -> None:
         """Take how to fetch, the list's plan, where to go on, and the ids of the pages that are published.
 
         `published`: ids of the page in hand whose parts are in the log already. `total`: of the list, when a page was
-        published last.
+        published last. `open_hold`: what bytes are counted by.
         """
-        super().__init__(fetch)
+        super().__init__(fetch, open_hold)
         self._plan = plan
         self._days = Span(*plan.days) if plan.days is not None else None
         self._route = Route(plan.count, plan.last)
@@ -103,6 +111,10 @@ class Sweep(Ahead):
             requests=0,
             position=position,
         )
+
+    def published(self, left: int = 0) -> None:
+        """Let go of what is published by now: rows that were read with it may be left for the next page."""
+        super().published(left or len(self._pending))
 
     def _weighed(self, position: Position, *, done: bool) -> Position:
         """Return `position` with what is known of the provider by now."""

@@ -13,6 +13,7 @@ from schemas.jobs import JobStatus
 from schemas.types import WaitOwner
 from schemas.wait import Wait
 from schemas.wire import next_second, rfc3339
+from worker.core.budget import Budget
 from worker.core.cures import cure, paused_text, resume
 from worker.core.errors import FetchFailure, RateLimitedError
 from worker.core.gate import Outlook
@@ -67,6 +68,19 @@ def held_up(holdup: Holdup) -> Wait:
     )
 
 
+def no_room(budget: Budget) -> Describe:
+    """Describe the wait of an answer for room in this worker's memory."""
+    return lambda since, until: Wait(
+        owner="memory",
+        reason="memory",
+        since=since,
+        until=until,
+        text="its worker holds as many bytes of answers as it may;"
+        f" {counted(budget.waiting, 'request waits', 'requests wait')} until pages are published: raise"
+        " worker.max_bytes_in_flight if the worker has more memory, or lower worker.max_jobs",
+    )
+
+
 def handed_back(since: datetime) -> Wait:
     """Describe the wait of a job whose worker stopped, for another one."""
     text = "its worker stopped and handed it back: another one takes it, where one runs"
@@ -99,7 +113,10 @@ def in_queue(command: QueuedCommand) -> Wait:
             asking=0,
         )
     if command.ahead is None:
-        where = "its command was delivered, and is with a worker or comes again"
+        where = (
+            "its command was delivered, and is with a worker or comes again: its account may have as many in hand as"
+            " one may have"
+        )
     else:
         where = f"its command is number {command.ahead + 1:,} in the queue"
     where += f"; workers have {counted(command.in_hand, 'command')} in hand"

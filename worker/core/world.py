@@ -10,6 +10,7 @@ from schemas.cloudevents import CloudEventsMode
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
 from schemas.wire import Encoding
 from worker.core.breaker import Circuit
+from worker.core.budget import Budget
 from worker.core.ports import Cancellations, CommandQueue, DeadLetters, EventLog, StatusBoard
 from worker.core.retry import RetryPolicy
 from worker.core.trace import NoTracer, Tracer
@@ -87,6 +88,8 @@ class World:
     ack_wait: float = 30.0
     """Seconds until another replica takes over from one that died."""
     tracer: Tracer = field(default_factory=NoTracer)
+    budget: Budget = field(default_factory=lambda: Budget(None))
+    """What the answers in hand may take together."""
     queue: CommandQueue | None = None
     """Where jobs are looked for that no worker has seen; None: nowhere."""
     keeps_ids: bool = False

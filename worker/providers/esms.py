@@ -185,4 +185,5 @@ def _place(cursor: str | None) -> _Place:
 
 def listed(user_ids: list[str], total: int | None) -> ProviderPage:
     """Return an answer as it is: where the list goes on and ends is the reader's to find out (PROVIDERS 2.6)."""
-    return ProviderPage(followers=[Follower(user_id=id) for id in user_ids], next_cursor=None, total=total)
+    followers = [Follower(user_id=id) for id in user_ids]
+    return ProviderPage(followers=followers, next_cursor=None, total=total, ids_alone=True)

@@ -18,6 +18,7 @@ import aiohttp
 import httpx
 from msgspec import Struct
 
+from worker.core.budget import COST, HOLD, Hold, NoRoomError
 from worker.core.errors import (
     BadResponseError,
     FetchFailure,
@@ -27,8 +28,10 @@ from worker.core.errors import (
 from worker.providers.inflate import Inflater
 from worker.providers.transport import Transport
 
-LARGE = 512 * 1024
-"""Bytes; only one answer at a time may grow beyond that, and the others wait for it within their own deadline."""
+INFLATES = 8
+"""Bytes that a byte of gzip is taken for, until it is known better."""
+LEAST = 64 * 1024
+"""Bytes of room that are asked for at a time, where nobody says how long an answer is."""
 LONGEST_WAIT = 366 * 86400.0
 """Seconds; a longer `Retry-After` counts as this, so that adding it to a time can't overflow."""
 
@@ -73,7 +76,6 @@ class HttpClient:
         self._max_bytes = max_response_bytes
         self._max_connections = max_connections
         self._now = now
-        self._large = asyncio.Lock()
         # aiohttp's own queue is not fair: who gives a connection back and asks again at once is served before those
         # who wait, so that of many jobs some would not begin before others have ended.
         self._connections = asyncio.Semaphore(max_connections)
@@ -86,7 +88,7 @@ class HttpClient:
         """Send `body` (JSON) to `url` and return the answer, whatever its status. One attempt.
 
         Raises ProviderUnavailableError (no answer in time, or one that is cut short, broken gzip, not HTTP),
-        BadResponseError (too big), InternalError (a request that can't be sent).
+        BadResponseError (too big), InternalError (a request that can't be sent), NoRoomError (see `core/budget.py`).
         """
         if headers != self._given:  # the key, mostly the same
             self._given, self._headers = headers, httpx.Headers({**_STEADY_HEADERS, **headers})
@@ -95,13 +97,13 @@ class HttpClient:
         request = httpx.Request("POST", url, headers=self._headers, stream=stream)
         request.read()
         try:
-            async with asyncio.timeout(self._timeout), self._connections:
+            async with asyncio.timeout(self._timeout) as deadline, self._connections:
                 response = await self._transport.handle_async_request(request)
                 try:
-                    return await self._read(response, url.host)
+                    return await self._read(response, url.host, deadline)
                 finally:
                     await response.aclose()
-        except FetchFailure:
+        except (FetchFailure, NoRoomError):
             raise
         except TimeoutError as error:
             raise ProviderUnavailableError(
@@ -121,13 +123,14 @@ class HttpClient:
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
         )
 
-    async def _read(self, response: httpx.Response, host: str) -> Answer:
+    async def _read(self, response: httpx.Response, host: str, deadline: asyncio.Timeout) -> Answer:
         # One pass: each look-up in httpx's Headers goes through all of them.
         headers = {name.lower(): value for name, value in response.headers.raw}
         encoding = headers.get(b"content-encoding", b"").decode("latin-1")
         try:
             # httpx inflates a whole chunk at once, so a small body could swell without bound: read it raw.
-            body = await self._collect(response, Inflater(encoding, self._max_bytes, host))
+            inflater = Inflater(encoding, self._max_bytes, host)
+            body = await self._collect(response, inflater, self._length(headers, encoding), deadline)
         except (FetchFailure, httpx.HTTPError, aiohttp.ClientError):
             # An error page that can't be read must not hide a 429 and how long to wait.
             if response.status_code == 200:
@@ -139,20 +142,45 @@ class HttpClient:
         date = headers.get(b"date", b"").decode("latin-1")
         return Answer(response.status_code, body, retry_after(wait.decode("latin-1"), date, self._now))
 
-    async def _collect(self, response: httpx.Response, inflater: Inflater) -> bytes:
-        alone, stream = False, cast(httpx.AsyncByteStream, response.stream)
-        try:
-            # What `aiter_raw` reads, with two generators less around each chunk.
-            async for chunk in stream:
-                for piece in inflater.pieces(chunk):
-                    inflater.feed(piece)
-                    if inflater.held > LARGE and not alone:
-                        # Pages read ahead come together, so each at its limit they would be many times that.
-                        alone = await self._large.acquire()
-            return inflater.finish()
-        finally:
-            if alone:
-                self._large.release()
+    async def _collect(
+        self, response: httpx.Response, inflater: Inflater, length: int, deadline: asyncio.Timeout
+    ) -> bytes:
+        hold, stream = HOLD.get(), cast(httpx.AsyncByteStream, response.stream)
+        if hold is not None:
+            hold.receive()
+        # What `aiter_raw` reads, with two generators less around each chunk.
+        async for chunk in stream:
+            for piece in inflater.pieces(chunk):
+                inflater.feed(piece)
+                if hold is not None and COST * inflater.held > hold.size:
+                    held = inflater.held
+                    await _find_room(hold, length if held <= length else max(2 * held, LEAST), deadline)
+        body = inflater.finish()
+        if hold is not None:
+            hold.settle(len(body), 0)
+        return body
+
+    def _length(self, headers: Mapping[bytes, bytes], encoding: str) -> int:
+        """Return how long the body may be, decompressed, as far as the answer says: nothing relies on it."""
+        said = headers.get(b"content-length", b"")
+        length = int(said) if said.isdigit() and len(said) < 16 else 0
+        return min(length * (INFLATES if encoding else 1), self._max_bytes)
+
+
+async def _find_room(hold: Hold, body: int, deadline: asyncio.Timeout) -> None:
+    """Wait until there is room for `body` bytes; the provider is not to blame for that time."""
+    if hold.take(body):
+        return
+    if not hold.is_urgent:
+        raise NoRoomError(body)
+    loop, ends = asyncio.get_running_loop(), deadline.when()
+    if ends is None or deadline.expired():
+        await hold.wait()
+        return
+    left = ends - loop.time()
+    deadline.reschedule(None)
+    await hold.wait()
+    deadline.reschedule(loop.time() + left)
 
 
 def retry_after(value: str, date: str, now: Callable[[], datetime]) -> float | None:

@@ -125,6 +125,8 @@ class WorkerSettings(Section):
     """For one whole request, connecting and reading included."""
     max_response_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 16 * 2**20
     """Of one decoded body."""
+    max_bytes_in_flight: Annotated[int, Field(ge=2**20, le=2**40)] = 128 * 2**20
+    """Memory that the answers in hand take together, until their pages are published; one more answer may exceed it."""
 
     @model_validator(mode="after")
     def _page_token(self) -> "WorkerSettings":
