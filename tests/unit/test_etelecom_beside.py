@@ -31,6 +31,7 @@ def refusal(body: Any) -> ProviderUnavailableError:
         ({"code": "UNAVAILABLE"}, "UNAVAILABLE"),
         ({"code": {"x": 1}}, None),
         ({"code": True}, None),
+        ({"code": float("1e300")}, None),
         ({"code": "a word of tr0ub4dor"}, None),
         ({"error": "boom"}, None),
         ({"error": {"code": 0}}, None),
@@ -83,6 +84,7 @@ def test_at_the_lists_end_an_error_counts_under_any_name(page: dict[str, Any], s
         {"code": 200, "error": False, "errors": None, "success": 1},
         {"code": "204", "error": 0, "success": None},
         {"code": None, "error": "no error", "status": "ok", "ok": True},
+        {"code": " ok ", "success": " "},
         {"code": "", "error": "Success", "status": 200, "took": 503},
         {"code": "Successful", "status": "follow", "error_count": 0, "trace": {"error": "x"}, "version": "next"},
         {"stats": {"followers": 0, "next": 1}, "paging ": {"next": "x"}},
@@ -149,8 +151,19 @@ def test_an_end_that_contradicts_itself_is_refused(body: Any, why: str) -> None:
         b'{"followers":[{"zl_user_id":"1"}],"followers":[],"paging":{"next":""}}',
         b'{"followers":[],"paging":{"next":"c1"},"paging":{"next":""}}',
         b'{"followers":[],"paging":{"next":"c1","next":""}}',
+        b'\xef\xbb\xbf{"followers":[],"followers":[]}',
     ],
 )
 def test_an_answer_of_nobody_that_has_a_field_twice_is_refused(body: bytes) -> None:
     with pytest.raises(BadResponseError, match="has the same field twice"):
         read_page(body, "eTelecom")
+
+
+def test_what_is_no_text_hides_nothing_beside_it() -> None:
+    with pytest.raises(BadResponseError, match="has_more"):
+        read_page(b'{"followers":[],"paging":{"next":"","prev":"\xe4","has_more":true}}', "eTelecom")
+
+
+@pytest.mark.parametrize("field", ["code", "error", "errors"])
+def test_a_number_that_no_reader_takes_is_no_code_of_success(field: str) -> None:
+    assert refusal(b'{"followers":[],"paging":{"next":""},"%b":1e999}' % field.encode()).message.startswith(PREFIX)

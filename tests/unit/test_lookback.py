@@ -1,11 +1,15 @@
 """What the head of a list shows that was read before: who may have moved there meanwhile."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas import Follower
+from schemas import Follower, JobCompleted
+from schemas.commands import FetchFollowers
+from tests.fakes import FakeClient
+from tests.replica import Replica, command
 from worker.core.errors import ForbiddenError
 from worker.core.lookback import look_back
 from worker.core.ports import Order, ProviderPage
@@ -113,3 +117,36 @@ async def test_a_head_that_cannot_be_read_leaves_open_who_was_missed():
     found = await looked(None, PAGE)
 
     assert (found.missed_at_most, found.moved) == (None, False)
+
+
+class Falling(FakeClient):
+    """People whose rows don't say when they changed, in an order by which they may move to the head."""
+
+    def order(self, command: FetchFollowers) -> Order:
+        return "falls"
+
+
+async def test_the_last_page_of_a_list_that_is_gone_on_with_is_not_the_whole_list():
+    first = Replica(Falling(12))
+    first.client.fail_at("1009", asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await first.handle(command())
+    second = Replica(Falling(12), log=first.log, status=first.board, worker="worker-2")
+
+    await second.handle(command(deliveries=2))
+
+    end = second.events[-1]
+    assert isinstance(end, JobCompleted)
+    assert second.client.requests == ["1009", None]
+    assert (end.followers, end.verdict, end.missed_at_most) == (12, "drifted", None)
+
+
+async def test_a_list_of_one_page_needs_no_look_back():
+    replica = Replica(Falling(5))
+
+    await replica.handle(command())
+
+    end = replica.events[-1]
+    assert isinstance(end, JobCompleted)
+    assert replica.client.requests == [None]
+    assert (end.verdict, end.missed_at_most) == ("complete", 0)

@@ -229,6 +229,8 @@ def test_what_etelecom_refuses_is_told_whole() -> None:
         ({"code": 503, "error": {"code": "unavailable"}}, "unavailable"),
         ({"error": {"code": "brand_new"}}, None),
         ({"error": {"code": 503}}, None),
+        ({"error": {"message": "internal"}}, None),
+        ({"code": "internal", "meta": {"xcode": 7}}, "internal"),
         ({"error": ["unavailable"]}, None),
         ({"code": "ok", "error": "boom"}, None),
         ({"msg": "internal"}, None),

@@ -50,8 +50,8 @@ class Beside:
 
     @property
     def more(self) -> str | None:
-        """The field that says that more follow, where `paging.next` doesn't; None where none does."""
-        paging = {f"paging.{name}": value for name, value in self._paging.items() if name != "next"}
+        """The field that says that more follow; None where none does."""
+        paging = {f"paging.{name}": value for name, value in self._paging.items()}
         for place, value in (self._top | paging).items():
             name = _folded(place.rpartition(".")[2])
             says_so = name.startswith(("next", "hasnext")) or name in ("hasmore", "more")
@@ -91,7 +91,7 @@ def _code(name: str, value: object, hidden: Iterable[str]) -> str | None:
 
 def _is_error(name: str, value: object) -> bool:
     if name in _SUCCESSES:
-        return value is not None and bool(_FALSE.fullmatch(_text(value)))
+        return bool(_FALSE.fullmatch(_text(value)))
     if name == "status":
         return bool(_BAD_STATUS.fullmatch(_text(value)))
     return (name in _CODES or "error" in name) and bool(value) and not _FINE.fullmatch(_text(value))

@@ -163,8 +163,9 @@ def _said(answer: Answer, where: str) -> _Error | None:
 
 def _loosely(found: dict[str, Any]) -> _Error:
     message, meta = found.get("msg", found.get("message")), found.get("meta")
-    texts = {name: text for name, text in meta.items() if isinstance(text, str)} if isinstance(meta, dict) else None
-    return _Error(found["code"], message if isinstance(message, str) else None, texts)
+    return _Error(
+        found["code"], message if isinstance(message, str) else None, meta if isinstance(meta, dict) else None
+    )
 
 
 def _with_account(error: FetchFailure, answer: Answer, account: str) -> FetchFailure:
