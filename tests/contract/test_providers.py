@@ -237,7 +237,14 @@ async def test_later_pages_say_filter_and_sort_again(sort: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sort", "order"), [(None, "still"), ("created_at", "still"), ("-created_at", "still"), ("-updated_at", "falls")]
+    ("sort", "order"),
+    [
+        (None, "still"),
+        ("created_at", "still"),
+        ("-created_at", "still"),
+        ("updated_at", "rises"),
+        ("-updated_at", "falls"),
+    ],
 )
 async def test_etelecom_rows_move_only_under_a_sort_that_changes(sort: str | None, order: str) -> None:
     async with running("shop") as case:
@@ -245,6 +252,12 @@ async def test_etelecom_rows_move_only_under_a_sort_that_changes(sort: str | Non
         page = await case.client.fetch(case.command(sort=sort), None)
 
     assert page.steady is (order == "still")
+
+
+@pytest.mark.parametrize(("sort", "order"), [("last_message_at", "rises"), ("-last_message_at", "unknown")])
+async def test_rows_that_do_not_say_by_what_they_are_sorted_show_nothing_of_who_moved(sort: str, order: str) -> None:
+    async with running("shop") as case:
+        assert case.client.order(case.command(sort=sort)) == order
 
 
 async def test_a_sort_that_etelecom_refuses_is_the_commands_fault() -> None:

@@ -51,19 +51,84 @@ def people_of(body: dict[str, Any], people: int, days: int) -> list[int]:
     return [one for one in range(people) if (first - begin).days <= one * days // people < (last - begin).days]
 
 
-def pages(*found: tuple[str, list[int], str]) -> Answer:
-    """eTelecom that answers each cursor with people and the next one."""
+def pages(*found: tuple[str, list[int], str], paging: dict[str, Any] | None = None) -> Answer:
+    """eTelecom that answers each cursor with people and the next one, or with `paging` as it is."""
     by_cursor = {cursor: (rows, following) for cursor, rows, following in found}
 
     def answer(body: dict[str, Any], number: int) -> dict[str, Any]:
         rows, following = by_cursor[body["paging"].get("after", "")]
-        return {"followers": [{"zl_user_id": str(one)} for one in rows], "paging": {"next": following}}
+        return {
+            "followers": [{"zl_user_id": str(one)} for one in rows],
+            "paging": {"next": following} if paging is None else paging,
+        }
 
     return answer
 
 
 def endless(body: dict[str, Any], number: int) -> dict[str, Any]:
     return {"followers": [], "paging": {"next": f"c{number}"}}
+
+
+class Moving:
+    """eTelecom sorted by changes, newest first: people 1 to 9, of whom some change before some requests.
+
+    `dated`: the rows say when. `lost`: the first answer has nobody, and names the whole list.
+    """
+
+    def __init__(self, changes: dict[int, list[int]], *, dated: bool = True, lost: bool = False) -> None:
+        self.at = {one: 100 - one for one in range(1, 10)}
+        self.changes, self.dated, self.lost = changes, dated, lost
+
+    def __call__(self, body: dict[str, Any], number: int) -> dict[str, Any]:
+        for one in self.changes.get(number, ()):
+            self.at[one] = max(self.at.values()) + 1
+        if self.lost and number == 1:
+            return {"followers": [], "paging": {"next": "100"}}
+        after = int(body["paging"].get("after", 1_000))
+        there = sorted((one for one in self.at if self.at[one] < after), key=lambda one: -self.at[one])
+        rows = [self.row(one) for one in there[: body["paging"]["limit"]]]
+        following = "" if self.lost or not rows else str(self.at[int(rows[-1]["zl_user_id"])])
+        return {"followers": rows, "paging": {"next": following}}
+
+    def row(self, one: int) -> dict[str, Any]:
+        at = self.at[one]
+        dates = {"updated_at": f"2026-01-01T00:{at // 60:02d}:{at % 60:02d}Z"} if self.dated else {}
+        return {"zl_user_id": str(one), **dates}
+
+
+def half(said: dict[str, Any], *, from_job: int = 1, times: int = 10**9) -> Answer:
+    """eTelecom with people 1 to 6, which `said` in place of the second three in so many answers, from a job on."""
+    whole = pages(("", [1, 2, 3], "a"), ("a", [4, 5, 6], "b"), ("b", [], ""))
+    jobs = lies = 0
+
+    def answer(body: dict[str, Any], number: int) -> dict[str, Any]:
+        nonlocal jobs, lies
+        cursor = body["paging"].get("after")
+        jobs += cursor is None
+        if cursor == "a" and jobs >= from_job and lies < times:
+            lies += 1
+            return said
+        return whole(body, number)
+
+    return answer
+
+
+NOBODY: dict[str, Any] = {"followers": [], "paging": {"next": "", "prev": ""}}
+ERRORS: dict[str, dict[str, Any]] = {
+    "number": {"code": 503, "msg": "upstream timeout"},
+    "new-word": {"code": "too_busy", "msg": "upstream timeout"},
+    "upper-case": {"code": "UNAVAILABLE", "msg": "upstream timeout"},
+    "text": {"error": "upstream timeout"},
+    "list": {"errors": [{"message": "upstream timeout"}]},
+    "no-success": {"success": False, "msg": "upstream timeout"},
+}
+ENDS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "prev": {"prev": "x"},
+    "capital": {"Next": "a"},
+    "other-name": {"next": "", "next_cursor": "a"},
+    "has-more": {"next": "", "has_more": True},
+}
 
 
 def right(there: int, offset: int, rows: int) -> int:
@@ -91,6 +156,19 @@ PROVIDERS: dict[str, Answer] = {
     "esms-days": esms(11_000, total=right, days=110),
     "empty-page": pages(("", [1, 2, 3], "c2"), ("c2", [], "c3"), ("c3", [4, 5, 6], "")),
     "endless": endless,
+    "moving-still": Moving({}),
+    "moving-back": Moving({3: [8, 1]}),
+    "moving-news": Moving({15: [8, 1]}),
+    "moving-undated": Moving({}, dated=False),
+    "moving-lost": Moving({2: [8]}, lost=True),
+    "moving-late": Moving({}, lost=True),
+    "moving-one-answer": Moving({}),
+    "slip": half(NOBODY, from_job=2, times=1),
+    "end": half({"followers": [], "paging": {"next": ""}}),
+    "error-once": half(NOBODY | ERRORS["number"], times=1),
+    "error-news": half(NOBODY | ERRORS["number"], from_job=2),
+    **{f"error-{name}": half(NOBODY | said) for name, said in ERRORS.items()},
+    **{f"end-{name}": pages(("", [1, 2, 3], ""), paging=said) for name, said in ENDS.items()},
     "overlapping": pages(("", [1, 2, 3], "a"), ("a", [3, 4, 5], "b"), ("b", [5, 6, 7], "")),
 }
 
@@ -135,9 +213,9 @@ def account(name: str, url: str) -> dict[str, Any]:
     return {"provider": "etelecom", "base_url": f"{url}/{name}/v1/shop", "api_key": "1:x", "rate_limit": 0.0}
 
 
-async def ended(client: Client, name: str, job_id: str | None = None) -> JobEvent:
+async def ended(client: Client, name: str, job_id: str | None = None, **fields: Any) -> JobEvent:
     provider, job_id = provider_of(name), job_id or name
-    command = encode({"provider": provider, "oa_id": OA, "id": job_id, "account": name})
+    command = encode({"provider": provider, "oa_id": OA, "id": job_id, "account": name, **fields})
     ack = await client.jetstream().publish(f"followers.fetch.{provider}", command)
     await stage.command_settled(client, ack.seq)
     last = await client.jetstream().get_last_msg(EVENTS_STREAM, job_subject(provider, OA, job_id))
@@ -145,9 +223,9 @@ async def ended(client: Client, name: str, job_id: str | None = None) -> JobEven
     return event
 
 
-async def completed(client: Client, name: str) -> tuple[JobCompleted, list[str]]:
+async def completed(client: Client, name: str, **fields: Any) -> tuple[JobCompleted, list[str]]:
     """Order the list of that account; return the job's end, and whom it published."""
-    end = await ended(client, name)
+    end = await ended(client, name, **fields)
     assert isinstance(end, JobCompleted), end
     found = [decode(message.data, FollowerPage) for message in await messages(client, page_subject("esms", OA, name))]
     if not found:
@@ -246,6 +324,103 @@ async def test_people_on_two_pages_are_published_once_and_the_list_has_moved(cli
 
     assert ids == ["1", "2", "3", "4", "5", "6", "7"]
     assert (end.verdict, end.missed_at_most, end.duplicates_dropped) == ("drifted", None, 2)
+
+
+CHANGED = {"sort": "-updated_at", "page_size": 1}
+
+
+async def test_a_head_that_is_as_it_was_shows_that_nobody_moved(client: Client) -> None:
+    end, ids = await completed(client, "moving-still", **CHANGED)
+    at_once, _ = await completed(client, "moving-one-answer", sort="-updated_at", max_pages=1)
+
+    assert (end.verdict, end.missed_at_most, end.requests) == ("complete", 0, 9 + 2 + 1)
+    assert ids == [str(one) for one in range(1, 10)]
+    assert (at_once.verdict, at_once.reason, at_once.requests) == ("truncated", "max_pages", 1)
+
+
+async def test_the_same_people_at_the_head_are_no_proof_where_one_of_them_has_changed(client: Client) -> None:
+    end, ids = await completed(client, "moving-back", **CHANGED)
+
+    assert (end.verdict, end.missed_at_most) == ("drifted", None)
+    assert "8" not in ids
+
+
+async def test_nobody_who_was_passed_over_is_said_to_have_left(client: Client) -> None:
+    first = await ended(client, "moving-news", "moving-news-1", **CHANGED)
+    second = await ended(client, "moving-news", "moving-news-2", **CHANGED)
+
+    assert isinstance(first, JobCompleted)
+    assert isinstance(second, JobCompleted)
+    assert (first.missed_at_most, first.followers, second.missed_at_most, second.followers) == (0, 9, None, 8)
+    assert await unfollowed(client, "moving-news") == []
+
+
+@pytest.mark.parametrize("sort", ["-updated_at", "-last_message_at"])
+async def test_rows_that_do_not_show_when_they_changed_prove_nothing(client: Client, sort: str) -> None:
+    name = "moving-undated"
+    end = await ended(client, name, f"{name}{sort}", sort=sort, page_size=1)
+
+    assert isinstance(end, JobCompleted)
+    assert (end.verdict, end.missed_at_most, end.followers) == ("drifted", None, 9)
+
+
+async def test_a_list_behind_an_answer_of_nobody_is_not_one_answer(client: Client) -> None:
+    moved, ids = await completed(client, "moving-lost", sort="-updated_at")
+    still, _ = await completed(client, "moving-late", sort="-updated_at")
+
+    assert (moved.verdict, moved.missed_at_most, "8" in ids) == ("drifted", None, False)
+    assert (still.verdict, still.missed_at_most, still.requests) == ("complete", 0, 3)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+async def test_an_error_beside_an_empty_list_is_the_provider_being_away(client: Client, name: str) -> None:
+    end = await ended(client, f"error-{name}")
+
+    assert isinstance(end, JobFailed)
+    assert (end.error.code, end.error.retryable, end.error.http_status) == ("provider_unavailable", True, 200)
+    assert "upstream timeout" in end.error.message
+    assert end.error.attempts > 1
+
+
+async def test_an_error_beside_an_empty_list_is_tried_again(client: Client) -> None:
+    end, ids = await completed(client, "error-once")
+
+    assert (end.verdict, end.missed_at_most, ids) == ("complete", 0, ["1", "2", "3", "4", "5", "6"])
+
+
+async def test_nobody_is_said_to_have_left_where_the_rest_of_the_list_is_an_error(client: Client) -> None:
+    await ended(client, "error-news", "error-news-1")
+    end = await ended(client, "error-news", "error-news-2")
+
+    assert isinstance(end, JobFailed)
+    assert await unfollowed(client, "error-news") == []
+
+
+@pytest.mark.parametrize("name", ENDS)
+async def test_an_end_that_nothing_names_is_none(client: Client, name: str) -> None:
+    end = await ended(client, f"end-{name}")
+
+    assert isinstance(end, JobFailed)
+    assert (end.error.code, end.error.attempts, "eTelecom" in end.error.message) == ("bad_response", 1, True)
+
+
+async def test_one_empty_answer_in_the_middle_is_no_end_and_no_news(client: Client) -> None:
+    first = await ended(client, "slip", "slip-1")
+    second = await ended(client, "slip", "slip-2")
+
+    assert isinstance(first, JobCompleted)
+    assert isinstance(second, JobCompleted)
+    assert [(one.missed_at_most, one.followers, one.requests) for one in (first, second)] == [(0, 6, 4), (0, 6, 5)]
+    assert await unfollowed(client, "slip") == []
+
+
+async def test_a_list_whose_pages_end_with_nobody_twice_has_ended(client: Client) -> None:
+    end, ids = await completed(client, "end")
+    cut = await ended(client, "end", "end-cut", max_pages=1)
+
+    assert (end.verdict, end.missed_at_most, ids, end.requests) == ("complete", 0, ["1", "2", "3"], 3)
+    assert isinstance(cut, JobCompleted)
+    assert (cut.verdict, cut.pages, cut.requests) == ("truncated", 1, 1)
 
 
 @pytest.mark.parametrize("name", ["esms-promises", "esms-counts-rows", "esms-from-one"])

@@ -97,9 +97,10 @@ async def test_a_trace_leads_from_the_command_over_each_request_to_each_page(pla
     requests, pages = seen.named("request etelecom"), seen.named("publish page")
     assert {span.parent_id for span in requests + pages} == {fetch.span_id}
     assert {span.trace_id for span in seen.spans} == {TRACE}
-    # Three pages and the empty one behind them, which ends an eTelecom list; one request failed and was repeated.
+    # Three pages and the empty one behind them, which ends an eTelecom list and is asked for twice; one request failed
+    # and was repeated.
     assert [span.attributes["followers.followers"] for span in pages] == [10, 10, 10, 0]
-    assert [span.failed for span in requests] == [False, True, False, False, False]
+    assert [span.failed for span in requests] == [False, True, False, False, False, False]
     failed = requests[1].attributes
     assert (failed["error.type"], failed["http.response.status_code"]) == ("provider_unavailable", 503)
     again = only(seen.named("wait to try again"))

@@ -327,6 +327,18 @@ def test_an_empty_next_is_the_end(nothing: str | None) -> None:
         {"followers": "[]", "paging": {}},
         {"followers": [RICH]},
         {"followers": [RICH], "paging": None},
+        {"followers": [RICH], "paging": {}},
+        {"followers": [RICH], "paging": {"prev": "x"}},
+        {"followers": [RICH], "paging": {"Next": "c1"}},
+        {"followers": [RICH], "paging": {"Next": ""}},
+        {"followers": [RICH], "paging": {"next": "", "Next": "c1"}},
+        {"followers": [RICH], "paging": {"next": None, "next_cursor": "c1"}},
+        {"followers": [RICH], "paging": {"next": "", "has_more": True}},
+        {"followers": [RICH], "paging": {"next": ""}, "hasMore": 1},
+        {"followers": [RICH], "paging": {"next": ""}, "next": "c1"},
+        {"followers": [{**RICH, "gender": ["odd"]}], "paging": {"next": "", "has_more": "true"}},
+        {"followers": [], "paging": {"nextPageToken": "c1"}},
+        {"followers": None, "paging": {"next": "", "has-next": True}},
         {"followers": [RICH], "paging": {"next": 5}},
         {"followers": [None], "paging": {"next": "n"}},
         {"followers": ["1438251841810134353"], "paging": {"next": "n"}},
@@ -353,6 +365,9 @@ def test_what_would_lose_followers_in_silence_is_an_error(body: Any) -> None:
         {"code": "unavailable", "msg": "try later", "followers": []},
         {"code": "internal", "followers": [RICH], "paging": {"next": "n"}},
         {"code": "something_new"},
+        {"code": "something_new", "followers": [RICH], "paging": {"next": "n"}},
+        {"code": ["unavailable"], "followers": [RICH], "paging": {"next": "n"}},
+        {"data": [], "has_more": True},
         {},
         [RICH],
         [],
@@ -370,8 +385,8 @@ def test_what_is_no_answer_of_the_api_counts_as_away(body: Any) -> None:
     assert READ.display_name not in str(caught.value)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("code", ["ok", "", "something_new", 0, None, ["unavailable"], {"unavailable": 1}])
-def test_a_code_that_is_no_error_beside_a_list_is_a_field_that_nobody_reads(code: object) -> None:
+@pytest.mark.parametrize("code", ["ok", "", "SUCCESS", "0", "200", 0, 200, None, [], {}])
+def test_a_code_of_success_beside_a_list_is_a_field_that_nobody_reads(code: object) -> None:
     body = {"code": code, "followers": [RICH], "paging": {"next": "n"}}
 
     assert read_page(json.dumps(body).encode(), "eTelecom").followers == [READ]

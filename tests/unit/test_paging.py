@@ -155,6 +155,43 @@ async def test_pages_without_anybody_are_passed_over_within_a_bound(empty: int, 
     )
 
 
+class Ending:
+    """Gives so many people and a next cursor, answer by answer."""
+
+    def __init__(self, *answers: tuple[int, str | None]) -> None:
+        self.asked: list[str | None] = []
+        self._answers = list(answers)
+
+    async def fetch(self, cursor: str | None) -> ProviderPage:
+        self.asked.append(cursor)
+        people, following = self._answers.pop(0)
+        return ProviderPage(followers=[Follower(user_id=str(n)) for n in range(people)], next_cursor=following)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "answers", "asked", "found"),
+    [
+        ("a", [(0, None), (0, None)], ["a", "a"], (0, None)),
+        ("a", [(0, None), (2, "b")], ["a", "a"], (2, "b")),
+        ("a", [(0, None), (2, None)], ["a", "a"], (2, None)),
+        ("a", [(0, None), (0, "b"), (0, None), (1, "c")], ["a", "a", "b", "b"], (1, "c")),
+        ("a", [(2, None)], ["a"], (2, None)),
+        (None, [(0, None)], [None], (0, None)),
+        (None, [(0, "a"), (0, None), (0, None)], [None, "a", "a"], (0, None)),
+    ],
+)
+async def test_an_end_of_nobody_that_another_page_has_named_is_asked_for_once_more(
+    cursor: str | None, answers: list[tuple[int, str | None]], asked: list[str | None], found: tuple[int, str | None]
+):
+    provider = Ending(*answers)
+    reader = Reader(provider.fetch)
+
+    page = await reader.read(cursor, ahead=False)
+
+    assert (len(page.followers), page.next_cursor) == found
+    assert (provider.asked, reader.answers) == (asked, len(asked))
+
+
 async def test_closing_ends_the_requests_that_are_under_way():
     provider = Rows()
     provider.gates = {cursor: asyncio.Event() for cursor in ("10", "20")}

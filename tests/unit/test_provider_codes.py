@@ -220,6 +220,19 @@ def test_what_etelecom_refuses_is_told_whole() -> None:
         ({"code": "brand_new", "meta": {"xcode": "brand_new"}}, None),
         ({"code": "brand_new", "meta": {}}, None),
         ({"code": "brand_new"}, None),
+        ({"code": "UNAVAILABLE"}, "unavailable"),
+        ({"code": "ResourceExhausted"}, "resource_exhausted"),
+        ({"code": "failed-precondition"}, "failed_precondition"),
+        ({"code": "brand_new", "meta": {"xcode": "Account_Closed", "x": None}}, "account_closed"),
+        ({"error": "unavailable"}, "unavailable"),
+        ({"error": {"code": "unavailable", "message": "soon"}}, "unavailable"),
+        ({"code": 503, "error": {"code": "unavailable"}}, "unavailable"),
+        ({"error": {"code": "brand_new"}}, None),
+        ({"error": {"code": 503}}, None),
+        ({"error": {"message": "internal"}}, None),
+        ({"code": "internal", "meta": {"xcode": 7}}, "internal"),
+        ({"error": ["unavailable"]}, None),
+        ({"code": "ok", "error": "boom"}, None),
         ({"msg": "internal"}, None),
         ([], None),
     ],
@@ -231,9 +244,36 @@ def test_a_good_status_holds_a_refusal_where_it_names_a_code_of_etelecoms(body: 
     assert (found is None) is (code is None)
 
 
-@pytest.mark.parametrize("code", [None, 7, ["internal"], "", "Internal", "ok"])
+@pytest.mark.parametrize("code", [None, 7, ["internal"], "", "intern al", "ok"])
 def test_what_is_no_code_is_none(code: object) -> None:
     assert not etelecom_errors.is_error_code(code)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"code":"invalid_argument","msg":"bad","meta":{"x":null}}', "bad"),
+        (b'{"code":"Invalid_Argument","msg":"bad","meta":["x"]}', "bad"),
+        (b'{"code":"invalid_argument","msg":"b\xe4d sort"}', "b\ufffdd sort"),
+        (b'\xef\xbb\xbf{"code":"invalid_argument","msg":"b\xe4d","meta":{"x":1}}', "b\ufffdd"),
+        (b'{"error":{"code":"invalid_argument","message":"bad"}}', "bad"),
+        (b'{"code":"invalid_argument","msg":["bad"]}', ""),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_the_words_of_an_error_are_repeated_whatever_stands_beside_them(body: bytes, said: str, status: int) -> None:
+    found = etelecom_errors.failure(Answer(status, body), COMMAND, None, "shop", "eTelecom", "id:secret")
+
+    assert found.message == (
+        f"eTelecom refused with invalid_argument: “{said}”; correct the command's filter, sort or page_size"
+    )
+
+
+def test_what_is_hidden_is_the_same_where_it_is_found_out_late() -> None:
+    some = FetchEtelecomFollowers(oa_id="1", filter=EtelecomFilter(name="Hoa", phone="09"))
+    late = etelecom_errors.NotToBeRepeated(some, "id:secret")
+
+    assert list(late) == list(late) == etelecom_errors.not_to_be_repeated(some, "id:secret")
 
 
 def test_all_that_a_request_says_of_people_and_keys_is_hidden() -> None:

@@ -364,12 +364,21 @@ class Fetch:
 
     async def _page(self, reader: Ahead, read: Read) -> ProviderPage:
         page = await self._next(read)
-        if page.next_cursor is None and not isinstance(page, Swept):
-            # Through the reader, whose requests end when the job is cancelled.
-            head = partial(self._next, partial(reader.get, None))
-            order = self._client.order(self.job.command)
-            await look_back(order, self.standing, self.job.address.job_id, head, self.log.first_page)
+        if page.next_cursor is None and isinstance(reader, Reader):
+            await self._look_back(reader, page)
         return page
+
+    async def _look_back(self, reader: Reader, page: ProviderPage) -> None:
+        """Note what may have been missed, before `page`, the list's last one, is published."""
+        begins = self.standing.page == 0
+
+        async def first_page() -> Sequence[Follower]:
+            return page.followers if begins else await self.log.first_page()
+
+        # Through the reader, whose requests end when the job is cancelled.
+        head = partial(self._next, partial(reader.get, None))
+        order, job_id = self._client.order(self.job.command), self.job.address.job_id
+        await look_back(order, self.standing, job_id, head, first_page, alone=begins and reader.answers == 1)
 
     async def _next(self, read: Read) -> ProviderPage:
         try:

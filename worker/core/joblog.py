@@ -9,6 +9,7 @@ import msgspec
 
 from schemas.digest import START, next_digest
 from schemas.events import TERMINAL, FollowerPage, JobEvent, Progress
+from schemas.follower import Follower
 from schemas.subjects import EVENTS_STREAM, job_subject, page_subject
 from schemas.types import Provider
 from schemas.wire import encode, event_message
@@ -137,15 +138,15 @@ class JobLog:
                 yield [follower.user_id for follower in self._of_pages.page(entry).followers]
                 between()
 
-    async def first_page(self) -> list[str]:
-        """Return the user ids of page 1 in order; none when it isn't in the log. Raises UnreadableEventError."""
-        ids: list[str] = []
+    async def first_page(self) -> list[Follower]:
+        """Return the followers of page 1 in order; none when it isn't in the log. Raises UnreadableEventError."""
+        found: list[Follower] = []
         async for entry in self._read(self._subject, 1, self._pages.sequence):
             page = self._of_pages.page(entry)
             if page.page > 1:
                 break
-            ids += [follower.user_id for follower in page.followers]
-        return ids
+            found += page.followers
+        return found
 
     async def tell(self, event: JobEvent, id: str) -> None:
         """Append an event that ends nothing. Raises FencedError when the job is another worker's."""

@@ -114,13 +114,18 @@ class Reader(Ahead):
         super().__init__(fetch, open_hold)
         self._seen: set[int] = set()
         self._rows: set[int] = set()
+        self.answers = 0
+        """So many answers were read."""
 
     async def read(self, cursor: str | None, *, ahead: bool) -> ProviderPage:
         """Return the page at `cursor`, or behind it where pages without anybody stand in between.
 
-        With `ahead`, the one after it is started before that. Raises what fetching raises, and BadResponseError when
-        the provider's paging runs in a circle: a cursor that was read before, a steady page with the very rows of
-        another one under ever new cursors, or empty pages without an end.
+        A page of nobody that another one has named, and that names none, is asked for once more: the list's end looks
+        the same as an empty answer by mistake. With `ahead`, the page after it is started before that.
+
+        Raises what fetching raises, and BadResponseError when the provider's paging runs in a circle: a cursor that
+        was read before, a steady page with the very rows of another one under ever new cursors, or empty pages without
+        an end.
         """
         page = await self._step(cursor)
         empty = 0
@@ -137,7 +142,14 @@ class Reader(Ahead):
         return page
 
     async def _step(self, cursor: str | None) -> ProviderPage:
+        page = await self._answer(cursor)
+        if cursor is not None and not page.followers and page.next_cursor is None:
+            page = await self._answer(cursor)
+        return page
+
+    async def _answer(self, cursor: str | None) -> ProviderPage:
         page = await self.get(cursor)
+        self.answers += 1
         self._guard(cursor, page.next_cursor)
         self._guard_rows(page)
         return page

@@ -34,7 +34,8 @@ class ProviderPage:
 
 Order = Literal["still", "rises", "falls", "unknown"]
 """`still`: rows keep their places. `rises`: one that changes can only move on, to where it is read later. `falls`: it
-can only move to the list's head, and be missed. `unknown`: it may move anywhere."""
+can only move to the list's head, and be missed; the rows stand by their `updated_at`, newest first. `unknown`: it may
+move anywhere, or nothing in the rows shows that it has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

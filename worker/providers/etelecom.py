@@ -12,7 +12,7 @@ from worker.core.account import EtelecomAccount
 from worker.core.errors import InvalidCommandError, ProviderUnavailableError, UnauthorizedError
 from worker.core.ports import Offsets, Order, ProviderPage
 from worker.providers.credentials import with_current
-from worker.providers.etelecom_errors import failure, not_to_be_repeated, refusal_in
+from worker.providers.etelecom_errors import NotToBeRepeated, failure, refusal_in
 from worker.providers.etelecom_rows import read_page
 from worker.providers.http import HttpClient
 
@@ -51,9 +51,9 @@ class EtelecomClient:
         sort = _own(command).sort
         if sort in _UNMOVING_SORTS:
             return "still"
-        if sort.removeprefix("-") not in _GROWING_SORTS:
-            return "unknown"
-        return "falls" if sort.startswith("-") else "rises"
+        if sort in _GROWING_SORTS:
+            return "rises"
+        return "falls" if sort == "-updated_at" else "unknown"  # no row says when its last message was
 
     def offsets(self, command: FetchFollowers) -> Offsets | None:
         """Return None: each page names the next one."""
@@ -75,7 +75,7 @@ class EtelecomClient:
         answer = await self._http.post(self._url, body, {"Authorization": f"Bearer {key}"})
         if answer.status != 200:
             raise failure(answer, command, cursor, self._account.name, self._where, key)
-        hidden = not_to_be_repeated(command, key)
+        hidden = NotToBeRepeated(command, key)
         try:
             return read_page(answer.body, self._where, steady=self.order(command) == "still", hidden=hidden)
         except ProviderUnavailableError as error:

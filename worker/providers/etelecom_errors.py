@@ -1,5 +1,8 @@
 """eTelecom's errors: Twirp's codes in JSON under an HTTP status (PROVIDERS 1.2), or a proxy's page."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -26,12 +29,8 @@ class _Error(Struct):
     meta: dict[str, str] | None = None
 
 
-class _LooseError(Struct):
-    code: str
-
-
 _error = msgspec.json.Decoder(_Error)
-_loose_error = msgspec.json.Decoder(_LooseError)
+_loose_error = msgspec.json.Decoder(dict[str, Any])
 
 _LATER = (ProviderUnavailableError, "it is tried again later")
 _COMMAND = (InvalidCommandError, "correct the command's filter, sort or page_size")
@@ -77,6 +76,8 @@ _BY_CODE: dict[str, tuple[type[FetchFailure], str]] = {
     ),
 }
 
+_FOLDED = {code.replace("_", ""): code for code in _BY_CODE}
+
 
 def failure(
     answer: Answer, command: FetchEtelecomFollowers, cursor: str | None, account: str, where: str, key: str
@@ -90,9 +91,8 @@ def failure(
     if said is None or answer.status == 429 or 300 <= answer.status < 400:
         return _with_account(status_failure(answer, where, hidden), answer, account)
     # Today's eTelecom may name the precise code beside the standard one (PROVIDERS 1.2).
-    precise = (said.meta or {}).get("xcode", "")
-    code = precise if precise in _BY_CODE else said.code
-    if code not in _BY_CODE:
+    code = _known((said.meta or {}).get("xcode")) or _known(said.code)
+    if code is None:
         return status_failure(answer, where, hidden)
     kind, advice = _BY_CODE[code]
     if cursor is not None and kind is InvalidCommandError and "paging is invalid" in (said.msg or "").lower():
@@ -117,8 +117,13 @@ def refusal_in(
 
 
 def is_error_code(code: object) -> bool:
-    """Say whether `code` is one of eTelecom's errors."""
-    return isinstance(code, str) and code in _BY_CODE
+    """Say whether `code` is one of eTelecom's errors, in whichever case."""
+    return _known(code) is not None
+
+
+def _known(code: object) -> str | None:
+    """Return `code` as it is documented, None where it isn't one of eTelecom's errors."""
+    return _FOLDED.get(code.lower().replace("_", "").replace("-", "")) if isinstance(code, str) else None
 
 
 def not_to_be_repeated(command: FetchEtelecomFollowers, key: str) -> list[str]:
@@ -127,15 +132,40 @@ def not_to_be_repeated(command: FetchEtelecomFollowers, key: str) -> list[str]:
     return [key, *key.split(":"), *((filters.name or "", filters.phone or "") if filters else ())]
 
 
+class NotToBeRepeated(Struct, frozen=True):
+    """The same, found out only where there is an error."""
+
+    command: FetchEtelecomFollowers
+    key: str
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through all of it."""
+        return iter(not_to_be_repeated(self.command, self.key))
+
+
 def _said(answer: Answer, where: str) -> _Error | None:
     try:
         return decode(_error, answer.body, where)
     except (msgspec.ValidationError, FetchFailure):
         pass
     try:
-        return _Error(decode(_loose_error, answer.body, where).code)
+        # An error's code and words count also where they stand beside what nobody expects, or aren't UTF-8.
+        top = decode(_loose_error, answer.body.decode("utf-8", "replace").encode(), where)
     except (msgspec.ValidationError, FetchFailure):
         return None
+    inner = top.get("error")
+    if isinstance(top.get("code"), str):
+        return _loosely(top)
+    if isinstance(inner, dict) and isinstance(inner.get("code"), str):
+        return _loosely(inner)
+    return _loosely(top | {"code": inner}) if is_error_code(inner) else None
+
+
+def _loosely(found: dict[str, Any]) -> _Error:
+    message, meta = found.get("msg", found.get("message")), found.get("meta")
+    return _Error(
+        found["code"], message if isinstance(message, str) else None, meta if isinstance(meta, dict) else None
+    )
 
 
 def _with_account(error: FetchFailure, answer: Answer, account: str) -> FetchFailure:

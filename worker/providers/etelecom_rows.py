@@ -17,7 +17,7 @@ from schemas.types import Gender
 from worker.core.errors import BadResponseError
 from worker.core.ports import ProviderPage
 from worker.providers import normalise
-from worker.providers.etelecom_errors import is_error_code
+from worker.providers.etelecom_beside import Beside, has_twice
 from worker.providers.http import Answer
 from worker.providers.normalise import LONGEST_ID, identifier, nfc
 from worker.providers.phone import phone
@@ -83,13 +83,17 @@ class _Row(Struct, gc=False, kw_only=True, rename=_NAMES):
 
 
 class _Paging(Struct, gc=False):
-    next: str | None = None
+    next: str | UnsetType | None = UNSET
 
 
 class _Page(Struct, gc=False):
     followers: list[_Row] | UnsetType | None = UNSET
     paging: _Paging | None = None
-    code: Any = None
+    # Not read here: where one of these is there, all that stands beside the rows is looked at.
+    code: msgspec.Raw | UnsetType = UNSET
+    error: msgspec.Raw | UnsetType = UNSET
+    errors: msgspec.Raw | UnsetType = UNSET
+    success: msgspec.Raw | UnsetType = UNSET
 
 
 class _LoosePage(Struct):
@@ -97,7 +101,10 @@ class _LoosePage(Struct):
 
     followers: list[msgspec.Raw] | UnsetType | None = UNSET
     paging: _Paging | None = None
-    code: Any = None
+    code: msgspec.Raw | UnsetType = UNSET
+    error: msgspec.Raw | UnsetType = UNSET
+    errors: msgspec.Raw | UnsetType = UNSET
+    success: msgspec.Raw | UnsetType = UNSET
 
 
 _page = msgspec.json.Decoder(_Page)
@@ -120,24 +127,41 @@ def read_page(body: bytes, where: str, *, steady: bool = False, hidden: Iterable
         except msgspec.ValidationError as error:
             if not is_object(body):
                 raise away(Answer(200, body), where, hidden) from error
-            raise wrong_shape(error, where) from error
+            raise (Beside(body, where).error(body, where, hidden) or wrong_shape(error, where)) from error
     rows = page.followers
     more = page.paging.next if page.paging is not None else None
-    if is_error_code(page.code):
-        raise away(Answer(200, body), where, hidden, why="an error")
-    if rows is UNSET or (rows is None and (more or page.paging is None)):
-        # An empty Go slice may be written as null, but then the paging says that nothing follows.
-        why = f"{'no' if rows is UNSET else 'null for the'} list of followers"
-        raise away(Answer(200, body), where, hidden, why=why)
-    if rows is None or (not rows and page.paging is None):
-        return ProviderPage(followers=(), next_cursor=None, steady=steady)
+    if not rows or not more or _speaks(page):
+        beside = Beside(body, where)
+        if said := beside.error(body, where, hidden):
+            raise said
+        if rows is UNSET or (rows is None and (more or page.paging is None)):
+            # An empty Go slice may be written as null, but then the paging says that nothing follows.
+            why = f"{'no' if rows is UNSET else 'null for the'} list of followers"
+            raise away(Answer(200, body), where, hidden, why=why)
+        _refuse_contradictions(beside, body, where, nobody=not rows, ends=not more)
+    if not rows:
+        return ProviderPage(followers=(), next_cursor=more or None, steady=steady)
     if page.paging is None:
         _refuse(where, "followers without paging, so nobody knows whether the list goes on")
+    if more is UNSET:
+        _refuse(where, "followers and a paging that has no next, so nobody knows whether the list goes on")
     if isinstance(page, _Page):
         followers = [_follower(row, where) for row in rows]
     else:
         followers = [_any_follower(row, where) for row in rows]  # type: ignore[arg-type]
     return ProviderPage(followers=followers, next_cursor=more or None, steady=steady)
+
+
+def _speaks(page: _Page | _LoosePage) -> bool:
+    """Say whether a page has one of the fields that are looked at only where they are there."""
+    return not (page.code is UNSET and page.error is UNSET and page.errors is UNSET and page.success is UNSET)
+
+
+def _refuse_contradictions(beside: Beside, body: bytes, where: str, *, nobody: bool, ends: bool) -> None:
+    if ends and (field := beside.more):
+        _refuse(where, f"a paging that names no next page beside “{field}”, which says that more follow")
+    if nobody and has_twice(body):
+        _refuse(where, "an object that has the same field twice, so nobody knows which one counts")
 
 
 def _follower(row: Any, where: str) -> Follower:

@@ -79,7 +79,11 @@ def _said(body: bytes) -> object:
     found = _json(body)
     if found is _NONE:
         return body[:_LOOKED_AT].decode("utf-8", "replace")
-    return _message(found) or _message(found.get("error")) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    several = found.get("errors")
+    first = several[0] if isinstance(several, list) and several else several
+    return _message(found) or _message(found.get("error")) or _message(first) or first
 
 
 def _message(found: Any) -> object:
@@ -94,6 +98,7 @@ def _json(body: bytes) -> Any:
     if len(body) > _LARGEST_JSON:
         return _NONE
     try:
-        return _anything.decode(body.removeprefix(_BOM))
+        # As far as it is text: whoever writes an error in another encoding has said it none the less.
+        return _anything.decode(body.removeprefix(_BOM).decode("utf-8", "replace").encode())
     except (ValueError, RecursionError):
         return _NONE

@@ -9,12 +9,13 @@ What can't be the API, or isn't a whole answer of it, is the provider being away
 | 2xx with JSON that is no object, or has neither a list nor an error of the API | away |
 | success with no list, or `null` for it, where nothing else says that it is empty (eSMS's total of 0, eTelecom's \
 paging without a next page) | away |
+| eTelecom's list beside an error of no code that is known | away |
 | 302, 303, 307, as a captive portal says; 408, 425, 5xx but 501 | away |
 | 429, or the API's own word for it | too many requests |
 | an error object of eTelecom in a 200, a CodeResult of eSMS | by its code, whatever the HTTP status |
 | a code of eSMS that nobody documented | `bad_response` after some tries |
 | a list of another type, a follower without an id, text that isn't UTF-8 in whole JSON | `bad_response` at once |
-| followers of eTelecom without paging, so that nobody knows whether the list goes on | `bad_response` at once |
+| followers of eTelecom whose paging has no next, or an end beside a word that more follow | `bad_response` at once |
 | larger, deeper or more crowded than any page is | `bad_response` at once |
 | any other status without the API's own words | by the status, at once |
 
