@@ -1,11 +1,13 @@
 """`followers jobs` and `followers status`: what the bucket of job status says."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table
+from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, say, table
+from worker.cli.refusals import bearing_refusals
 from worker.cli.session import connected, jobs_bucket, load_settings
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def status(
             emit(found)
             return OK
         for name, text in _lines(found):
-            print(f"{name:12} {text}")
+            say(f"{name:12} {text}")
         return OK
 
     perform(work)
@@ -165,7 +167,8 @@ async def queued_job(client: "Client", job: str) -> "JobStatus | None":
 
     try:
         known = await _status(client, job)
-        command = None if known is not None else await JetStreamCommandQueue(client, timeout=5).find(job)
+        with bearing_refusals():
+            command = None if known is not None else await JetStreamCommandQueue(client, timeout=5).find(job)
     except (QueueUnavailableError, Stop):
         return None
     return None if command is None else queued_status(command)
@@ -182,15 +185,17 @@ async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus"
     if not is_token(job):
         raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
     unknown = f"job {job} isn't known: no worker has seen it yet"
+    known = await _status(client, job)
     try:
-        found = await explained(
-            job,
-            await _status(client, job),
-            queue=JetStreamCommandQueue(client, timeout=5),
-            cancellations=JetStreamCancellations(client, timeout=5),
-            now=datetime.now(UTC),
-            silent_after=ack_wait,
-        )
+        with bearing_refusals() if known is not None else contextlib.nullcontext():
+            found = await explained(
+                job,
+                known,
+                queue=JetStreamCommandQueue(client, timeout=5),
+                cancellations=JetStreamCancellations(client, timeout=5),
+                now=datetime.now(UTC),
+                silent_after=ack_wait,
+            )
     except QueueUnavailableError as error:
         raise Stop(f"{unknown}; its command may be queued, but {error}") from error
     if found is None:
