@@ -14,6 +14,8 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from worker.visible import visible
+
 Level = Literal["debug", "info", "warning", "error", "critical"]
 Format = Literal["auto", "console", "json"]
 
@@ -43,6 +45,7 @@ _IN_TEXT = (
         rf"\1\2{MASK}",
     ),
 )
+_OF_LINES = ("exception", "stack")
 # These say a line or more for every request or message.
 _CHATTY = ("aiohttp", "asyncio", "faststream", "httpcore", "httpx")
 
@@ -64,9 +67,11 @@ def configure(level: Level = "info", format: Format = "auto", stream: TextIO | N
         structlog.processors.format_exc_info,
         _redact,
     ]
-    renderer = _console(stream) if for_people else structlog.processors.JSONRenderer(ensure_ascii=False)
+    rendering: list[Processor] = (
+        [_steer_nothing, _console(stream)] if for_people else [structlog.processors.JSONRenderer(ensure_ascii=False)]
+    )
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
@@ -75,7 +80,7 @@ def configure(level: Level = "info", format: Format = "auto", stream: TextIO | N
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     _lead_to(handler, threshold)
@@ -98,6 +103,21 @@ def _console(stream: TextIO) -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=stream.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
     )
+
+
+def _steer_nothing(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Show what would steer a terminal as an escape; a rendered exception keeps its lines."""
+    return {visible(key): _shown(value, "\n" if key in _OF_LINES else "") for key, value in event.items()}
+
+
+def _shown(value: Any, keep: str = "") -> Any:
+    if isinstance(value, str):
+        return visible(value, keep=keep)
+    if isinstance(value, Mapping):
+        return {_shown(inner): _shown(item) for inner, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_shown(item) for item in value]
+    return value
 
 
 def _redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -682,6 +682,27 @@ async def test_a_provider_that_repeats_keys_and_people_is_not_repeated(
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("part", [slice(20), slice(-20, None), slice(6, 26), slice(8), slice(-8, None)])
+@BOTH
+async def test_a_part_of_a_key_that_a_provider_repeats_is_not_repeated(variant: str, part: slice) -> None:
+    keys = [SHOP_KEY.split(":")[1]] if variant == "shop" else [API_KEY, SECRET_KEY]
+    parts = [key[part] for key in keys]
+    text = f"the key beginning with {' or '.join(parts)}... is wrong"
+    said = {"code": "unauthenticated", "msg": text, "CodeResult": "101", "ErrorMessage": text}
+    bodies = [(json.dumps(said).encode(), 400), (f"<title>{text}</title>".encode(), 403), (text.encode(), 503)]
+    errors = []
+
+    for body, status in bodies:
+        async with client_of(variant, saying(body, status)) as client:
+            with pytest.raises(FetchFailure) as caught:
+                await client.fetch(command(variant), None)
+        errors.append(str(caught.value))
+
+    assert all(len(canary) >= 8 for canary in parts)
+    assert not [canary for canary in parts for error in errors if canary[:8] in error or canary[-8:] in error]
+    assert all("the key beginning with ***" in error for error in errors)
+
+
 async def test_no_error_of_any_fault_holds_a_key(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     kinds = (

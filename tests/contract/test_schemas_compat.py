@@ -1,6 +1,7 @@
 """The compatibility gate: what breaks the last release is named, what only grows passes, old messages stay readable."""
 
 import copy
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,27 @@ DELIBERATE = {
         ["JobEvent: type 'cancelled' is gone", "JobEvent.6.json: can't be decoded any more"],
     ),
 }
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",), ("--release", "99.0.0")])
+def test_a_removed_field_that_an_example_still_has_is_one_line_with_its_place(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "schemas", ignore=shutil.ignore_patterns("__pycache__"))
+    events = tmp_path / "schemas" / "events.py"
+    kept = [line for line in events.read_text("utf-8").splitlines() if not line.startswith("    distinct: ")]
+    events.write_text("\n".join(kept), "utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "schemas", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"schemas/examples\.py:\d+: Unexpected keyword argument 'distinct': it doesn't fit the messages as they are"
+        r" now; messages only ever grow: put back what was removed or renamed, or, [^\n]*\n",
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize(("edits", "said"), DELIBERATE.values(), ids=DELIBERATE)

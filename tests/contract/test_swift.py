@@ -8,6 +8,8 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, Header, StreamConfig
 
 from worker.embedded import EmbeddedServer
 from worker.jetstream.guarded import GuardedClient
@@ -150,3 +152,44 @@ async def test_requests_go_on_after_the_server_was_away(
 
     assert answered.data == b"after"
     await client.close()
+
+
+@pytest.fixture
+async def stored(nats_server: EmbeddedServer, js: JetStreamContext) -> AsyncIterator[Client]:
+    """Our client, where a stream holds a message under each status, on the subject of that name."""
+    await js.add_stream(StreamConfig(name="S", subjects=["s.*"], allow_direct=True))
+    await js.add_consumer("S", ConsumerConfig(durable_name="d", ack_policy=AckPolicy.EXPLICIT))
+    client = GuardedClient()
+    await client.connect(nats_server.url)
+    yield client
+    await client.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"body"])
+@pytest.mark.parametrize("status", ["100", "404", "408", "409", "503", "none"])
+async def test_a_stored_message_is_no_status_whatever_its_headers_say(
+    stored: Client, js: JetStreamContext, status: str, body: bytes
+) -> None:
+    headers = {"Status": status, "Description": "Idle Heartbeat", "x": "y"}
+    await js.publish("s.a", body, headers=headers)
+    pulling = await stored.jetstream().pull_subscribe_bind("d", stream="S")
+
+    (pulled,) = await pulling.fetch(1, timeout=5)
+    asked = await stored.request("$JS.API.DIRECT.GET.S.s.a", timeout=5)
+
+    assert pulled.headers == headers
+    assert (asked.data, pulled.data) == (body, body)
+    assert asked.headers is not None
+    assert asked.headers.get("Status") == asked.headers["Status"] == status
+
+
+async def test_the_servers_own_word_is_still_heard(stored: Client) -> None:
+    pulling = await stored.jetstream().pull_subscribe_bind("d", stream="S")
+
+    with pytest.raises(nats.errors.TimeoutError):
+        await pulling.fetch(1, timeout=0.1)
+    nothing = await stored.request("$JS.API.DIRECT.GET.S.s.a", timeout=5)
+    assert nothing.headers is not None
+    assert nothing.headers.get(Header.STATUS) == "404"
+    with pytest.raises(nats.errors.NoRespondersError):
+        await stored.request("nobody", timeout=5)

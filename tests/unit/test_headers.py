@@ -1,6 +1,14 @@
 import pytest
+from nats.js.api import Header
 
-from worker.jetstream.headers import MAX_HEADER_BYTES, can_be_published, message_bytes, parse_headers
+from worker.jetstream.headers import (
+    MAX_HEADER_BYTES,
+    StoredHeaders,
+    can_be_published,
+    is_stored,
+    message_bytes,
+    parse_headers,
+)
 
 
 def test_a_message_is_as_large_as_what_travels() -> None:
@@ -29,3 +37,34 @@ def test_a_block_is_read_as_it_stands_in_a_stream() -> None:
 
 def test_the_status_line_is_no_header() -> None:
     assert parse_headers(b"NATS/1.0 404: No Messages\r\nA: b\r\n\r\n") == {"A": "b"}
+
+
+def test_stored_headers_have_all_that_was_published_except_for_nats_py() -> None:
+    headers = StoredHeaders({"Status": "503", "x": "y"})
+
+    assert (headers.get("Status"), headers["Status"], headers.get("x"), headers.get("z", "d")) == (
+        "503",
+        "503",
+        "y",
+        "d",
+    )
+    assert (headers.get(Header.STATUS), headers.get(Header.STATUS, "d")) == (None, "d")
+    assert headers == {"Status": "503", "x": "y"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "headers", "stored"),
+    [
+        ("$JS.ACK.S.d.1.1.1.1.0", {}, True),
+        ("", {"Nats-Sequence": "1", "Nats-Subject": "a"}, True),
+        ("", {"Nats-Sequence": "1"}, False),
+        ("", {"Nats-Subject": "a"}, False),
+        ("_INBOX.a", {}, False),
+        ("a.$JS.ACK.", {}, False),
+        ("$JS.ACKS", {}, False),
+    ],
+)
+def test_what_comes_out_of_a_stream_is_told_by_its_reply_or_the_servers_headers(
+    reply: str, headers: dict[str, str], stored: bool
+) -> None:
+    assert is_stored(reply, headers) is stored

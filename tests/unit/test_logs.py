@@ -192,3 +192,33 @@ def test_ordinary_fields_are_left_as_they_are() -> None:
     structlog.get_logger().info("page.fetched", **fields)
 
     assert lines(stream)[0].items() >= fields.items()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_terminal_is_not_steered_by_what_is_logged(own: bool) -> None:
+    stream = Terminal()
+    configure("info", "console", stream)
+    evil = "\x1b]0;title\x07\u202e"
+
+    if own:
+        structlog.get_logger().info(f"event{evil}", value=evil, listed=[evil], **{f"key{evil}": {evil: evil}})
+    else:
+        logging.getLogger("nats").warning("said %s", evil)
+
+    said = stream.getvalue()
+    assert "\x1b]" not in said
+    assert "\u202e" not in said
+    assert said.count(r"\x1b]0;title\x07\u202e") + said.count(r"\\x1b]0;title\\x07\\u202e") == (6 if own else 1)
+
+
+def test_an_exception_keeps_its_lines_on_a_terminal() -> None:
+    stream = io.StringIO()
+    configure("info", "console", stream)
+
+    try:
+        raise ValueError("a\x1b[2Jb")
+    except ValueError:
+        structlog.get_logger().exception("it.failed")
+
+    assert "\nTraceback (most recent call last):\n" in stream.getvalue()
+    assert stream.getvalue().endswith("ValueError: a\\x1b[2Jb\n")

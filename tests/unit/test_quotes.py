@@ -78,6 +78,38 @@ def test_what_is_repeated_is_one_line_of_two_hundred_characters() -> None:
     assert (mask(None), mask(7), mask(b"a")) == ("", "", "")
 
 
+SECRET = "Kx7Qm2Wv9Tz4Rb6Ny8Lc3Hd5Gf1Js0Pa"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (SECRET[:20], "***"),
+        (SECRET[-20:], "***"),
+        (SECRET[9:24], "***"),
+        (SECRET[:8], "***"),
+        (SECRET[12:20], "***"),
+        (SECRET[-8:], "***"),
+        (SECRET[:7], SECRET[:7]),
+        (SECRET[-7:], SECRET[-7:]),
+        (SECRET.lower()[3:15], "***"),
+        (f"x{SECRET[:20]}y", "x***y"),
+        (f"key {SECRET[:9]}... and {SECRET[-9:]}", "key ***... and ***"),
+        (f"{SECRET[:4]}\u200b{SECRET[4:9]}", "***"),
+        (f"{SECRET} {SECRET[:10]}", "*** ***"),
+        (f"İ{SECRET[:10]}İ", "İ***İ"),
+        ("Mẫu Thị Trần", "Mẫu Thị Trần"),
+    ],
+)
+def test_a_part_of_a_secret_is_repeated_up_to_seven_characters(said: str, shown: str) -> None:
+    assert mask(said, [SECRET, "Trần Thị Mẫu"]) == shown
+
+
+def test_the_whole_of_a_long_secret_goes_before_its_parts_and_leaves_no_edge() -> None:
+    assert mask("ab12cd34ef", ["ab12cd34ef", "12cd"]) == "***"
+    assert mask(f"{'a ' * 3000}{SECRET[:10]}", [SECRET]) == f"{'a ' * 99}a…"
+
+
 def test_digits_are_repeated_up_to_eight_in_a_row() -> None:
     assert mask("12345678") == "12345678"
     assert mask("123456789") == "***"

@@ -1,8 +1,12 @@
 """The console script `followers`: one file a command family; what is heavy is imported when a command runs."""
 
-from typing import Annotated
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from worker import __version__
 from worker.cli import (
@@ -23,7 +27,10 @@ from worker.cli import (
     watch,
 )
 from worker.cli import worker as worker_command
-from worker.cli.console import ConfigFile, examples
+from worker.cli.console import ConfigFile, ended, examples, say
+from worker.cli.failures import Details
+from worker.cli.streams import prepare
+from worker.visible import visible
 
 __all__ = ["app", "main"]
 
@@ -35,8 +42,32 @@ EXAMPLES = examples(
     ("followers pages JOB > followers.jsonl", "And here they are."),
 )
 
+
+class _Commands(TyperGroup):
+    """All commands; what is wrong with a command line is told without what would steer the terminal."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _told_visibly():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _told_visibly():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told_visibly() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(said := getattr(error, "message", None), str):
+            setattr(error, "message", visible(said))  # noqa: B010 - of the errors of usage, which have no base in public
+        raise
+
+
 app = typer.Typer(
     name="followers",
+    cls=_Commands,
     help="Follower lists of Zalo Official Accounts, from eTelecom and eSMS, by command over NATS JetStream.",
     epilog=EXAMPLES,
     no_args_is_help=True,
@@ -47,13 +78,22 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
-    app()
+    """Run the command line and leave with its exit code, whatever happens."""
+    prepare()
+    sys.exit(ended(_run))
+
+
+def _run() -> int:
+    try:
+        app()
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 0
+    return 0
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"followers {__version__}")
+        say(f"followers {__version__}")
         raise typer.Exit
 
 
@@ -64,8 +104,10 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="When something fails, print where in the program.")] = False,
 ) -> None:
     context.obj = config
+    Details.wanted = debug
 
 
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)

@@ -1,17 +1,36 @@
 """Speaking to people and programs: data on stdout, everything else on stderr, exit codes as in CONTRACT 6."""
 
-import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from worker.cli.failures import FAILED, INTERRUPTED, OK, USAGE, Details, Stop, is_configuration, told
+from worker.cli.streams import OutputError, give_up_stdout
+from worker.visible import visible, visible_json
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "OK",
+    "USAGE",
+    "AsJson",
+    "ConfigFile",
+    "Stop",
+    "complain",
+    "emit",
+    "ended",
+    "examples",
+    "guarded",
+    "note",
+    "perform",
+    "say",
+    "table",
+    "write_line",
+]
+
 GUIDE = "README.md#when-something-is-wrong"
 """Where people read on; said on a terminal only, since programs count on one line for each problem."""
 
@@ -22,16 +41,6 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
 
-class Stop(Exception):
-    """End the command with `lines` on stderr and the exit code `code`."""
-
-    def __init__(self, *lines: str, code: int = FAILED) -> None:
-        """Keep what to say and how to end."""
-        super().__init__("\n".join(lines))
-        self.lines = lines
-        self.code = code
-
-
 def examples(*pairs: tuple[str, str]) -> str:
     """Return a help text's last block: each pair is a command line and what it does."""
     blocks = [f"  [cyan]{_escaped(line)}[/cyan]\n      [dim]{_escaped(what)}[/dim]" for line, what in pairs]
@@ -39,7 +48,7 @@ def examples(*pairs: tuple[str, str]) -> str:
 
 
 def perform(work: Callable[[], Coroutine[Any, Any, int]], *, fast_loop: bool = False) -> None:
-    """Run `work` to its end and leave with its exit code; every error that we know ends as its lines on stderr."""
+    """Run `work` to its end and leave with its exit code; whatever it raises is told on stderr."""
     import asyncio
 
     def run() -> int:
@@ -59,35 +68,47 @@ def perform(work: Callable[[], Coroutine[Any, Any, int]], *, fast_loop: bool = F
 
 def guarded(work: Callable[[], int]) -> None:
     """As `perform`, for work without an event loop."""
+    raise typer.Exit(ended(work))
+
+
+def ended(work: Callable[[], int]) -> int:
+    """Run `work`; return its exit code. Whatever it raises is told on stderr."""
+    code: int = OK
+    said: Sequence[str]
     try:
         code = work()
         sys.stdout.flush()
-    except Stop as stop:
-        complain(*stop.lines)
-        code = stop.code
-    except BrokenPipeError:
-        # The reader has what it wanted (`| head`); without this Python complains once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = OK
+    except OutputError as error:
+        give_up_stdout()
+        if error.has_no_reader:
+            return code
+        complain(f"stdout can't be written: {error.reason}; make room there, or send it elsewhere")
+        code = FAILED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except Exception as error:
-        if not _is_configuration(error):
-            raise
-        complain(*_lines(error))
-        if sys.stderr.isatty():
+        said, code = told(error)
+        complain(*said)
+        Details.show(error, complain)
+        if is_configuration(error) and sys.stderr.isatty():
             complain(f"see {GUIDE}")
-        code = USAGE
-    raise typer.Exit(code)
+    return code
+
+
+def say(text: str, *, lead: str = "") -> None:
+    """Print a line of text on stdout, for people; `lead` is ours, and may be coloured."""
+    print(f"{lead}{visible(text)}")
 
 
 def complain(*lines: str) -> None:
     """Print `lines` on stderr."""
     for line in lines:
-        print(line, file=sys.stderr)
+        print(visible(line), file=sys.stderr)
 
 
 def note(line: str) -> None:
     """Print a line of progress on stderr, at once."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 def emit(document: Any) -> None:
@@ -98,45 +119,27 @@ def emit(document: Any) -> None:
 
 
 def write_line(line: bytes) -> None:
-    """Print bytes of UTF-8 and a newline on stdout."""
-    sys.stdout.buffer.write(line + b"\n")
+    """Print a line of JSON on stdout, byte for byte; on a terminal one that means the same and steers nothing."""
+    sys.stdout.buffer.write((visible_json(line) if sys.stdout.isatty() else line) + b"\n")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout: fitted to the terminal, or plain columns of full width when piped."""
     if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-        for row in (columns, *rows):
+        lines: list[Sequence[str]] = [[visible(cell) for cell in row] for row in (columns, *rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for row in lines:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from worker.cli.terminal import Terminal
+
     drawn = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        drawn.add_row(*map(Text, row))
-    Console(highlight=False).print(drawn)
-
-
-def stderr_console() -> "Console":
-    """Return the console for progress."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
-
-
-def _is_configuration(error: Exception) -> bool:
-    from worker.jetstream.connection import ConnectError
-    from worker.jetstream.topology import TopologyError
-    from worker.settings import SettingsError
-
-    return isinstance(error, ConnectError | TopologyError | SettingsError)
-
-
-def _lines(error: Exception) -> Sequence[str]:
-    lines = getattr(error, "problems", None)
-    return tuple(lines) if lines else tuple(str(error).splitlines())
+        drawn.add_row(*(Text(visible(cell)) for cell in row))
+    Terminal().print(drawn)
 
 
 def _escaped(text: str) -> str:

@@ -18,8 +18,8 @@ from worker.cli.dead_letters import (
     described,
     letter_box,
     print_letter,
+    report,
     row,
-    say,
     selection,
 )
 from worker.cli.wording import counted
@@ -83,12 +83,12 @@ def list_letters(
                     continue
                 found += 1
                 if json and limit is None:
-                    say(described(letter), json=True)
+                    report(described(letter), json=True)
                 else:
                     kept.append(described(letter))
         if json:
             for one in kept:
-                say(one, json=True)
+                report(one, json=True)
             return OK
         table(COLUMNS, [row(one) for one in kept])
         if found > len(kept):
@@ -170,7 +170,7 @@ def retry(
                     said = {"outcome": "would be retried"}
                 else:
                     said = {"outcome": "retried", "command": await box.retry(found)}
-                say({"letter": number, "job_id": found.job_id, "code": found.code, **said}, json=json)
+                report({"letter": number, "job_id": found.job_id, "code": found.code, **said}, json=json)
         return FAILED if failed else OK
 
     perform(work)
@@ -203,7 +203,7 @@ def purge(
                     meant.append(letter.sequence)
                     if dry_run:
                         one = {"letter": letter.sequence, "job_id": letter.job_id, "code": letter.code}
-                        say({**one, "outcome": "would be deleted"}, json=json)
+                        report({**one, "outcome": "would be deleted"}, json=json)
             failed = _complain_of_missing(wanted.sequences, meant)
             if dry_run or not meant:
                 complain(f"{counted(len(meant), 'dead letter')} would be deleted" if dry_run else _deleted(len(meant)))
@@ -213,7 +213,7 @@ def purge(
             deleted = [number for number in meant if await box.delete(number)]
         if json:
             for number in deleted:
-                say({"letter": number, "outcome": "deleted"}, json=True)
+                report({"letter": number, "outcome": "deleted"}, json=True)
         complain(_deleted(len(deleted)))
         return FAILED if failed else OK
 

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from worker.cli.console import USAGE, Stop, emit
+from worker.cli.console import USAGE, Stop, emit, say
 from worker.cli.session import connected, load_settings
 
 if TYPE_CHECKING:
@@ -108,21 +109,31 @@ def print_letter(letter: "Letter", *, body: bool, json: bool) -> None:
         return
     names = {"letter": letter.sequence, "stored": f"{letter.stored_at:%Y-%m-%d %H:%M:%SZ}", "oa": letter.oa_id or ""}
     for name, value in {**names, **letter.headers}.items():
-        print(f"{name:26} {value}")
-    print(f"{'bytes':26} {letter.whole_bytes or len(letter.body)}")
+        say(f"{name:26} {value}")
+    say(f"{'bytes':26} {letter.whole_bytes or len(letter.body)}")
     if body:
-        print()
-        print(text)
+        say("")
+        _print_body(letter.body, text)
 
 
-def say(document: Mapping[str, Any], *, json: bool) -> None:
+def report(document: Mapping[str, Any], *, json: bool) -> None:
     """Print what became of a letter: a JSON object, or a line."""
     if json:
         emit(document)
         return
     outcome, letter, job = document["outcome"], document["letter"], document.get("job_id")
     details = [f"{key} {document[key]}" for key in ("command", "by", "kept", "of") if key in document]
-    print(" ".join([f"letter {letter}", f"job {job}" if job else "of no job", outcome, *details]))
+    say(" ".join([f"letter {letter}", f"job {job}" if job else "of no job", outcome, *details]))
+
+
+def _print_body(body: bytes, text: str) -> None:
+    """Print what was published: as text on a terminal, byte for byte into a file or a pipe."""
+    if sys.stdout.isatty():
+        for line in text.split("\n"):
+            say(line)
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(body + b"\n")
 
 
 def _moment(option: str, text: str | None) -> datetime | None:

@@ -4,14 +4,16 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from schemas.events import TERMINAL, FollowerPage, JobCompleted, JobEvent
 from schemas.subjects import PROVIDERS
-from worker.cli.follow import Terminal, summary
+from worker.cli.follow import Terminal as End
+from worker.cli.follow import summary
+from worker.cli.terminal import Terminal
+from worker.visible import visible
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -22,7 +24,7 @@ _TITLE = 18
 class DemoView:
     """Lines on stdout; on a terminal also a bar for each of the demo's jobs."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         """Write to `console`."""
         self.console = console
         self._bars: Progress | None = None
@@ -42,9 +44,9 @@ class DemoView:
             yield
             return
         self._bars = Progress(
-            TextColumn(f"{{task.description:{_TITLE}}}"),
+            TextColumn(f"{{task.description:{_TITLE}}}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed:>8,.0f} followers"),
+            TextColumn("{task.completed:>8,.0f} followers", markup=False),
             TimeElapsedColumn(),
             console=self.console,
         )
@@ -69,7 +71,7 @@ class DemoView:
 
         nats = settings.nats.servers[0]
         self.console.print("\nStill running. From another terminal:\n")
-        self.console.print(f"  export FOLLOWERS_NATS__SERVERS='[\"{nats}\"]'", markup=False, soft_wrap=True)
+        self.console.print(f"  export FOLLOWERS_NATS__SERVERS='[\"{nats}\"]'", soft_wrap=True)
         for provider in PROVIDERS:
             names = [name for name, account in settings.accounts.items() if account.provider == provider]
             self.console.print(f"  followers fetch {provider} {OA_ID} --account {names[0]}", soft_wrap=True)
@@ -77,7 +79,8 @@ class DemoView:
         self.console.print("  followers pages demo-shop\n\nCtrl-C ends it all.")
 
     def _print(self, title: str, text: str, style: str | None = None) -> None:
-        self.console.print(f"{title:{_TITLE}} {text}", style=style, markup=False, overflow="ellipsis", no_wrap=True)
+        line = visible(f"{title:{_TITLE}} {text}")
+        self.console.print(line, style=style, overflow="ellipsis", no_wrap=True)
 
     def _move(self, title: str, page: FollowerPage) -> None:
         if self._bars is not None and title in self._tasks:
@@ -88,13 +91,13 @@ class DemoView:
 
 def make_view(*, color: bool, quiet: bool) -> DemoView:
     """Return a view on stdout; a `quiet` one shows nothing."""
-    console = Console(highlight=False, no_color=not color or None, quiet=quiet)
+    console = Terminal(no_color=not color or None, quiet=quiet)
     if not console.is_terminal:
-        console = Console(highlight=False, width=160, quiet=quiet)
+        console = Terminal(width=160, quiet=quiet)
     return DemoView(console)
 
 
-def summarize(ends: Sequence[tuple[str, Terminal]], console: Console) -> None:
+def summarize(ends: Sequence[tuple[str, End]], console: Terminal) -> None:
     """Print the table of how the jobs ended."""
     table = Table("JOB", "PROVIDER", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("PAGES", "FOLLOWERS"):
@@ -107,7 +110,7 @@ def summarize(ends: Sequence[tuple[str, Terminal]], console: Console) -> None:
     console.print(table)
 
 
-def _figures(end: Terminal) -> tuple[str, ...]:
+def _figures(end: End) -> tuple[str, ...]:
     if not isinstance(end, JobCompleted):
         return "", "", summary(end), ""
     seconds = (end.finished_at - end.started_at).total_seconds()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.console import FAILED, OK, AsJson, ConfigFile, complain, emit, examples, perform
+from worker.cli.console import FAILED, OK, AsJson, ConfigFile, complain, emit, examples, perform, say
 from worker.cli.session import load_settings, nats_options, topology_config
 from worker.cli.wording import counted
 
@@ -67,9 +67,9 @@ def _print(found: "list[Finding]") -> None:
         mark = f"{finding.state:8}"
         if sys.stdout.isatty():
             mark = typer.style(mark, fg=_COLORS[finding.state])
-        print(f"{mark}{finding.check:{width}}  {finding.subject}: {finding.detail}")
+        say(f"{finding.check:{width}}  {finding.subject}: {finding.detail}", lead=mark)
         if finding.advice:
-            print(f"{'':8}{'':{width}}  → {finding.advice}")
+            say(f"{'':8}{'':{width}}  → {finding.advice}")
     states = [finding.state for finding in found]
     counts = [
         counted(states.count(state), one, many)

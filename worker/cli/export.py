@@ -1,12 +1,9 @@
 """`followers export`: a job's followers as one file, whole or not at all."""
 
 import contextlib
-import os
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,10 +21,12 @@ if TYPE_CHECKING:
     from schemas.events import FollowerPage, JobCompleted
     from schemas.subjects import JobSubject
     from worker.cli.export_files import Format
+    from worker.cli.export_target import Sink
 
 EXAMPLES = examples(
     ("followers export JOB followers.parquet", "The format is told by the ending: .parquet .duckdb .csv .jsonl"),
     ("followers export JOB -o today.db --format duckdb", "Or by name; the table is `followers`."),
+    ("followers export JOB - --format csv | gzip > list.csv.gz", "- is stdout, for JSON lines and CSV."),
     ("followers export JOB so-far.csv --partial", "A job that still runs, or failed, as far as it has come."),
 )
 
@@ -39,8 +38,8 @@ _SAY_EVERY = 1.0
 def export(
     context: typer.Context,
     job: Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")],
-    file: Annotated[Path | None, typer.Argument(help="The file to write.", metavar="FILE")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="The same as FILE.")] = None,
+    file: Annotated[str | None, typer.Argument(help="The file to write; - is stdout.", metavar="FILE")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="The same as FILE.")] = None,
     format: Annotated[
         Literal["parquet", "csv", "jsonl", "duckdb"] | None, typer.Option(help="Else the file's ending tells.")
     ] = None,
@@ -53,25 +52,34 @@ def export(
 ) -> None:
     """Write a job's followers to a Parquet, CSV, JSON lines or DuckDB file, one row a follower.
 
-    The file appears when it is whole. Exit code 1: the job is not complete (see --partial), or pages have left
-    the stream.
+    The file appears when it is whole. A link is followed: what it leads to is written. Stdout (-), a named pipe and a
+    device such as /dev/stdout get JSON lines and CSV as they are read; folders and other devices are refused.
+
+    Exit code 1: the job is not complete (see --partial), or pages have left the stream.
     """
 
     async def work() -> int:
-        target, kind = _target(file, output, format, force=force)
+        from worker.cli.export_target import find_target, stream, whole_file
+
+        target, kind = find_target(_named(file, output, json=json), format, force=force)
         settings = load_settings(context, config)
         _end_tidily_when_told()
         async with connected(settings) as client:
             subject, end = await _find(client, job, oa=oa, provider=provider)
             if end is None and not partial:
                 raise Stop(f"job {job} is not complete: see `followers status {job}`, or use --partial")
-            with _whole(target) as path:
-                done = await _copy(client, subject, end, kind, path, partial=partial)
+            if target.is_file:
+                with whole_file(target) as path:
+                    done = await _copy(client, subject, end, kind, path, partial=partial)
+            else:
+                async with stream(target, kind) as sink:
+                    done = await _copy(client, subject, end, kind, sink, partial=partial)
         if json:
-            told = {"job_id": job, "file": str(target), "format": kind, "bytes": target.stat().st_size}
+            size = target.path.stat().st_size if target.is_file and target.path else None
+            told = {"job_id": job, "file": target.name, "format": kind, "bytes": size}
             emit(told | {"followers": done.rows, "pages": done.pages, "complete": done.complete})
         written = f"{counted(done.rows, 'follower')} of {counted(done.pages, 'page')}"
-        note(f"{target}: {written}{'' if done.complete else ', not complete'}")
+        note(f"{target.name}: {written}{'' if done.complete else ', not complete'}")
         return OK
 
     perform(work)
@@ -86,22 +94,16 @@ def _end_tidily_when_told() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _target(file: Path | None, output: Path | None, format: "Format | None", *, force: bool) -> "tuple[Path, Format]":
-    from worker.cli.export_files import ENDINGS, check_installed
+def _named(file: str | None, output: str | None, *, json: bool) -> str:
+    """Return the file's name. Raises Stop."""
+    from worker.cli.export_target import STDOUT
 
-    if (file is None) == (output is None):
+    name = file if output is None else output
+    if name is None or None not in (file, output):
         raise Stop("name one file: followers export JOB FILE", code=USAGE)
-    target = file or output
-    assert target is not None
-    kind = format or ENDINGS.get(target.suffix.lower())
-    if kind is None:
-        raise Stop(f"{target}: the ending must be one of {', '.join(ENDINGS)}, or use --format", code=USAGE)
-    if target.exists() and not force:
-        raise Stop(f"{target} is there already: use --force to replace it", code=USAGE)
-    if not target.parent.is_dir():
-        raise Stop(f"{target}: the folder {target.parent} isn't there", code=USAGE)
-    check_installed(kind)
-    return target, kind
+    if name == STDOUT and json:
+        raise Stop("--json says on stdout what was written, where the list itself is to go: leave one out", code=USAGE)
+    return name
 
 
 async def _find(
@@ -138,15 +140,21 @@ async def _find(
 
 
 async def _copy(
-    client: "Client", job: "JobSubject", end: "JobCompleted | None", format: "Format", path: Path, *, partial: bool
+    client: "Client",
+    job: "JobSubject",
+    end: "JobCompleted | None",
+    format: "Format",
+    place: "Path | Sink",
+    *,
+    partial: bool,
 ) -> "_Written":
-    """Write all followers to `path`. Raises Stop."""
+    """Write all followers to `place`. Raises Stop."""
     from worker.cli.export_files import open_writer
 
     rows = pages = 0
     said = time.monotonic()
     try:
-        writer = open_writer(format, path)
+        writer = open_writer(format, place)
         try:
             async for page in _pages(client, job, partial=partial):
                 writer.add(page)
@@ -160,6 +168,8 @@ async def _copy(
             writer.abandon()
             raise
     except OSError as error:
+        if not isinstance(place, Path):
+            raise
         raise Stop(f"the file can't be written: {error.strerror or error}; nothing of it was left") from error
     complete = end is not None and rows == end.followers
     if not complete and not partial:
@@ -220,27 +230,3 @@ class _Written:
     rows: int
     pages: int
     complete: bool
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` whose file takes its place at the end, or goes."""
-    try:
-        # A folder, because a database writes more files than one; readable by nobody else while it grows.
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise Stop(f"{target} can't be written: {error.strerror or error}") from error
-    try:
-        yield folder / target.name
-        _sync(folder / target.name)
-        (folder / target.name).replace(target)
-    except OSError as error:
-        raise Stop(f"{target} can't be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    # Else a power cut may leave the name with nothing behind it.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

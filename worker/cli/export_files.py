@@ -5,7 +5,7 @@ import csv
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
@@ -13,6 +13,7 @@ from schemas.events import FollowerPage
 from schemas.follower import Follower, SharedInfo
 from schemas.wire import rfc3339
 from worker.cli.console import USAGE, Stop
+from worker.cli.export_target import Sink
 
 Format = Literal["jsonl", "csv", "parquet", "duckdb"]
 
@@ -68,54 +69,61 @@ def check_installed(format: Format) -> None:
             ) from error
 
 
-def open_writer(format: Format, path: Path) -> Writer:
-    """Return a writer of a new file at `path`. Raises OSError."""
-    writers: Mapping[Format, type[_JsonLines] | type[_Csv] | type[_Parquet] | type[_DuckDB]] = {
-        "jsonl": _JsonLines,
-        "csv": _Csv,
-        "parquet": _Parquet,
-        "duckdb": _DuckDB,
-    }
-    return writers[format](path)
+def open_writer(format: Format, place: Path | Sink) -> Writer:
+    """Return a writer of a new file at `place`, or onto what takes JSON lines and CSV as they come. Raises OSError."""
+    if format in ("jsonl", "csv"):
+        file = place.open("wb") if isinstance(place, Path) else None
+        sink = file or place
+        return _JsonLines(sink, file) if format == "jsonl" else _Csv(sink, file)
+    assert isinstance(place, Path), "the other formats go back and forth in their file"
+    return _Parquet(place) if format == "parquet" else _DuckDB(place)
 
 
-class _JsonLines:
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+class _Lines:
+    """Bytes that go to `sink`; `file` is the same where it is ours to close."""
+
+    def __init__(self, sink: Any, file: BinaryIO | None) -> None:
+        self._sink = sink
+        self._file = file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            self.close()
+
+
+class _JsonLines(_Lines):
+    def __init__(self, sink: Any, file: BinaryIO | None) -> None:
+        super().__init__(sink, file)
         self._encoder = msgspec.json.Encoder()
 
     def add(self, page: FollowerPage) -> None:
         head = self._encoder.encode(_origin(page))[:-1] + b","
-        self._file.writelines(head + self._encoder.encode(follower)[1:] + b"\n" for follower in page.followers)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def abandon(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
+        for follower in page.followers:
+            self._sink.write(head + self._encoder.encode(follower)[1:] + b"\n")
 
 
-class _Csv:
+class _Csv(_Lines):
     """RFC 4180, UTF-8; what is a list or has parts is JSON in its cell, what isn't said is empty."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file)
+    def __init__(self, sink: Any, file: BinaryIO | None) -> None:
+        super().__init__(sink, file)
+        self._writer = csv.writer(self)
         self._writer.writerow((*ORIGIN, *_FIELDS))
+
+    def write(self, row: str) -> int:
+        """Take a row as `csv` writes it."""
+        written: int = self._sink.write(row.encode())
+        return written
 
     def add(self, page: FollowerPage) -> None:
         origin = tuple(_origin(page).values())
         for follower in page.followers:
             said = msgspec.to_builtins(follower)
             self._writer.writerow((*origin, *(_cell(said.get(name)) for name in _FIELDS)))
-
-    def close(self) -> None:
-        self._file.close()
-
-    def abandon(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
 
 
 class _Arrow:

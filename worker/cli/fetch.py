@@ -1,12 +1,13 @@
 """`followers fetch`: publish a command and follow its job to the end."""
 
+import sys
 import uuid
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
-from worker.cli.session import connected, load_settings
+from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform, say
+from worker.cli.session import check_jetstream, connected, load_settings
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -94,6 +95,7 @@ async def publish(client: "Client", command: "FetchFollowers") -> "PubAck":
             command_subject(command.provider), encode(command), headers=headers, stream=COMMANDS_STREAM
         )
     except NoStreamResponseError as error:
+        await check_jetstream(client)
         raise Stop(f"stream {COMMANDS_STREAM} is missing: run `followers setup`", code=USAGE) from error
     except APIError as error:
         raise Stop(f"stream {COMMANDS_STREAM} refuses the command: {error.description}") from error
@@ -110,7 +112,8 @@ async def _report(
     from worker.cli.follow import follow, report_end
 
     if not json:
-        print(command.id, flush=True)
+        say(command.id or "")
+        sys.stdout.flush()
     elif not wait:
         emit({"job_id": command.id, "sequence": acknowledged.seq, "duplicate": bool(acknowledged.duplicate)})
     if acknowledged.duplicate:

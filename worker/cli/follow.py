@@ -19,9 +19,10 @@ from schemas.events import (
 )
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, next_second, why_unreadable
-from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note, stderr_console
+from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note
 from worker.cli.wording import clock, counted, has_time, with_times
 from worker.jetstream.reader import EventReader
+from worker.visible import visible
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -163,12 +164,14 @@ class BarView(AbstractContextManager["BarView"]):
         """Draw nothing yet."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+        from worker.cli.terminal import Terminal
+
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[count]}", markup=False),
             TimeElapsedColumn(),
-            console=stderr_console(),
+            console=Terminal(stderr=True),
             transient=True,
         )
         self._task = self._bar.add_task("waiting for a worker", total=None, count="")
@@ -185,7 +188,7 @@ class BarView(AbstractContextManager["BarView"]):
 
     def say(self, line: str) -> None:
         """Say it above the bar."""
-        self._bar.console.print(line, markup=False)
+        self._bar.console.print(visible(line))
 
     def __enter__(self) -> "BarView":
         """Start drawing."""

@@ -1,11 +1,13 @@
 """`followers jobs` and `followers status`: what the bucket of job status says."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table
+from worker.cli.console import OK, AsJson, ConfigFile, Stop, complain, emit, examples, perform, say, table
+from worker.cli.refusals import bearing_refusals
 from worker.cli.session import connected, jobs_bucket, load_settings
 from worker.cli.wording import counted, moment, with_times
 
@@ -94,7 +96,7 @@ def status(
             emit(found)
             return OK
         for name, text in _lines(found):
-            print(f"{name:12} {text}")
+            say(f"{name:12} {text}")
         return OK
 
     perform(work)
@@ -219,7 +221,8 @@ async def queued_job(client: "Client", job: str) -> "JobStatus | None":
 
     try:
         known = await _status(client, job)
-        command = None if known is not None else await JetStreamCommandQueue(client, timeout=5).find(job)
+        with bearing_refusals():
+            command = None if known is not None else await JetStreamCommandQueue(client, timeout=5).find(job)
     except (QueueUnavailableError, Stop):
         return None
     return None if command is None else queued_status(command)
@@ -247,14 +250,15 @@ async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus"
     if problem is not None:
         raise problem
     try:
-        found = await explained(
-            job,
-            known,
-            queue=JetStreamCommandQueue(client, timeout=5),
-            cancellations=JetStreamCancellations(client, timeout=5),
-            now=datetime.now(UTC),
-            silent_after=ack_wait,
-        )
+        with bearing_refusals() if known is not None else contextlib.nullcontext():
+            found = await explained(
+                job,
+                known,
+                queue=JetStreamCommandQueue(client, timeout=5),
+                cancellations=JetStreamCancellations(client, timeout=5),
+                now=datetime.now(UTC),
+                silent_after=ack_wait,
+            )
     except QueueUnavailableError as error:
         raise Stop(f"{unknown}; its command may be queued, but {error}") from error
     if found is None:

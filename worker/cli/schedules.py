@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, complain, emit, examples, perform, table
-from worker.cli.session import connected, load_settings
+from worker.cli.session import check_jetstream, connected, load_settings
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -66,6 +66,7 @@ async def _rows(client: "Client", settings: "Settings") -> list[dict[str, Any]]:
     except NoScheduleBucketError as error:
         raise Stop(str(error), code=USAGE) from error
     except ScheduleUnavailableError as error:
+        await check_jetstream(client)
         raise Stop(f"{error}: try again") from error
     except BoardUnavailableError as error:
         raise Stop("NATS did not read the bucket of job status: try again") from error

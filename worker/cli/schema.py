@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.console import OK, USAGE, AsJson, Stop, emit, examples, guarded
+from worker.cli.console import OK, USAGE, AsJson, Stop, emit, examples, guarded, say, write_line
 
 EXAMPLES = examples(
     ("followers schema", "The names of all messages."),
@@ -33,7 +33,8 @@ def schema(
             if json:
                 emit(list(MESSAGES))
             else:
-                print(*MESSAGES, sep="\n")
+                for message in MESSAGES:
+                    say(message)
             return OK
         if name == ASYNCAPI:
             from schemas.asyncapi import document
@@ -51,4 +52,4 @@ def schema(
 def _print(document: dict[str, object], *, compact: bool) -> None:
     import json
 
-    print(json.dumps(document, ensure_ascii=False, indent=None if compact else 2))
+    write_line(json.dumps(document, ensure_ascii=False, indent=None if compact else 2).encode())

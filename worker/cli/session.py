@@ -4,6 +4,7 @@
 of these commands do.
 """
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from worker.cli.console import USAGE, Stop
+from worker.cli.refusals import Refusals, bearing_refusals
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 5.0
 """Seconds to wait for a NATS server before saying that there is none."""
+_LOOK_WITHIN = 1.0
 
 
 def load_settings(context: typer.Context, config: Path | None) -> "Settings":
@@ -72,12 +75,26 @@ async def connected(settings: "Settings") -> "AsyncIterator[Client]":
     if not structlog.is_configured():
         # What a command prints on stdout may be read by a program: warnings must not get in between.
         logs.configure("warning")
-    client = await connect(nats_options(settings), wait=_PATIENCE)
+    refusals = Refusals()
+    client = await connect(nats_options(settings), wait=_PATIENCE, on_error=refusals.hear)
     try:
         check_server(str(client.connected_server_version))
-        yield client
+        with refusals.ending():
+            yield client
     finally:
         await client.close()
+
+
+async def check_jetstream(client: "Client") -> None:
+    """Raise nats-py's error for it when JetStream is off, where this user may ask."""
+    from nats.errors import Error
+    from nats.js.errors import APIError
+
+    with bearing_refusals(), contextlib.suppress(Error, TimeoutError):
+        try:
+            await client.jetstream(timeout=_LOOK_WITHIN).account_info()
+        except APIError as error:
+            raise Stop("JetStream doesn't answer", code=USAGE) from error
 
 
 async def jobs_bucket(client: "Client") -> "KeyValue":

@@ -1,11 +1,12 @@
 """`followers simulate`: both providers on this machine, for trying things out."""
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from worker.cli.console import OK, USAGE, AsJson, Stop, emit, examples, note, perform
+from worker.cli.console import OK, USAGE, AsJson, Stop, emit, examples, note, perform, say
 from worker.cli.wording import counted
 
 EXAMPLES = examples(
@@ -63,7 +64,6 @@ def accounts(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def _announce(urls: Mapping[str, str], followers: Mapping[str, Mapping[str, int]], *, json: bool) -> None:
-    import sys
 
     settings = accounts(urls)
     if json:
@@ -75,7 +75,9 @@ def _announce(urls: Mapping[str, str], followers: Mapping[str, Mapping[str, int]
         for oa_id, count in followers[provider].items():
             note(f"{'':9} OA {oa_id} has {counted(count, 'follower')}")
     note("")
-    print(_toml(settings), flush=True)
+    for line in _toml(settings).splitlines():
+        say(line)
+    sys.stdout.flush()
     note(f"try: followers fetch etelecom {next(iter(followers['etelecom']))} --account sim-shop")
 
 

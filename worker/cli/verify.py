@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform
+from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, emit, examples, note, perform, say
 from worker.cli.session import connected, load_settings
 from worker.cli.which_job import choose
 from worker.cli.wording import counted
@@ -66,7 +66,7 @@ def verify(
         if json:
             emit(_document(one, stream, checker, finding))
         else:
-            print(f"job {job}: {_verdict(checker, finding)}")
+            say(f"job {job}: {_verdict(checker, finding)}")
         return OK if finding is None else FAILED
 
     perform(work)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, examples, perform, write_line
+from worker.cli.console import FAILED, OK, AsJson, ConfigFile, Stop, emit, examples, perform, say
 from worker.cli.jobs import queued_job
 from worker.cli.session import connected, jobs_bucket, load_settings
 from worker.cli.wording import clock, counted, with_times
@@ -89,12 +89,13 @@ async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncG
 
 
 async def _lines(statuses: "AsyncGenerator[JobStatus, None]", *, json: bool) -> "JobStatus | None":
-    import msgspec
-
     status = None
     async with contextlib.aclosing(statuses) as changes:
         async for status in changes:
-            write_line(msgspec.json.encode(status) if json else line(status).encode())
+            if json:
+                emit(status)
+            else:
+                say(line(status))
             sys.stdout.flush()
     return status
 
@@ -108,11 +109,12 @@ def line(status: "JobStatus") -> str:
 async def _live(statuses: "AsyncGenerator[JobStatus, None]") -> "JobStatus | None":
     import asyncio
 
-    from rich.console import Console
     from rich.live import Live
 
+    from worker.cli.terminal import Terminal
+
     jobs: dict[str, JobStatus] = {}
-    console = Console(highlight=False)
+    console = Terminal()
     last: JobStatus | None = None
 
     async def follow() -> None:

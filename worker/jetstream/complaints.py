@@ -8,6 +8,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 from nats.errors import AuthorizationError
@@ -24,6 +25,29 @@ _REFUSED = re.compile(r"authoriz|authentic|revoked|expired", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[^ -~]")
 
 _log = structlog.get_logger(__name__)
+
+
+class Refusal(NamedTuple):
+    """What the server does not let this user do."""
+
+    act: str
+    """`publish` or `subscription`."""
+    subject: str
+
+    @property
+    def text(self) -> str:
+        """What happened and what to do."""
+        verb = "publish to" if self.act == "publish" else "subscribe to"
+        return f"NATS does not let this user {verb} {self.subject}: grant it on the server"
+
+
+def refusal(error: Exception) -> Refusal | None:
+    """Return what the server refuses, where nats-py's `error_cb` was told of that; None for any other error.
+
+    It is told behind everybody's back: whoever asked waits for an answer that doesn't come.
+    """
+    denied = _DENIED.search(str(error))
+    return Refusal(denied[1].lower(), _PRINTABLE.sub("?", denied[2])[:200]) if denied else None
 
 
 class Complaints:
@@ -50,7 +74,7 @@ class Complaints:
 
     async def on_error(self, error: Exception) -> None:
         """Take what nats-py hands to `error_cb`."""
-        denied = _DENIED.search(str(error))
+        denied = refusal(error)
         if denied is None:
             reason = because(error)
             if reason is not None:
@@ -58,11 +82,9 @@ class Complaints:
                 self._outside, self._outside_until = reason, self._clock() + AGAIN_AFTER
             self._say("nats.error", type(error).__name__, **({"reason": reason} if reason else {}))
             return
-        act, subject = denied[1].lower(), _PRINTABLE.sub("?", denied[2])[:200]
-        verb = "publish to" if act == "publish" else "subscribe to"
-        self._denied = f"NATS does not let this user {verb} {subject}: grant it on the server"
-        self._denied_until = self._clock() + DENIED_FOR if act == "publish" else float("inf")
-        self._say("nats.permission_denied", act, level="error", act=act, subject=subject)
+        self._denied = denied.text
+        self._denied_until = self._clock() + DENIED_FOR if denied.act == "publish" else float("inf")
+        self._say("nats.permission_denied", denied.act, level="error", act=denied.act, subject=denied.subject)
 
     async def on_reconnected(self) -> None:
         """Take nats-py's `reconnected_cb`: all subscriptions are made anew, and tell again what is refused."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -118,9 +119,12 @@ def tls_context(nats_options: NatsOptions) -> ssl.SSLContext | None:
     return context
 
 
-async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
+async def connect(
+    nats_options: NatsOptions, *, wait: float = 5.0, on_error: Callable[[Exception], None] | None = None
+) -> Client:
     """Return a connection that reconnects for ever once it stood. Raises ConnectError after `wait` seconds.
 
+    `on_error` hears what nats-py tells nobody else, such as a right that this user lacks.
     A server that doesn't let us in is reported at once. Losing and regaining the connection is not
     logged: this is for commands that people run; `options` is for workers.
     """
@@ -133,6 +137,8 @@ async def connect(nats_options: NatsOptions, *, wait: float = 5.0) -> Client:
             problem[:] = [error]
         if because(error) is not None and not isinstance(error, LoginCutError):
             refused.set()
+        if on_error is not None:
+            on_error(error)
 
     async def ignore() -> None:
         """Reconnecting is nats-py's business; what it means is said by whoever waits for an answer."""

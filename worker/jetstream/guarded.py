@@ -10,6 +10,7 @@ from typing import Any
 import nkeys
 from nats.aio.client import Srv
 from nats.errors import Error
+from nats.protocol.parser import ERR_RE
 
 from worker.jetstream.swift import SwiftClient
 
@@ -74,7 +75,17 @@ class GuardedClient(SwiftClient):
             await self._error_cb(error)
             await self._process_op_err(error)
             return
+        if "permissions violation" in err_msg:
+            self._err = Error(f"nats: {self._as_sent(err_msg).strip(chr(39))}")
+            await self._error_cb(self._err)
+            return
         await super()._process_err(err_msg)
+
+    def _as_sent(self, err_msg: str) -> str:
+        # nats-py hands it on in lower case, which no subject is that somebody could grant; its parser still has it.
+        sent = ERR_RE.match(self._ps.buf)
+        text = sent[1].decode("utf-8", "replace") if sent and sent[1] else ""
+        return text if text.lower() == err_msg else err_msg
 
     def _wants_tls(self) -> bool:
         server = self._current_server

@@ -13,7 +13,7 @@ from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from worker.jetstream.headers import can_be_published
+from worker.jetstream.headers import StoredHeaders, can_be_published, is_stored
 
 _NAMES_KEPT = 512
 _NAME_KEPT = 128
@@ -57,6 +57,14 @@ class SwiftClient(Client):
             if timer is not None:
                 timer.cancel()
             self._resp_map.pop(token, None)
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        message: Msg = super()._build_message(sid, subject, reply, data, headers)
+        if headers and "Status" in headers and is_stored(message.reply, headers):
+            message.headers = StoredHeaders(headers)
+        return message
 
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
