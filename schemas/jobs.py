@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from schemas.events import FetchError
-from schemas.types import Count, FinishedAt, JobId, JobState, Labels, OaId, ProviderName, Timestamp, Verdict
+from schemas.types import Count, FinishedAt, JobId, JobState, Labels, OaId, Ordinal, ProviderName, Timestamp, Verdict
 from schemas.wait import Wait
 
 
@@ -38,6 +38,10 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     ) = None
     wait: Annotated[Wait | None, Meta(description="Why it doesn't move, and what to do; null when it does.")] = None
     command_sequence: Annotated[int, Meta(description="The command's sequence in FOLLOWERS_COMMANDS.")] | None = None
+    generation: Annotated[Ordinal, Meta(description="1, and one more with each retry of a failed job.")] = 1
+    event_sequence: Annotated[
+        Count, Meta(description="The newest job event that this rests on, in FOLLOWERS_EVENTS; 0 before the first.")
+    ] = 0
     faults: Annotated[Count, Meta(description="Times that this command made a worker fail unexpectedly.")] = 0
 
 

@@ -57,8 +57,10 @@ Ordinal = Annotated[int, Meta(ge=1)]
 Gender = Literal["unknown", "male", "female", "other"]
 FollowState = Literal["follow", "unfollow"]
 WaitReason = Literal["rate_limited", "provider_unavailable", "circuit_open"]
-StandReason = Literal["rate_limited", "provider_unavailable", "circuit_open", "queued", "no_worker", "cancelled"]
-WaitOwner = Literal["limit", "breaker", "provider", "queue", "no_worker", "cancelled"]
+StandReason = Literal[
+    "rate_limited", "provider_unavailable", "circuit_open", "queued", "no_worker", "cancelled", "nats"
+]
+WaitOwner = Literal["limit", "breaker", "provider", "queue", "no_worker", "cancelled", "nats"]
 Verdict = Literal["complete", "drifted", "truncated"]
 TruncatedReason = Literal["max_pages", "max_followers", "provider_cap"]
 ErrorCode = Literal[

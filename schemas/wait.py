@@ -15,7 +15,8 @@ class Wait(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Meta(
             description="`limit`: a rate limit, ours or the provider's. `breaker`: the account's circuit is open."
             " `provider`: a request failed and is tried again. `queue`: other commands come first. `no_worker`: nobody"
-            " takes commands. `cancelled`: it was asked to end and has not ended yet."
+            " takes commands. `cancelled`: it was asked to end and has not ended yet. `nats`: NATS doesn't take or give"
+            " what the job needs, and it is tried again."
         ),
     ]
     reason: Annotated[StandReason, Meta(description="The same in the words of `waiting` events, and beyond them.")]
@@ -34,6 +35,12 @@ class Wait(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: Annotated[ErrorCode, Meta(description="Of `breaker` and `provider`: of the last failure.")] | None = None
     http_status: Annotated[int, Meta(description="Of the provider's last answer.")] | None = None
     attempt: Annotated[Ordinal, Meta(description="Of `provider`: requests made for this page.")] | None = None
+    nats_code: Annotated[int, Meta(description="Of `nats`: the server's own error code, where it gave one.")] | None = (
+        None
+    )
+    nats_error: (
+        Annotated[str, Meta(description="Of `nats`: the server's own words, or that it gave no answer.")] | None
+    ) = None
     position: Annotated[Ordinal, Meta(description="Of `queue`: 1 is taken next.")] | None = None
     in_hand: (
         Annotated[Count, Meta(description="Of `queue` and `no_worker`: commands that workers have in hand.")] | None

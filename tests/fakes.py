@@ -1,6 +1,7 @@
 """In-memory fakes of the core's ports, which pass the same contract tests as the adapters (`tests/contract`)."""
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
 from worker.core.errors import FetchFailure
+from worker.core.holdups import Failed
 from worker.core.ports import (
     BoardUnavailableError,
     Entry,
@@ -26,6 +28,7 @@ from worker.core.ports import (
     ProviderPage,
     WrongSequenceError,
 )
+from worker.core.precedence import outranks
 from worker.core.retry import RetryPolicy
 from worker.core.world import Outcome, World
 
@@ -214,6 +217,7 @@ class FakeStatusBoard:
         self._written: dict[str, tuple[JobState, float]] = {}
         self._revisions: dict[str, int] = {}
         self._over: set[str] = set()
+        self._newest: dict[str, JobStatus] = {}
 
     @property
     def states(self) -> list[JobState]:
@@ -232,6 +236,10 @@ class FakeStatusBoard:
         except msgspec.DecodeError:
             return None
 
+    def in_hand(self, job_id: str) -> JobStatus | None:
+        """See `StatusBoard.in_hand`."""
+        return self._newest.get(job_id)
+
     async def look(self, job_id: str) -> JobStatus | None:
         """See `StatusBoard.look`."""
         await asyncio.sleep(0)
@@ -246,6 +254,7 @@ class FakeStatusBoard:
         if status.job_id in self._over:
             return
         loop = asyncio.get_running_loop()
+        self._newest[status.job_id] = status
         self._pending[status.job_id] = status
         state, at = self._written.get(status.job_id, (None, 0.0))
         wait = 0.0 if state != status.state else at + self.every - loop.time()
@@ -259,12 +268,12 @@ class FakeStatusBoard:
         self.settled.append(status)
         job_id = status.job_id
         self._over.add(job_id)
+        self._newest[job_id] = status
         self._pending.pop(job_id, None)
         if not self._write(status) and status.state in TERMINAL_STATES:
             self._forget(job_id)
-            current = await self.get(job_id)
-            if current is None or current.state not in TERMINAL_STATES:
-                self._write(status)
+            await self.get(job_id)
+            self._write(status)
         self._forget(job_id)
 
     def drop(self, job_id: str) -> None:
@@ -277,6 +286,7 @@ class FakeStatusBoard:
         self._pending.pop(job_id, None)
         self._written.pop(job_id, None)
         self._revisions.pop(job_id, None)
+        self._newest.pop(job_id, None)
 
     def _flush(self, job_id: str) -> None:
         status = self._pending.pop(job_id, None)
@@ -286,9 +296,12 @@ class FakeStatusBoard:
     def _write(self, status: JobStatus) -> bool:
         job_id = status.job_id
         self._written[job_id] = (status.state, asyncio.get_running_loop().time())
-        expected, (revision, _) = self._revisions.get(job_id), self.bucket.values.get(job_id, (0, b""))
+        expected, (revision, value) = self._revisions.get(job_id), self.bucket.values.get(job_id, (0, b""))
         if self.bucket.down or (expected is not None and expected != revision):
             return False
+        with contextlib.suppress(msgspec.DecodeError):
+            if value and not outranks(status, msgspec.json.decode(value, type=JobStatus)):
+                return False
         self._revisions[job_id] = self.bucket.put(job_id, msgspec.json.encode(status))
         self.bucket.writes.append(status)
         return True
@@ -338,8 +351,17 @@ class FakeDeadLetters:
         """Set: the server takes letters. Cleared: `store` waits."""
         self.open.set()
 
-    async def store(self, provider: Provider, body: bytes, headers: Mapping[str, str], key: str) -> None:
+    async def store(
+        self,
+        provider: Provider,
+        body: bytes,
+        headers: Mapping[str, str],
+        key: str,
+        failed: Failed = lambda code, words: None,
+    ) -> None:
         """See `DeadLetters.store`."""
+        if not self.open.is_set():
+            failed(None, "no answer")
         await self.open.wait()
         if any(letter.key == key for letter in self.letters):
             return

@@ -31,6 +31,7 @@ from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
 from schemas.changes import Feed
+from schemas.jobs import JobStatus
 from schemas.subjects import (
     CANCEL_SUBJECTS,
     COMMANDS_STREAM,
@@ -49,6 +50,7 @@ from worker.core.changes import ChangeFeeds
 from worker.core.changes_release import Releases
 from worker.core.consume import CommandHandler, OpenAccount
 from worker.core.control import Answer, Control
+from worker.core.cures import NOT_CONNECTED, paused_text, resume
 from worker.core.gate import open_gate
 from worker.core.limit import Limit
 from worker.core.retry import RetryPolicy
@@ -72,12 +74,14 @@ from worker.jetstream.latest_time import LatestTime
 from worker.jetstream.limits import JetStreamLimit, ServerClock
 from worker.jetstream.pace import paced
 from worker.jetstream.pages import JetStreamLog
+from worker.jetstream.paused import look_for_paused
 from worker.jetstream.permissions import SCHEDULING
 from worker.jetstream.queue import JetStreamCommandQueue
 from worker.jetstream.schedules import JetStreamScheduleDesk
 from worker.jetstream.status import JetStreamStatusBoard
 from worker.jetstream.stranded import StrandedCommands
 from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
+from worker.jetstream.writes import Writes
 from worker.live import LiveSources, LiveSteering
 from worker.metrics import PrometheusMeter, product_version
 from worker.ops import OpsServer, Readiness
@@ -147,6 +151,9 @@ class Worker:
         self._tracer = self._open_tracer()
         self._open = contextlib.AsyncExitStack()
         self._complaints = Complaints()
+        self._writes = Writes(self._unheard)
+        self._tells_own = False
+        """Requests about the status of the jobs in hand are answered before anybody looks into the bucket."""
         self._client: Client | None = None
         self._world: World | None = None
         self.broker = self._make_broker()
@@ -231,7 +238,9 @@ class Worker:
         async def answer(message: NatsMessage) -> None:
             assert self._control is not None
             asked, reply = message.raw_message.subject, message.raw_message.reply
-            await self._reply(reply, await ask(self._control, asked.rpartition(".")[2]))
+            job_id = asked.rpartition(".")[2]
+            if not (self._tells_own and asked.startswith("followers.status.") and self._held(job_id)):
+                await self._reply(reply, await ask(self._control, job_id))
 
         subscriber = self.broker.subscriber(
             subject, queue=CONTROL_QUEUE, decoder=_as_it_is, max_workers=REQUESTS_AT_ONCE, no_reply=True
@@ -259,6 +268,30 @@ class Worker:
         except TopologyError as error:
             _log.warning("changes.off", reason=str(error), advice="restart once the server answers")
             return None
+
+    def _held(self, job_id: str) -> JobStatus | None:
+        return self._world.status.in_hand(job_id) if self._world is not None else None
+
+    async def _tell_own(self, client: Client) -> None:
+        """Answer what is asked of jobs in hand, in all replicas: whoever else is asked has only the bucket's word.
+
+        A user of the previous version may not listen; then one replica answers, as before.
+        """
+        if await lacking(client, (), (STATUS_SUBJECTS,)):
+            return
+
+        async def take(message: Msg) -> None:
+            if (held := self._held(message.subject.rpartition(".")[2])) is not None:
+                await self._reply(message.reply, held)
+
+        await client.subscribe(STATUS_SUBJECTS, cb=take)
+        self._tells_own = True
+
+    def _unheard(self) -> str | None:
+        """Return why no answer to a write can come, None when one can."""
+        if self._client is not None and not self._client.is_connected:
+            return NOT_CONNECTED
+        return self._complaints.denied
 
     async def _listen_for_releases(self, client: Client, releases: Releases) -> None:
         """Take requests only where there is a feed: a user of the previous version may not even listen."""
@@ -406,13 +439,13 @@ class Worker:
         await self._check(client)
         worker = self.settings.worker
         timeout = max(1.0, min(5.0, worker.ack_wait / 4))
-        status = JetStreamStatusBoard(client, timeout=timeout)
+        status = JetStreamStatusBoard(client, timeout=timeout, writes=self._writes)
         self._background.append(begin_lasting(status.run, "status.write"))
         world = self._world = World(
-            log=JetStreamLog(client, timeout=timeout),
+            log=JetStreamLog(client, timeout=timeout, writes=self._writes),
             status=status,
             cancellations=JetStreamCancellations(client, timeout=timeout),
-            dead_letters=JetStreamDeadLetters(client, timeout=timeout),
+            dead_letters=JetStreamDeadLetters(client, timeout=timeout, writes=self._writes),
             meter=self._meter,
             now=lambda: datetime.now(UTC),
             dice=random.random,
@@ -504,6 +537,7 @@ class Worker:
                 setattr(subscription, "fetch", paced(subscription.fetch, self._client))  # noqa: B010
         if self._releases is not None:
             await self._listen_for_releases(self._client, self._releases)
+        await self._tell_own(self._client)
         # A round trip behind the subscriptions: once it is back, the server has them all.
         trouble = await self._trouble(self._client)
         self._started.set()
@@ -526,7 +560,17 @@ class Worker:
             if why != self.readiness.why and not self.draining.is_set():
                 _log.log(logging.INFO if why is None else logging.ERROR, "worker.readiness", why=why)
                 self.readiness.why = why
+            if why is None:
+                await self._note_paused(client)
             await asyncio.sleep(WATCH_EVERY)
+
+    async def _note_paused(self, client: Client) -> None:
+        paused = await look_for_paused(client, timeout=WATCH_EVERY)
+        notes = [f"{paused_text(provider, until)}: {resume(provider)}" for provider, until in paused.items()]
+        if notes != self.readiness.notes:
+            for note in notes:
+                _log.warning("consumer.paused", reason=note)
+            self.readiness.notes = notes
 
     async def _count_commands(self, client: Client) -> None:
         """Keep the gauges of the queue current."""
@@ -548,7 +592,7 @@ class Worker:
                 await asyncio.wait([look], timeout=LOOK_EVERY)
             if not look.done():  # asked just before the connection broke: no answer will come
                 return self._complaints.outside or "NATS is not connected"
-            return look.result()
+            return look.result() or self._writes.why
         except (nats.errors.Error, TopologyError, OSError) as error:
             return f"NATS does not answer ({type(error).__name__})"
         finally:

@@ -92,6 +92,10 @@ class LiveSources:
             raise SourceUnavailableError(str(error)) from error
         return number, [_letter(letter) for letter in letters]
 
+    def in_hand(self, job_id: str) -> JobStatus | None:
+        """Ask the board's memory."""
+        return self._world.status.in_hand(job_id)
+
     async def status(self, job_id: str) -> JobStatus | None:
         """Read the key, and look for the command in the queue when no worker is heard of."""
         world = self._world

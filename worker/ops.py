@@ -12,6 +12,8 @@ class Readiness:
     def __init__(self) -> None:
         """Start unready."""
         self.why: str | None = "starting"
+        self.notes: Sequence[str] = ()
+        """What stands in nobody's way here, and still keeps jobs from moving."""
 
     @property
     def ready(self) -> bool:
@@ -55,7 +57,7 @@ class OpsServer:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         if self._readiness.ready:
-            return web.Response(text="ready\n")
+            return web.Response(text="".join(f"{line}\n" for line in ("ready", *self._readiness.notes)))
         return web.Response(text=f"{self._readiness.why}\n", status=503)
 
     async def _metrics(self, request: web.Request) -> web.Response:

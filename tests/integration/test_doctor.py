@@ -78,6 +78,7 @@ async def test_a_server_and_accounts_that_are_well(
         "nats.max_payload": {"ok"},
         "nats.permissions": {"warn"},
         "nats.assets": {"ok"},
+        "nats.storage": {"ok"},
         "nats.replicas": {"warn"},
         "clock": {"ok"},
         "workers": {"warn"},

@@ -11,6 +11,7 @@ from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider, WaitReason
 from worker.core.breaker import Circuit
 from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
+from worker.core.holdups import Failed
 from worker.core.ports import (
     Entry,
     LogUnavailableError,
@@ -20,6 +21,7 @@ from worker.core.ports import (
     ProviderPage,
     WrongSequenceError,
 )
+from worker.core.precedence import outranks
 from worker.core.world import Outcome
 
 EXPECTED = "expected"
@@ -256,13 +258,17 @@ class ModelStatusBoard:
     async def look(self, job_id: str) -> JobStatus | None:
         return await self.get(job_id)
 
+    def in_hand(self, job_id: str) -> JobStatus | None:
+        return None
+
     def post(self, status: JobStatus) -> None:
-        if not self._process.dead:
+        if not self._process.dead and outranks(status, self._shared.get(status.job_id)):
             self._shared[status.job_id] = status
 
     async def settle(self, status: JobStatus) -> None:
         await self._process.step()
-        self._shared[status.job_id] = status
+        if outranks(status, self._shared.get(status.job_id)):
+            self._shared[status.job_id] = status
 
     def drop(self, job_id: str) -> None:
         """Nothing is pending here."""
@@ -301,7 +307,14 @@ class ModelDeadLetters:
     def __init__(self, letters: Letters, process: Process) -> None:
         self._letters, self._process = letters, process
 
-    async def store(self, provider: Provider, body: bytes, headers: Mapping[str, str], key: str) -> None:
+    async def store(
+        self,
+        provider: Provider,
+        body: bytes,
+        headers: Mapping[str, str],
+        key: str,
+        failed: Failed = lambda code, words: None,
+    ) -> None:
         await self._process.step()
         if key not in self._letters.keys:
             self._letters.keys.add(key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas import FollowerPage, JobCancelled, JobFailed, deadletters
+from schemas import FollowerPage, JobCancelled, JobCompleted, JobFailed, deadletters
 from schemas.events import TERMINAL
 from schemas.jobs import JobStatus
 from schemas.subjects import command_subject
@@ -191,6 +191,9 @@ class Simulation:
                     found.append(f"ended as {end}")
                 if (job.id, end.generation) not in self._buried():
                     found.append(f"failed in generation {end.generation} without a dead letter")
+            told = self.statuses[job.id].state if job.id in self.statuses else None
+            if isinstance(end, TERMINAL) and told != _STATES[type(end)]:
+                found.append(f"ended as {type(end).__name__}, and its status says {told}")
             generation = end.generation if isinstance(end, TERMINAL) else 1
             self.ledger.reopened += generation > 1
             if generation - 1 > len(self.steering.retried[job.id]):
@@ -200,6 +203,9 @@ class Simulation:
     def _buried(self) -> set[tuple[str, int]]:
         headers = [headers for _, _, headers in self.letters.ever]
         return {(one[deadletters.JOB_ID], int(one.get(deadletters.GENERATION, "1"))) for one in headers}
+
+
+_STATES: dict[type, str] = {JobCompleted: "completed", JobFailed: "failed", JobCancelled: "cancelled"}
 
 
 class Replica:

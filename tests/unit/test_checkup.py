@@ -249,7 +249,7 @@ async def test_a_stream_is_too_full_beyond_four_fifths(most: int, used: int, ful
     assert [one.check for one in found] == ["nats.replicas", *(["nats.space"] if full else [])]
     if full:
         text = f"{used / most:.0%} full: {used:,} of {most:,} bytes"
-        advice = "raise its max_bytes before publishing stops"
+        advice = "make room in FOLLOWERS_EVENTS, or raise streams.events_max_bytes and run `followers setup`"
         assert found[1] == finding("nats.space", "FOLLOWERS_EVENTS", "warn", text, advice)
 
 

@@ -628,3 +628,101 @@ async def test_a_cancelled_job_ends_as_cancelled():
     assert kinds(replica.events) == ["started", "cancelled"]
     assert delivery.acks == 1
     assert replica.board.settled[-1].state == "cancelled"
+
+
+def slowly(delivery: FakeDelivery, seconds: float) -> FakeDelivery:
+    """Let the acknowledgement take so long."""
+    settle = delivery.ack
+
+    async def ack() -> None:
+        await asyncio.sleep(seconds)
+        await settle()
+
+    delivery.ack = ack  # type: ignore[method-assign]
+    return delivery
+
+
+def test_a_heart_that_beats_until_a_late_acknowledgement_says_nothing_more_of_the_job():
+    async def main() -> tuple[Replica, FakeDelivery, int]:
+        replica = Replica(ack_wait=3.0)
+        delivery = slowly(command(), 20.5)
+        await replica.handle(delivery)
+        posted = replica.board.posted
+        ended = next(number for number, one in enumerate(posted) if one.page == 3)
+        return replica, delivery, len(posted) - ended - 1
+
+    replica, delivery, later = run(random.Random(1), main())
+    assert delivery.beats == 20, "every second, up to the acknowledgement"
+    assert later == 0
+    assert replica.board.states == ["running", "completed"]
+
+
+def test_a_command_whose_job_is_over_says_nothing_while_the_log_answers_slowly():
+    async def main() -> tuple[Replica, int]:
+        replica = Replica(ack_wait=3.0)
+        await replica.handle(command())
+        posted = len(replica.board.posted)
+        replica.log.reads_unavailable = 9  # about five seconds
+        delivery = slowly(command(sequence=2, deliveries=2), 5.0)
+        await replica.handle(delivery)
+        assert delivery.beats > 4
+        return replica, len(replica.board.posted) - posted
+
+    replica, posted = run(random.Random(1), main())
+    assert posted == 0
+    assert replica.board.states == ["running", "completed"]
+
+
+def test_a_job_that_nats_takes_nothing_from_waits_for_nats_until_it_does():
+    async def main() -> Replica:
+        replica = Replica(FakeClient(5), ack_wait=30.0)
+        replica.log.fail_next(None, *(["lost"] * 8))  # type: ignore[arg-type]
+        await replica.handle(command())
+        return replica
+
+    replica = run(random.Random(1), main())
+    told = [(one.state, one.reason, one.wait and one.wait.owner) for one in replica.board.posted]
+    moves = ("running", None, None)
+    assert told == [moves, ("waiting", "nats", "nats"), moves, moves]
+    wait = replica.board.posted[1].wait
+    assert wait is not None
+    assert (wait.nats_code, wait.nats_error) == (None, "publish: no answer")
+    assert replica.board.settled[-1].wait is None
+
+
+def test_a_job_whose_dead_letter_is_not_taken_waits_for_nats():
+    async def main() -> Replica:
+        replica = Replica(ack_wait=3.0)
+        replica.client.fail_next(UnauthorizedError("no"))
+        store, tries = replica.letters.store, iter(range(4))
+
+        async def refuse(*arguments, failed, **options):
+            for _ in tries:
+                await asyncio.sleep(0.5)
+                failed(10023, "insufficient resources")
+            await store(*arguments, **options)
+
+        async def storing(provider, body, headers, key, failed):
+            await refuse(provider, body, headers, key, failed=failed)
+
+        replica.letters.store = storing  # type: ignore[method-assign, assignment]
+        await replica.handle(command())
+        return replica
+
+    replica = run(random.Random(1), main())
+    waits = [one.wait for one in replica.board.posted if one.wait]
+    assert {(wait.owner, wait.nats_code) for wait in waits} == {("nats", 10023)}
+    assert "FOLLOWERS_DEAD" in waits[0].text
+    assert replica.board.states[-1] == "failed"
+
+
+def test_a_status_names_the_job_event_and_the_generation_that_it_rests_on():
+    async def main() -> Replica:
+        replica = Replica()
+        await replica.handle(command())
+        return replica
+
+    replica = run(random.Random(1), main())
+    started, completed = (entry.sequence for entry in replica.log.on(EVENTS))
+    assert {one.event_sequence for one in replica.board.posted} == {started}
+    assert (replica.board.settled[-1].event_sequence, replica.board.settled[-1].generation) == (completed, 1)

@@ -38,6 +38,7 @@ class Commands(FakeStream):
             num_pending=self.pending,
             num_ack_pending=self.in_hand,
             num_waiting=self.waiting,
+            paused=None,
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import nats.errors
 import nats.js.errors
 import pytest
@@ -18,7 +19,9 @@ from tests.jetstream_kit import FakeStream, answer, stored
 from worker.core.ports import BoardUnavailableError
 from worker.jetstream import status as module
 from worker.jetstream.status import JetStreamStatusBoard
+from worker.jetstream.writes import Writes
 
+replace = msgspec.structs.replace
 KEY = "$KV.FOLLOWERS_JOBS.j1"
 NO_BUCKET = nats.js.errors.NotFoundError(code=404, err_code=10059, description="stream not found")
 
@@ -80,7 +83,7 @@ def status(state: JobState = "running", *, job_id: str = "j1", page: int = 0, wo
     )
 
 
-async def test_a_first_write_has_no_condition_and_the_next_one_that_of_the_first() -> None:
+async def test_a_first_write_is_conditional_on_what_the_leader_has_and_the_next_one_on_the_first() -> None:
     bucket = Bucket()
     bucket.put(4, "$KV.FOLLOWERS_JOBS.other", b"x")
     board = bucket.board()
@@ -91,8 +94,8 @@ async def test_a_first_write_has_no_condition_and_the_next_one_that_of_the_first
     await board.settle(status("completed"))
 
     assert [subject for subject, _, _ in bucket.writes] == [KEY, KEY]
-    assert bucket.writes[0][2] is None
-    assert bucket.expected == [None, "5"]
+    assert bucket.expected == ["0", "5"]
+    assert bucket.asked == [{"stream": "KV_FOLLOWERS_JOBS", "seq": None, "subject": KEY, "next": False}]
     assert bucket.timeouts == [1.5, 1.5], "of the context, and of a direct get"
 
 
@@ -111,12 +114,14 @@ async def test_what_is_there_decides_whether_a_refused_write_is_made_again(
     code: int, there: tuple[JobState, str] | None, mine: JobState, written: bool
 ) -> None:
     bucket = Bucket(refused(code))
+    board = bucket.board()
+    await board.get("j1")
     if there:
         bucket.put(9, KEY, encode(status(there[0], worker=there[1], page=7)))
 
-    await bucket.board().settle(status(mine))
+    await board.settle(status(mine))
 
-    assert bucket.expected == ([None, "9" if there else "0"] if written else [None])
+    assert bucket.expected == (["0", "9" if there else "0"] if written else ["0"])
     if written:
         assert bucket.newest() == status(mine)
     elif there:
@@ -127,12 +132,14 @@ async def test_what_is_there_decides_whether_a_refused_write_is_made_again(
 @pytest.mark.parametrize("trouble", [nats.errors.TimeoutError(), OSError(), NO_BUCKET])
 async def test_where_what_is_there_cannot_be_read_the_write_is_tried_again(trouble: Exception) -> None:
     bucket = Bucket(WRONG, WRONG)
+    board = bucket.board()
+    await board.get("j1")
     bucket.put(9, KEY, encode(status(page=7)))
     bucket.errors = [trouble]
 
-    await bucket.board().settle(status("queued"))
+    await board.settle(status("queued"))
 
-    assert bucket.expected == [None, None, "9"]
+    assert bucket.expected == ["0", "0", "9"]
     assert bucket.newest() == status("queued")
 
 
@@ -142,8 +149,8 @@ async def test_settling_tries_three_times(trouble: Exception) -> None:
 
     await bucket.board().settle(status("completed"))
 
-    assert len(bucket.writes) == 3
-    assert bucket.asked == [], "nothing else is there"
+    assert bucket.expected == ["0"] * 3
+    assert len(bucket.asked) == 1, "before the first one"
     assert bucket.messages == {}
 
 
@@ -169,7 +176,7 @@ async def test_what_is_seen_of_a_job_in_hand_is_no_condition_for_its_next_write(
     assert await board.get("j1") == status(worker="b")
     await board.settle(status("completed"))
 
-    assert bucket.expected == [None, None]
+    assert bucket.expected == ["0", "0"]
 
 
 async def test_one_that_is_dropped_while_another_is_written_holds_up_no_third() -> None:
@@ -202,13 +209,14 @@ async def test_what_was_posted_before_the_end_or_after_it_is_not_written_until_t
     await board._write_due()
 
     assert [one.page for _, one, _ in bucket.writes] == [2, 4]
-    assert bucket.expected == [None, None]
+    assert bucket.expected == ["0", "1"]
 
 
 async def test_a_job_that_is_dropped_while_its_refusal_is_looked_into_is_settled() -> None:
     bucket = Bucket(WRONG)
-    bucket.put(9, KEY, encode(status()))
     board = bucket.board()
+    await board.get("j1")
+    bucket.put(9, KEY, encode(status()))
 
     async def get_msg(*_: object, **__: object) -> Any:
         board.drop("j1")
@@ -233,18 +241,21 @@ async def test_a_job_that_is_dropped_while_it_is_written_leaves_nothing_behind()
     await board.settle(status("queued"))
     await board.settle(status("queued"))
 
-    assert bucket.expected == [None, None]
+    assert bucket.expected == ["0", "1"]
+    assert board.in_hand("j1") is None
 
 
 async def test_a_job_lost_to_another_replica_is_not_written_until_its_end() -> None:
     bucket = Bucket(WRONG)
-    bucket.put(9, KEY, encode(status(worker="b")))
     board = bucket.board()
+    await board.get("j1")
+    bucket.put(9, KEY, encode(status(worker="b")))
     board.post(status("running"))
     assert await board._write_due() is None
     board.post(status("waiting", page=2))
     assert await board._write_due() is None
     assert len(bucket.writes) == 1
+    assert board.in_hand("j1") is None, "what this replica thinks of it isn't true"
 
     await board.settle(status("cancelled", page=3))
 
@@ -320,32 +331,121 @@ async def test_what_was_dropped_while_it_failed_is_not_tried_again() -> None:
     assert await board._write_due() is None
 
 
-async def test_of_the_last_1024_jobs_it_is_remembered_that_they_are_over() -> None:
+async def test_what_is_posted_after_the_end_is_not_even_looked_up_for_the_last_1024_jobs() -> None:
     bucket = Bucket()
     board = bucket.board()
-    for number in range(1025):
+    for number in [*range(1025), 1, 1025]:
         await board.settle(status("failed", job_id=f"j{number}"))
-    writes = len(bucket.writes)
+    asked = len(bucket.asked)
 
     board.post(status(job_id="j1"))
-    assert await board._write_due() is None
-    assert len(bucket.writes) == writes
+    await board._write_due()
+    assert len(bucket.asked) == asked, "told again, it is the newest"
     board.post(status(job_id="j0"))
     await board._write_due()
-    assert len(bucket.writes) == writes + 1
+    assert len(bucket.asked) == asked + 1
+    assert len(bucket.writes) == 1026, "the end is still there"
 
 
-async def test_whose_end_is_told_again_is_remembered_as_the_newest() -> None:
+ENDS: tuple[JobState, ...] = ("completed", "failed", "cancelled")
+GOES_ON: tuple[JobState, ...] = ("queued", "running", "waiting")
+
+
+@pytest.mark.parametrize("known", ["looked up", "not looked up", "changed since"])
+@pytest.mark.parametrize("end", ENDS)
+async def test_an_end_gives_way_to_nothing_but_a_newer_event(
+    monkeypatch: pytest.MonkeyPatch, end: JobState, known: str
+) -> None:
+    monkeypatch.setattr(module, "EVERY", 0.0)
+    there = replace(status(end, page=7), event_sequence=40)
+    for state in (*ENDS, *GOES_ON):
+        for sequence, generation, written in ((39, 1, False), (40, 1, False), (41, 1, True), (40, 2, True)):
+            bucket = Bucket(*[WRONG] * (known == "changed since"))
+            board = bucket.board()
+            if known == "changed since":
+                await board.get("j1")
+            bucket.put(9, KEY, encode(there))
+            if known == "looked up":
+                assert await board.get("j1") == there
+            mine = replace(status(state), event_sequence=sequence, generation=generation)
+            board.post(mine)
+            if state in GOES_ON:
+                await board._write_due()
+                await board._write_due()
+            else:
+                await board.settle(mine)
+
+            assert bucket.newest() == (mine if written else there), (state, sequence, generation)
+
+
+async def test_an_end_that_comes_late_does_not_hide_the_retry() -> None:
     bucket = Bucket()
+    retry = replace(status(worker="b"), event_sequence=41, generation=2)
+    bucket.put(9, KEY, encode(retry))
+
+    await bucket.board().settle(replace(status("failed"), event_sequence=40))
+
+    assert bucket.newest() == retry
+    assert bucket.writes == []
+
+
+async def test_an_end_that_could_not_be_written_is_written_when_the_bucket_takes_it() -> None:
+    bucket = Bucket(*[refused(10077)] * 7)
     board = bucket.board()
-    for number in [*range(1024), 0, 1024]:
-        await board.settle(status("failed", job_id=f"j{number}"))
-    writes = len(bucket.writes)
+    await board.settle(status("completed"))
+    board.drop("j1")
+    await board.settle(status("queued", job_id="j2"))
+    assert board.in_hand("j1") == status("completed")
+    assert board.in_hand("j2") is None
 
-    board.post(status(job_id="j0"))
+    await board.write_owed()
+    assert bucket.messages == {}
+    await board.write_owed()
+
+    assert bucket.newest() == status("completed")
+    assert board.in_hand("j1") is None
+    await board.write_owed()
+    assert len(bucket.writes) == 8
+
+
+async def test_what_is_owed_waits_while_the_job_is_in_hand_again_and_gives_way_to_what_is_newer() -> None:
+    bucket = Bucket(*[refused(10077)] * 3)
+    board = bucket.board()
+    await board.settle(replace(status("failed"), event_sequence=40))
+    board.drop("j1")
+    retry = replace(status(), event_sequence=41, generation=2)
+    board.post(retry)
+    assert board.in_hand("j1") == retry
+    await board.write_owed()
     await board._write_due()
+    await board.write_owed()
 
-    assert len(bucket.writes) == writes
+    assert [one for _, one, _ in bucket.writes[3:]] == [retry]
+
+
+async def test_in_hand_is_what_was_told_last_until_the_job_is_dropped() -> None:
+    bucket = Bucket(refused(10077))
+    board = bucket.board()
+    assert board.in_hand("j1") is None
+    board.post(status(page=1))
+    await board._write_due()
+    board.post(status(page=2))
+    assert board.in_hand("j1") == status(page=2)
+    board.drop("j1")
+    assert board.in_hand("j1") is None
+
+
+@pytest.mark.parametrize("trouble", [refused(10077), nats.errors.TimeoutError()])
+async def test_whoever_watches_the_writes_hears_of_each_that_failed_and_of_each_that_went_well(
+    trouble: Exception,
+) -> None:
+    bucket, writes = Bucket(trouble), Writes(clock=lambda: 0.0)
+    board = JetStreamStatusBoard(bucket.client, timeout=1.5, writes=writes)
+    board.post(status())
+    await board._write_due()
+    assert list(writes._failing) == ["KV_FOLLOWERS_JOBS"]
+    await board.settle(status("queued"))
+    assert writes._failing == {}
 
 
 async def test_a_look_that_finds_nothing_is_told_apart_from_one_that_cannot_be_had() -> None:
@@ -359,8 +459,8 @@ async def test_a_look_that_finds_nothing_is_told_apart_from_one_that_cannot_be_h
     bucket.put(3, KEY, encode(status(page=5)))
     assert await board.look("j1") == status(page=5)
     await board.settle(status("completed"))
-    assert bucket.expected == [None], "a look gives no revision to write upon"
-    assert bucket.asked == [], "any replica is asked"
+    assert bucket.expected == ["3"]
+    assert len(bucket.asked) == 1, "a look gives no revision to write upon, and asks any replica"
 
     trouble: list[Callable[[], Exception]] = [nats.errors.TimeoutError, OSError, nats.errors.NoRespondersError]
     for one in trouble:
@@ -391,4 +491,4 @@ async def test_running_writes_what_is_posted_until_it_is_cancelled() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert bucket.expected == [None, "1", "2"]
+    assert bucket.expected == ["0", "1", "2"]

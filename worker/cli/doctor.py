@@ -77,7 +77,7 @@ def _print(found: "list[Finding]") -> None:
 
 
 async def _nats(settings: "Settings", monitor: str | None) -> "list[Finding]":
-    from worker.jetstream.checkup import durability, examine
+    from worker.jetstream.checkup import durability, examine, server_storage
     from worker.jetstream.connection import ConnectError, connect
 
     try:
@@ -95,7 +95,7 @@ async def _nats(settings: "Settings", monitor: str | None) -> "list[Finding]":
 
     page = monitor or f"http://{f'[{host}]' if host and ':' in host else host}:8222"
     varz = await asyncio.to_thread(_varz, page)
-    return [*found, durability(varz, server_id)]
+    return [*found, *server_storage(varz, server_id), durability(varz, server_id)]
 
 
 def _varz(page: str) -> "Mapping[str, Any] | None":

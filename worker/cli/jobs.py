@@ -24,6 +24,10 @@ STATUS_EXAMPLES = examples(
     ("followers status JOB --json | jq -r .wait.text", "Why it doesn't move, and what to do."),
 )
 
+_NEWS = 2
+"""Seconds: what is older of a job that goes on is told with its age, and asked of its worker."""
+_ANSWERED_WITHIN = 1.5
+
 
 def jobs(
     context: typer.Context,
@@ -113,7 +117,7 @@ def _lines(job: "JobStatus") -> list[tuple[str, str]]:
         "worker": job.worker,
         "eta": _time(job.eta),
         "started": _time(job.started_at),
-        "updated": _time(job.updated_at),
+        "updated": _time(job.updated_at) + _age(job),
         "finished": _time(job.finished_at),
         "error": job.error and f"{job.error.code}: {job.error.message}",
         "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
@@ -131,6 +135,14 @@ def _note(job: "JobStatus") -> str:
 
 def _time(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _age(job: "JobStatus") -> str:
+    """Say how old the news of a job is that goes on."""
+    from worker.core.explain import OVER
+
+    seconds = int((datetime.now(UTC) - job.updated_at).total_seconds())
+    return f" ({seconds:,} s ago)" if job.state not in OVER and seconds > _NEWS else ""
 
 
 def _newness(job: "JobStatus") -> datetime:
@@ -182,10 +194,20 @@ async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus"
     if not is_token(job):
         raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
     unknown = f"job {job} isn't known: no worker has seen it yet"
+    known, problem = None, None
+    try:
+        known = await _status(client, job)
+    except Stop as error:
+        problem = error
+    told = await _told_by_worker(client, job) if problem or _is_old(known) else None
+    if told is not None and (known is None or told.updated_at >= known.updated_at):
+        return told
+    if problem is not None:
+        raise problem
     try:
         found = await explained(
             job,
-            await _status(client, job),
+            known,
             queue=JetStreamCommandQueue(client, timeout=5),
             cancellations=JetStreamCancellations(client, timeout=5),
             now=datetime.now(UTC),
@@ -196,6 +218,28 @@ async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus"
     if found is None:
         raise Stop(f"{unknown}, or it is older than the bucket keeps; its command is not in the queue")
     return found
+
+
+def _is_old(known: "JobStatus | None") -> bool:
+    """Say whether the worker that has the job may know more than the bucket."""
+    return known is not None and known.state in ("running", "waiting") and bool(_age(known))
+
+
+async def _told_by_worker(client: "Client", job: str) -> "JobStatus | None":
+    """Ask whoever has the job; None where nobody answers with a status, or this user may not ask."""
+    from nats.errors import Error
+
+    from schemas.jobs import JobStatus
+    from schemas.subjects import status_subject
+    from schemas.wire import decode
+    from worker.jetstream.checkup import lacking
+
+    try:
+        if await lacking(client, (status_subject(job),)):
+            return None
+        return decode((await client.request(status_subject(job), timeout=_ANSWERED_WITHIN)).data, JobStatus)
+    except (Error, OSError, ValueError):
+        return None
 
 
 async def _status(client: "Client", job: str) -> "JobStatus | None":

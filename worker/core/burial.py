@@ -7,6 +7,7 @@ from schemas.subjects import provider_of
 from schemas.wire import rfc3339
 from worker.core.commands import MSG_ID_HEADER, RejectedError, header, retry_of
 from worker.core.errors import FatalError, FetchFailure
+from worker.core.holdups import Failed
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
 from worker.core.trace import Span
@@ -15,11 +16,19 @@ from worker.core.world import World
 
 
 async def bury(
-    world: World, delivery: Delivery, error: FetchFailure, job_id: str, *, generation: int, attempts: int
+    world: World,
+    delivery: Delivery,
+    error: FetchFailure,
+    job_id: str,
+    *,
+    generation: int,
+    attempts: int,
+    failed: Failed = lambda code, words: None,
 ) -> None:
     """Store the dead letter of `delivery`; returns once it is stored.
 
-    `generation`: of the job that fails by this. `attempts`: requests for the failed page.
+    `generation`: of the job that fails by this. `attempts`: requests for the failed page. `failed`: hears of each try
+    that fails.
     """
     # A header of the command's publish, such as its Nats-Expected-Stream, would speak for this one too.
     dropped = ("nats-", deadletters.GENERATION.lower())
@@ -40,7 +49,7 @@ async def bury(
     # The same command can fail in two generations: by itself, and as a duplicate of the retry.
     key = f"dead.{delivery.sequence}.{delivery.timestamp_us}" + (f".{generation}" if generation > 1 else "")
     provider = provider_of(delivery.subject)
-    await world.dead_letters.store(provider, delivery.data, headers, key)
+    await world.dead_letters.store(provider, delivery.data, headers, key, failed)
     world.meter.dead_lettered(provider, error.code)
 
 
@@ -76,5 +85,7 @@ async def _fail(world: World, delivery: Delivery, error: FatalError, log: JobLog
             finished_at=now,
             error=failed.error,
             command_sequence=delivery.sequence,
+            generation=log.generation,
+            event_sequence=log.end_sequence,
         )
         await world.status.settle(status)

@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
+from schemas.subjects import EVENTS_STREAM
+from worker.core.cures import DUPLICATE
+from worker.core.holdups import Failed, Holdups
 from worker.core.ports import Entry, EventLog, LogUnavailableError, WrongSequenceError
 
 TOKEN_HEADER = "Followers-Publish-Token"
@@ -23,14 +26,22 @@ class FencedError(Exception):
 class Chain:
     """The tail of one subject, and the only way to append after it."""
 
-    def __init__(self, log: EventLog, subject: str, command_sequence: int, token: Callable[[], str]) -> None:
-        """Take the log, the subject, the command's sequence and a source of tokens that never repeat."""
+    def __init__(
+        self,
+        log: EventLog,
+        subject: str,
+        command_sequence: int,
+        token: Callable[[], str],
+        holdups: Holdups | None = None,
+    ) -> None:
+        """Take the log, the subject, the command's sequence, a source of tokens that never repeat, and who is told."""
         self.sequence = 0
         """The tail's sequence; 0 while the subject is empty."""
         self._log = log
         self._subject = subject
         self._command_sequence = command_sequence
         self._token = token
+        self._holdups = holdups or Holdups()
         self._lock = asyncio.Lock()
 
     async def load(self) -> Entry | None:
@@ -57,6 +68,10 @@ class Chain:
     async def _append(self, data: bytes, headers: Mapping[str, str]) -> None:
         token = self._token()
         headers = {**headers, TOKEN_HEADER: token, COMMAND_HEADER: str(self._command_sequence)}
+        with self._holdups.trying(EVENTS_STREAM, writes=True) as failed:
+            await self._try_to_append(data, headers, token, failed)
+
+    async def _try_to_append(self, data: bytes, headers: Mapping[str, str], token: str, failed: Failed) -> None:
         pause = Pause()
         while True:
             try:
@@ -64,7 +79,8 @@ class Chain:
                 return
             except WrongSequenceError:
                 tail = await self._read()
-            except LogUnavailableError:
+            except LogUnavailableError as error:
+                failed(error.code, error.words)
                 await pause()
                 continue
             # An ack says little: "duplicate" also answers a zombie's other payload. The log says who wrote.
@@ -73,15 +89,19 @@ class Chain:
                 return
             if (tail.sequence if tail else 0) != self.sequence:
                 raise FencedError(tail, self._command_sequence)
+            # Our message isn't there, and neither is another one: the server remembers an id whose message is gone.
+            failed(None, DUPLICATE)
             await pause()
 
     async def _read(self) -> Entry | None:
         pause = Pause()
-        while True:
-            try:
-                return await self._log.last(self._subject)
-            except LogUnavailableError:
-                await pause()
+        with self._holdups.trying(EVENTS_STREAM, writes=False) as failed:
+            while True:
+                try:
+                    return await self._log.last(self._subject)
+                except LogUnavailableError as error:
+                    failed(error.code, error.words)
+                    await pause()
 
 
 class Pause:

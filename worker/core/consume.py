@@ -16,7 +16,7 @@ from structlog.contextvars import bound_contextvars
 
 from schemas.events import JobCompleted, JobEvent, JobFailed
 from schemas.jobs import JobStatus
-from schemas.subjects import provider_of
+from schemas.subjects import DEAD_STREAM, provider_of
 from schemas.types import JobState, Provider
 from worker.core.burial import bury, bury_rejected
 from worker.core.chain import FencedError
@@ -207,6 +207,8 @@ class CommandHandler:
                 self._release(fetch)
 
     def _release(self, fetch: Fetch) -> None:
+        # The heart beats on until the command is settled, which may take long; what it says must not outlive the end.
+        fetch.close()
         job_id = fetch.job.address.job_id
         if self.running.get(job_id) is fetch:
             del self.running[job_id]
@@ -242,7 +244,11 @@ class CommandHandler:
             # A zombie's failure is not the job's: look before a dead letter says so.
             await fetch.claim()
             job_id, generation = fetch.job.address.job_id, fetch.log.generation
-            await bury(self._world, delivery, error, job_id, generation=generation, attempts=fetch.attempts)
+            with fetch.holdups.trying(DEAD_STREAM, writes=True) as failed:
+                await bury(
+                    self._world, delivery, error, job_id,
+                    generation=generation, attempts=fetch.attempts, failed=failed,
+                )  # fmt: skip
             ended = await fetch.fail(error)
         if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 import msgspec
 
@@ -19,6 +20,10 @@ ENDS_WITHIN = 2.0
 APPEARS_WITHIN = 0.5
 """Seconds that it waits for a job of which nobody has heard: it may just be on its way to a worker."""
 LOOK_EVERY = 0.1
+OLD = 2.0
+"""Seconds: the bucket has news of a job that moves each second."""
+GIVES_WAY = 0.25
+"""Seconds that an answer from the bucket waits for the worker that has the job: the first answer counts."""
 
 Answer = JobStatus | ControlError
 
@@ -55,11 +60,16 @@ class Control:
         return known or _unknown(job_id, "if its command is queued, it ends as cancelled when it is delivered")
 
     async def status(self, job_id: str) -> Answer:
-        """Return the job's status; of one that no worker has seen yet, where its command is in the queue."""
+        """Return the job's status, from memory when it is in hand here: the bucket may not take what we say.
+
+        Of one that no worker has seen yet, return where its command is in the queue.
+        """
         if not is_token(job_id):
             return _no_id(job_id)
+        if (held := self._world.status.in_hand(job_id)) is not None:
+            return held
         try:
-            known = await self._world.status.look(job_id)
+            known = await self._look(job_id)
             known = await explained(
                 job_id,
                 known,
@@ -73,6 +83,18 @@ class Control:
         except QueueUnavailableError:
             return _unknown(job_id, "its command may be queued, but the queue can't be searched now: ask again")
         return known or _unknown(job_id, "its command isn't in the queue: it was never published, or is too long ago")
+
+    async def _look(self, job_id: str) -> JobStatus | None:
+        """Read the bucket; give way to the worker that has the job where the bucket has no news. Raises as `look`."""
+        try:
+            known = await self._world.status.look(job_id)
+        except BoardUnavailableError:
+            await asyncio.sleep(GIVES_WAY)
+            raise
+        goes_on = known is not None and known.state in ("running", "waiting")
+        if known is not None and goes_on and self._world.now() - known.updated_at > timedelta(seconds=OLD):
+            await asyncio.sleep(GIVES_WAY)
+        return known
 
     async def _await_end(self, job_id: str, known: JobStatus | None) -> JobStatus | None:
         waited = 0.0

@@ -35,6 +35,8 @@ async def explained(
         told = await _placed(known, queue, now, silent_after)
     if told is None:
         return None
+    if told.wait is not None and told.wait.owner == "nats":
+        return told  # nothing else would help it, not even its end
     since = await _cancelled_since(told, cancellations)
     heard = told.state in ("running", "waiting") and now - told.updated_at <= timedelta(seconds=silent_after)
     if since is not None and heard and now - since > timedelta(seconds=silent_after):

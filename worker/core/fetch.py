@@ -27,6 +27,7 @@ from schemas.types import JobState, TruncatedReason, WaitReason
 from worker.core.commands import Job
 from worker.core.errors import BadResponseError, FetchFailure
 from worker.core.gate import Gate
+from worker.core.holdups import Holdups
 from worker.core.joblog import JobLog
 from worker.core.lookback import look_back
 from worker.core.paging import Ahead, Reader
@@ -37,7 +38,7 @@ from worker.core.requests import PageRequests
 from worker.core.sweep import Sweep
 from worker.core.trace import Span
 from worker.core.unreadable import UnreadableEventError
-from worker.core.waits import Describe, cancelling, handed_back
+from worker.core.waits import Describe, cancelling, handed_back, held_up
 from worker.core.world import CancelledJobError, Signals, World
 
 Read = Callable[[], Awaitable[ProviderPage]]
@@ -62,7 +63,11 @@ class Fetch:
         self.account = account
         self.signals = signals
         self.standing = Standing(started_at=world.now(), worker=world.worker)
-        self.log = JobLog(job.address, account, job.sequence, world, span)
+        self.holdups = Holdups(world.now, self.post)
+        """What NATS doesn't take or give."""
+        self.log = JobLog(job.address, account, job.sequence, world, span, self.holdups)
+        self._tells = True
+        """Its status may be posted: it isn't over, as far as we know."""
         self._contested = False
         """A worker that had the job before us may still publish a page, for all we know."""
         self._started = False
@@ -109,6 +114,7 @@ class Fetch:
         (`fail` ends it), UnreadableEventError when a message of the job can't be read (as well), FencedError when
         another worker has it, DrainingError, CancelledJobError.
         """
+        self._tells = False
         tail, event, obstacle = await self._look()
         if tail is not None:
             self.standing.restore(tail)
@@ -118,6 +124,7 @@ class Fetch:
             self.was_over = True
             self.standing.attempt = event.attempt
             return event
+        self._tells = True
         if event is not None:
             self.standing.attempt = event.attempt + 1
         if reopened:
@@ -206,8 +213,13 @@ class Fetch:
         return await self.log.end(event, anyone=False)
 
     def post(self) -> None:
-        """Post the job's status as it is now."""
-        self._world.status.post(self._status(self._state, self._reason, self._until))
+        """Post the job's status as it is now; nothing before it is known that the job isn't over, and after its end."""
+        if self._tells:
+            self._world.status.post(self._status(self._state, self._reason, self._until))
+
+    def close(self) -> None:
+        """Post nothing more: the job has ended, or is another's."""
+        self._tells = False
 
     def final_status(self, state: JobState, ended: JobEvent | None) -> JobStatus:
         """Return the status of a job that came to `state` by the terminal event `ended` (None: handed back)."""
@@ -238,15 +250,19 @@ class Fetch:
         )
 
     def _status(self, state: JobState, reason: str | None, until: datetime | None) -> JobStatus:
-        now, wait = self._world.now(), None
-        if state in ("running", "waiting") and self.signals.cancelled.is_set():
+        now, wait, holdup = self._world.now(), None, self.holdups.current
+        if state in ("running", "waiting") and holdup is not None:
+            state, reason, until, wait = "waiting", "nats", None, held_up(holdup)
+        elif state in ("running", "waiting") and self.signals.cancelled.is_set():
             self._cancelled_at = self._cancelled_at or now
             wait = cancelling(self._cancelled_at)
         elif state == "waiting" and self._describe is not None:
             wait = self._describe(self._since or now, until)
         elif state == "queued":
             wait = handed_back(now)
-        return status(self.job, self.account, self.standing, state, now, reason=reason, until=until, wait=wait)
+        told = status(self.job, self.account, self.standing, state, now, reason=reason, until=until, wait=wait)
+        log = self.log
+        return msgspec.structs.replace(told, generation=log.generation, event_sequence=log.end_sequence)
 
     async def _recall(self, tail: FollowerPage | None) -> None:
         command = self.job.command

@@ -9,11 +9,12 @@ import msgspec
 
 from schemas.digest import START, next_digest
 from schemas.events import TERMINAL, FollowerPage, JobEvent, Progress
-from schemas.subjects import job_subject, page_subject
+from schemas.subjects import EVENTS_STREAM, job_subject, page_subject
 from schemas.types import Provider
 from schemas.wire import encode, event_message
 from worker.core.chain import COMMAND_HEADER, Chain, FencedError, Pause
 from worker.core.commands import Address
+from worker.core.holdups import Failed, Holdups
 from worker.core.parts import split
 from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError
 from worker.core.trace import Span
@@ -38,8 +39,20 @@ class Common(TypedDict):
 class JobLog:
     """Reads where a job stands, and appends to it on condition that nobody else has."""
 
-    def __init__(self, address: Address, account: str | None, sequence: int, world: World, span: Span) -> None:
-        """Take the job's address, its account's name, its command's sequence, the world, and what events belong to."""
+    def __init__(
+        self,
+        address: Address,
+        account: str | None,
+        sequence: int,
+        world: World,
+        span: Span,
+        holdups: Holdups | None = None,
+    ) -> None:
+        """Take the job's address, its account's name, its command's sequence, the world, and what events belong to.
+
+        `holdups`: what is told when the log doesn't answer for long.
+        """
+        self._holdups = holdups or Holdups(world.now)
         self.common = Common(
             job_id=address.job_id,
             provider=address.provider,
@@ -54,8 +67,8 @@ class JobLog:
         self._subject, self._event_subject = page_subject(*parts), job_subject(*parts)
         self._of_pages = EventDecoder(self._subject, *parts)
         self._of_events = EventDecoder(self._event_subject, *parts)
-        self._pages = Chain(world.log, self._subject, sequence, world.token)
-        self._events = Chain(world.log, self._event_subject, sequence, world.token)
+        self._pages = Chain(world.log, self._subject, sequence, world.token, self._holdups)
+        self._events = Chain(world.log, self._event_subject, sequence, world.token, self._holdups)
         self._first_part = self._whole = 0
         self.digest: str | None = START
         """That of the newest page; None in a job that a version without digests began."""
@@ -238,12 +251,17 @@ class JobLog:
 
     async def _read(self, subject: str, first: int, last: int) -> AsyncIterator[Entry]:
         pause = Pause()
-        while True:
-            try:
-                async for entry in self._world.log.read(subject, first, last):
-                    first = entry.sequence + 1
-                    yield entry
-            except LogUnavailableError:
-                await pause()
-            else:
-                return
+        with contextlib.ExitStack() as trying:
+            failed: Failed | None = None
+            while True:
+                try:
+                    async for entry in self._world.log.read(subject, first, last):
+                        trying.close()
+                        failed, first = None, entry.sequence + 1
+                        yield entry
+                except LogUnavailableError as error:
+                    failed = failed or trying.enter_context(self._holdups.trying(EVENTS_STREAM, writes=False))
+                    failed(error.code, error.words)
+                    await pause()
+                else:
+                    return

@@ -9,6 +9,7 @@ from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import Provider
+from worker.core.holdups import Failed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +96,11 @@ class WrongSequenceError(Exception):
 class LogUnavailableError(Exception):
     """The log did not answer, so what it holds is unknown: ask again."""
 
+    def __init__(self, message: str = "no answer", *, code: int | None = None, words: str = "") -> None:
+        """Keep the server's own error code and words; without a code, what came in place of an answer."""
+        super().__init__(message)
+        self.code, self.words = code, words or message
+
 
 class PayloadTooLargeError(Exception):
     """The server takes no message of this size; the same publish can't succeed."""
@@ -159,8 +165,13 @@ class StatusBoard(Protocol):
     async def settle(self, status: JobStatus) -> None:
         """Write a terminal or `queued` status before returning, as far as the bucket can be reached.
 
-        What is posted for the job after that is ignored until `drop`.
+        What is posted for the job after that is ignored until `drop`. A status that is terminal gives way to nothing
+        but one that rests on a newer job event. An end that can't be written is written once the bucket is back.
         """
+        ...
+
+    def in_hand(self, job_id: str) -> JobStatus | None:
+        """Return what this replica knows of a job that it has, or whose end the bucket hasn't taken yet; else None."""
         ...
 
     def drop(self, job_id: str) -> None:
@@ -190,6 +201,8 @@ class QueuedCommand:
     """Commands of its provider that were delivered and are not settled."""
     asking: int
     """Open requests of workers for a command of its provider."""
+    paused_until: datetime | None = None
+    """Somebody has told the server to deliver nothing of its provider until then."""
 
 
 class CommandQueue(Protocol):
@@ -221,10 +234,17 @@ class Cancellations(Protocol):
 class DeadLetters(Protocol):
     """Commands that can't be done."""
 
-    async def store(self, provider: Provider, body: bytes, headers: Mapping[str, str], key: str) -> None:
+    async def store(
+        self,
+        provider: Provider,
+        body: bytes,
+        headers: Mapping[str, str],
+        key: str,
+        failed: Failed = lambda code, words: None,
+    ) -> None:
         """Store a command's own bytes under the idempotency key `key`; returns once the server has it.
 
-        Tries until it is stored.
+        Tries until it is stored; `failed` is called with each try that fails.
         """
         ...
 

@@ -12,8 +12,10 @@ from schemas.jobs import JobStatus
 from schemas.types import WaitOwner
 from schemas.wait import Wait
 from schemas.wire import next_second, rfc3339
+from worker.core.cures import cure, paused_text, resume
 from worker.core.errors import FetchFailure, RateLimitedError
 from worker.core.gate import Outlook
+from worker.core.holdups import Holdup
 from worker.core.ports import QueuedCommand
 
 Describe = Callable[[datetime, datetime | None], Wait]
@@ -49,6 +51,21 @@ def between_tries(error: FetchFailure, attempt: int, asked: float | None = None)
     )
 
 
+def held_up(holdup: Holdup) -> Wait:
+    """Describe the wait of a job for NATS, which doesn't take or give what it needs."""
+    act = "takes nothing for" if holdup.writes else "gives nothing of"
+    error = f"error {holdup.code}: {holdup.words}" if holdup.code else holdup.words
+    return Wait(
+        owner="nats",
+        reason="nats",
+        since=holdup.since,
+        text=f"NATS {act} {holdup.stream} ({error}), and it is tried again:"
+        f" {cure(holdup.code, holdup.words, holdup.stream)}",
+        nats_code=holdup.code,
+        nats_error=holdup.words,
+    )
+
+
 def handed_back(since: datetime) -> Wait:
     """Describe the wait of a job whose worker stopped, for another one."""
     text = "its worker stopped and handed it back: another one takes it, where one runs"
@@ -66,6 +83,8 @@ def cancelling(since: datetime) -> Wait:
 
 def in_queue(command: QueuedCommand) -> Wait:
     """Describe the wait of a command that is in the work queue, for a worker."""
+    if command.paused_until is not None:
+        return paused(command.provider, command.stored_at, command.paused_until)
     if not command.asking and not command.in_hand:
         return Wait(
             owner="no_worker",
@@ -96,6 +115,18 @@ def in_queue(command: QueuedCommand) -> Wait:
         position=None if command.ahead is None else command.ahead + 1,
         in_hand=command.in_hand,
         asking=command.asking,
+    )
+
+
+def paused(provider: str, since: datetime, until: datetime) -> Wait:
+    """Describe the wait of a command whose consumer somebody has paused."""
+    return Wait(
+        owner="nats",
+        reason="nats",
+        since=since,
+        until=until,
+        text=f"{paused_text(provider, until)}: {resume(provider)}",
+        nats_error="consumer paused",
     )
 
 

@@ -11,12 +11,14 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from schemas.subjects import COMMANDS_STREAM, PROVIDERS, consumer_name
+from worker.core.cures import STORE_FAILED, cure, paused_text, resume
 from worker.core.findings import Finding, State
 from worker.jetstream.assets import TopologyConfig, expected
 from worker.jetstream.drift import covers
 from worker.jetstream.guarded import GuardedClient
 from worker.jetstream.permissions import STREAMS, USER_INFO, User, permissions
 from worker.jetstream.topology import ServerTooOldError, TopologyError, check, check_server
+from worker.jetstream.trial import TRIALS, held_up, try_to_write
 
 ADVISED_SERVER = (2, 12, 5)
 SMALL_PAYLOAD = 256 * 1024
@@ -24,6 +26,7 @@ SMALL_PAYLOAD = 256 * 1024
 SKEW = 2.0
 """Seconds by which clocks may differ before deadlines and waits look odd."""
 FULL = 0.8
+ACCOUNT_INFO = "$JS.API.INFO"
 _TIMEOUT = 3.0
 
 
@@ -51,14 +54,19 @@ async def examine(client: Client, config: TopologyConfig, *, schedules: bool = F
     right = [str(asset) for asset in looked_at if (asset.kind, asset.name) not in wrong]
     if right:
         found.append(_finding("nats.assets", f"{len(right)} of {len(looked_at)}", "ok", "as they should be"))
+    found += storage(await _ask(client, ACCOUNT_INFO))
     missing = {item.name for item in differences if item.state == "missing"}
     for stream in STREAMS:
         if stream.removeprefix("KV_").removeprefix("OBJ_") not in missing:
             found += await _stream(client, stream)
+    for stream, subject in TRIALS.items():
+        # What this user may not write is said above.
+        if stream.removeprefix("KV_") not in missing and _allowed(limits.get("publish"), subject):
+            found += await try_to_write(client, stream)
     for provider in PROVIDERS:
         if consumer_name(provider) not in missing and COMMANDS_STREAM not in missing:
             found += await _queue(client, consumer_name(provider))
-    return found
+    return [*found, *await held_up(client)]
 
 
 def server(client: Client) -> list[Finding]:
@@ -145,6 +153,39 @@ def durability(varz: Mapping[str, Any] | None, server_id: str) -> Finding:
     return _finding("nats.sync_interval", "server", "warn", text, advice)
 
 
+def storage(answer: Mapping[str, Any] | None) -> list[Finding]:
+    """What the account has stored against what it may store. `answer`: to ACCOUNT_INFO."""
+    if answer is None or "storage" not in answer:
+        text = "can't be read: this user may not ask $JS.API.INFO"
+        return [_finding("nats.storage", "account", "unknown", text, "grant it, to have the account's limits checked")]
+    tiers = answer.get("tiers") or {"": answer}
+    found = []
+    for name, tier in tiers.items():
+        most, used = (tier.get("limits") or {}).get("max_storage", -1), tier.get("storage", 0)
+        where = f"account {name}".strip()
+        if most <= 0:
+            text = f"{used:,} bytes stored; the account has no limit of its own"
+            found.append(_finding("nats.storage", where, "ok", text))
+            continue
+        state: State = "fail" if most - used < SMALL_PAYLOAD else "warn" if used > FULL * most else "ok"
+        text = f"{used / most:.0%} of its storage used: {used:,} of {most:,} bytes"
+        found.append(_finding("nats.storage", where, state, text, cure(10023, "", "") if state != "ok" else ""))
+    return found
+
+
+def server_storage(varz: Mapping[str, Any] | None, server_id: str) -> list[Finding]:
+    """What the server has stored against what it may store, by its own monitoring page; None: it couldn't be read."""
+    page = (varz or {}).get("jetstream") or {}
+    if varz is None or varz.get("server_id") != server_id or "config" not in page:
+        return []
+    most, used = page["config"].get("max_storage", -1), (page.get("stats") or {}).get("storage", 0)
+    if most <= 0 or used <= FULL * most:
+        return []
+    state: State = "fail" if most - used < SMALL_PAYLOAD else "warn"
+    text = f"{used / most:.0%} of its storage used: {used:,} of {most:,} bytes"
+    return [_finding("nats.storage", "server", state, text, cure(10023, "", ""))]
+
+
 async def _stream(client: Client, name: str) -> list[Finding]:
     sent = time.time()
     info = await _ask(client, f"$JS.API.STREAM.INFO.{name}")
@@ -153,8 +194,11 @@ async def _stream(client: Client, name: str) -> list[Finding]:
     found = list(replicas(name, info))
     most, used = info["config"].get("max_bytes", -1), info["state"]["bytes"]
     if most > 0 and used > FULL * most:
+        # A page may take as much as the server's max_payload; a stream that drops its oldest messages is never full.
+        full = info["config"].get("discard") == "new" and most - used < client.max_payload
         text = f"{used / most:.0%} full: {used:,} of {most:,} bytes"
-        found.append(_finding("nats.space", name, "warn", text, "raise its max_bytes before publishing stops"))
+        advice = cure(STORE_FAILED, "maximum bytes exceeded", name)
+        found.append(_finding("nats.space", name, "fail" if full else "warn", text, advice))
     if name == COMMANDS_STREAM and info.get("ts"):
         found.append(clock(datetime.fromisoformat(info["ts"]).timestamp(), sent, time.time()))
     return found
@@ -186,6 +230,10 @@ async def _queue(client: Client, name: str) -> list[Finding]:
     info = await _ask(client, f"$JS.API.CONSUMER.INFO.{COMMANDS_STREAM}.{name}")
     if info is None or "num_pending" not in info:
         return []
+    if info.get("paused"):
+        provider = name.removeprefix("worker-")
+        until = datetime.fromisoformat(info["config"]["pause_until"])
+        return [_finding("workers", name, "fail", paused_text(provider, until), resume(provider))]
     waiting, held, asking = info["num_pending"], info["num_ack_pending"], info.get("num_waiting", 0)
     text = f"{waiting:,} commands wait, {held:,} are in hand, {asking:,} slots ask for more"
     # At work with every slot full, a worker asks for nothing either.

@@ -11,7 +11,9 @@ from nats.js import JetStreamContext
 from schemas import deadletters
 from schemas.subjects import DEAD_STREAM, dead_subject
 from schemas.types import Provider
+from worker.core.holdups import Failed
 from worker.jetstream.headers import MAX_HEADER_BYTES, can_be_published, message_bytes
+from worker.jetstream.writes import Writes
 
 HEADER_ROOM = 8192
 """Bytes to which the headers are brought down when they or the message would be too large."""
@@ -24,12 +26,20 @@ _log = structlog.get_logger(__name__)
 class JetStreamDeadLetters:
     """`DeadLetters` on a JetStream stream."""
 
-    def __init__(self, client: Client, *, timeout: float) -> None:
-        """Take a connection, and the seconds after which an unanswered publish is tried again."""
+    def __init__(self, client: Client, *, timeout: float, writes: Writes | None = None) -> None:
+        """Take a connection, the seconds after which an unanswered publish is tried again, and who hears of that."""
+        self._writes = writes or Writes()
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=timeout)
 
-    async def store(self, provider: Provider, body: bytes, headers: Mapping[str, str], key: str) -> None:
+    async def store(
+        self,
+        provider: Provider,
+        body: bytes,
+        headers: Mapping[str, str],
+        key: str,
+        failed: Failed = lambda code, words: None,
+    ) -> None:
         """Publish until the server has it: the command is not settled before."""
         body, kept = _fit(body, {**headers, "Nats-Msg-Id": key}, self._client.max_payload)
         pause = 0.1
@@ -37,11 +47,13 @@ class JetStreamDeadLetters:
             try:
                 await self._js.publish(dead_subject(provider), body, stream=DEAD_STREAM, headers=dict(kept))
             except (nats.errors.Error, OSError) as error:
-                code = getattr(error, "err_code", None)
-                _log.warning("dead_letter.unstored", error=type(error).__name__, err_code=code)
+                code, words = self._writes.refused(DEAD_STREAM, error)
+                failed(code, words)
+                _log.warning("dead_letter.unstored", error=type(error).__name__, err_code=code, reason=words)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
             else:
+                self._writes.stored(DEAD_STREAM)
                 return
 
 

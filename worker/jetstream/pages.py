@@ -15,6 +15,7 @@ from nats.js.api import RawStreamMsg
 from schemas.subjects import EVENTS_STREAM
 from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
 from worker.jetstream.headers import message_bytes, parse_headers
+from worker.jetstream.writes import Writes
 
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 WRONG_SEQUENCE_CODES = frozenset({10071, 10164, 10158})
@@ -40,8 +41,14 @@ _ack = msgspec.json.Decoder(_Ack)
 class JetStreamLog:
     """`EventLog` on a JetStream stream."""
 
-    def __init__(self, client: Client, *, timeout: float, stream: str = EVENTS_STREAM) -> None:
-        """Take a connection, and the seconds after which an unanswered call counts as unavailable."""
+    def __init__(
+        self, client: Client, *, timeout: float, stream: str = EVENTS_STREAM, writes: Writes | None = None
+    ) -> None:
+        """Take a connection, and the seconds after which an unanswered call counts as unavailable.
+
+        `writes` hears what becomes of each publish.
+        """
+        self._writes = writes or Writes()
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=timeout)
         self._timeout = timeout
@@ -74,9 +81,10 @@ class JetStreamLog:
                 raise WrongSequenceError from error
             if error.err_code in TOO_LARGE_CODES:
                 raise PayloadTooLargeError(f"{len(data)} bytes on {subject}") from error
-            raise self._unavailable("publish", error) from error
+            raise self._unstored(error) from error
         except (nats.errors.Error, OSError) as error:
-            raise self._unavailable("publish", error) from error
+            raise self._unstored(error) from error
+        self._writes.stored(self._stream)
         if ack.duplicate:
             # Says that this id was stored before, not that it was stored with this content: see RELIABILITY 1.
             raise WrongSequenceError
@@ -113,10 +121,15 @@ class JetStreamLog:
             raise self._unavailable("get", error) from error
         return _entry(message)
 
+    def _unstored(self, error: Exception) -> LogUnavailableError:
+        self._writes.refused(self._stream, error)
+        return self._unavailable("publish", error)
+
     def _unavailable(self, act: str, error: Exception) -> LogUnavailableError:
-        code = getattr(error, "err_code", None)
-        _log.warning("log.unavailable", act=act, stream=self._stream, error=type(error).__name__, err_code=code)
-        return LogUnavailableError(f"{act} on {self._stream}: {type(error).__name__}")
+        code, words = self._writes.explain(error)
+        name = type(error).__name__
+        _log.warning("log.unavailable", act=act, stream=self._stream, error=name, err_code=code, reason=words)
+        return LogUnavailableError(f"{act} on {self._stream}: {name}", code=code, words=words)
 
 
 def _entry(message: RawStreamMsg) -> Entry:

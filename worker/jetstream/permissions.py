@@ -149,8 +149,9 @@ def accounts_block(users: Sequence[User], *, account: str = "FOLLOWERS") -> str:
 
 _ASKING: tuple[Role, ...] = ("publisher", "consumer", "admin")
 _HEARD = (
-    # Each worker looks whether it has the job; one of them answers.
+    # Each worker looks whether it has the job; one of them answers, or the one that has it does.
     CANCEL_SUBJECTS,
+    STATUS_SUBJECTS,
     f"{STATUS_SUBJECTS} {CONTROL_QUEUE}",
     *CHANGES_HEARD,
     PAGE_HEARS,

@@ -15,6 +15,7 @@ from schemas.types import Provider
 from worker.core.commands import Address, RejectedError, read_job
 from worker.core.ports import QueuedCommand, QueueUnavailableError
 from worker.jetstream.exhausted import ExhaustedDelivery
+from worker.jetstream.paused import paused_until
 
 SEARCHED = 500
 """Commands of a provider that are looked at from the oldest on, and as many of the newest."""
@@ -145,4 +146,5 @@ def _queued(command: ExhaustedDelivery, address: Address, info: ConsumerInfo, ah
         ahead=ahead,
         in_hand=info.num_ack_pending or 0,
         asking=info.num_waiting or 0,
+        paused_until=paused_until(info),
     )

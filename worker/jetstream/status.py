@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -15,12 +16,15 @@ from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
 from schemas.wire import decode, encode
 from worker.core.ports import BoardUnavailableError
+from worker.core.precedence import TERMINAL, outranks
 from worker.jetstream.direct import last_of
 from worker.jetstream.pages import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE_CODES
+from worker.jetstream.writes import Writes
 
-TERMINAL = ("completed", "failed", "cancelled")
 EVERY = 1.0
 """Seconds between two writes of a job's status that change no state."""
+OWED_EVERY = 5.0
+"""Seconds between two tries at the ends that the bucket didn't take."""
 SETTLE_TRIES = 3
 REMEMBERED = 1024
 """Jobs not in hand of which something is remembered, at most: anybody may ask for any id."""
@@ -29,25 +33,40 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a key had when it was read."""
+
+    revision: int
+    """0: never written."""
+    status: JobStatus | None
+    """None: there is none, or none that this version can read."""
+
+
 class JetStreamStatusBoard:
     """`StatusBoard` on a key-value bucket; writes in the background what `post` takes.
 
-    A write is conditional on the revision that this replica saw when it took the job: one that was paused or cut off
-    and comes back can't paint over what its successor wrote.
+    Every write is conditional on the revision at which the key was read: one that was paused or cut off and comes back
+    can't paint over what its successor wrote. And nothing replaces a job's end but what rests on a newer job event.
     """
 
-    def __init__(self, client: Client, *, timeout: float) -> None:
-        """Take a connection, and the seconds after which an unanswered call is given up."""
+    def __init__(self, client: Client, *, timeout: float, writes: Writes | None = None) -> None:
+        """Take a connection, the seconds after which an unanswered call is given up, and who hears of failed writes."""
         self._client, self._timeout = client, timeout
+        self._writes = writes or Writes()
         self._js: JetStreamContext = client.jetstream(timeout=timeout)
         self._stream = f"KV_{JOBS_BUCKET}"
         self._pending: dict[str, JobStatus] = {}
         self._written: dict[str, tuple[str, float]] = {}
         """State and time of the last write of each job in hand."""
-        self._revisions: dict[str, int] = {}
+        self._seen: dict[str, _Seen] = {}
         """What a job in hand has in the bucket, as far as we know."""
-        self._looked_up: dict[str, int] = {}
-        """The revision that `get` found for a job that isn't in hand, or not yet."""
+        self._looked_up: dict[str, _Seen] = {}
+        """What `get` found for a job that isn't in hand, or not yet."""
+        self._newest: dict[str, JobStatus] = {}
+        """What was told last of each job in hand, whether or not the bucket has it."""
+        self._owed: dict[str, JobStatus] = {}
+        """The ends that the bucket didn't take."""
         self._settled: dict[str, None] = {}
         """Jobs of which nothing more may be posted: a heartbeat may come between the end and `drop`."""
         self._lost: set[str] = set()
@@ -55,24 +74,29 @@ class JetStreamStatusBoard:
         self._lock = asyncio.Lock()
 
     async def get(self, job_id: str) -> JobStatus | None:
-        """Read the key; unless the job is in hand, remember its revision for our first write."""
-        revision, status = await self._look(job_id, direct=True)
-        if revision is not None and job_id not in self._written:
-            _remember(self._looked_up, job_id, revision)
-        return status
+        """Read the key; unless the job is in hand, remember what is there for our first write."""
+        seen = await self._look(job_id, direct=True)
+        if seen is not None and job_id not in self._written:
+            _remember(self._looked_up, job_id, seen)
+        return None if seen is None else seen.status
 
     async def look(self, job_id: str) -> JobStatus | None:
         """Read the key, and remember nothing."""
-        revision, status = await self._look(job_id, direct=True)
-        if revision is None:
+        seen = await self._look(job_id, direct=True)
+        if seen is None:
             raise BoardUnavailableError
-        return status
+        return seen.status
+
+    def in_hand(self, job_id: str) -> JobStatus | None:
+        """Return what was told last, unless another replica has taken the job since."""
+        return None if job_id in self._lost else self._newest.get(job_id) or self._owed.get(job_id)
 
     def post(self, status: JobStatus) -> None:
         """Note it; `run` writes it."""
         if status.job_id in self._settled:
             return
         waits = self._pending.get(status.job_id)
+        self._newest[status.job_id] = status
         self._pending[status.job_id] = status
         # In place of one that waits for its second to be over, it waits as long: there is nothing to look at.
         if waits is None or waits.state != status.state:
@@ -83,10 +107,14 @@ class JetStreamStatusBoard:
         job_id = status.job_id
         _remember(self._settled, job_id, None)
         self._pending.pop(job_id, None)
+        self._newest[job_id] = status
         async with self._lock:
             for _ in range(SETTLE_TRIES):
                 if await self._write(status):
                     break
+            else:
+                if status.state in TERMINAL:
+                    _remember(self._owed, job_id, status)
             self._forget(job_id)
 
     def drop(self, job_id: str) -> None:
@@ -95,7 +123,10 @@ class JetStreamStatusBoard:
         self._settled.pop(job_id, None)
 
     async def run(self) -> None:
-        """Write what was posted, until cancelled."""
+        """Write what was posted, and what is owed, until cancelled."""
+        await asyncio.gather(self._write_posted(), self._settle_owed())
+
+    async def _write_posted(self) -> None:
         loop, again = asyncio.get_running_loop(), None
         while True:
             await self._wake.wait()
@@ -104,6 +135,24 @@ class JetStreamStatusBoard:
             if again is not None:
                 again.cancel()
             again = None if wait is None else loop.call_later(wait, self._wake.set)
+
+    async def _settle_owed(self) -> None:
+        while True:
+            await asyncio.sleep(OWED_EVERY)
+            await self.write_owed()
+
+    async def write_owed(self) -> None:
+        """Try once to write each end that is owed, as long as the bucket takes them."""
+        for job_id, status in list(self._owed.items()):
+            async with self._lock:
+                held = job_id in self._newest
+                settled = held or await self._write(status)
+                if not held:
+                    self._forget(job_id)
+            if not settled:
+                return  # the others would fare no better
+            if self._owed.get(job_id) is status:
+                del self._owed[job_id]
 
     async def _write_due(self) -> float | None:
         """Write each pending status whose time has come; return the seconds until the next one's, if any."""
@@ -133,62 +182,74 @@ class JetStreamStatusBoard:
         job_id = status.job_id
         if job_id in self._lost and status.state not in TERMINAL:
             return True
-        revision = self._revisions.get(job_id, self._looked_up.pop(job_id, None))
-        if revision is not None:
-            self._revisions[job_id] = revision
-        headers = None if revision is None else {EXPECTED_SEQUENCE: str(revision)}
         self._written[job_id] = (status.state, time.monotonic())
+        seen = self._seen.get(job_id) or self._looked_up.pop(job_id, None)
+        if seen is None:
+            # Ask the leader: a replica that lags would show what was there before.
+            seen = await self._look(job_id, direct=False)
+            if seen is None or job_id not in self._written:
+                return seen is not None
+        self._seen[job_id] = seen
+        if not outranks(status, seen.status):
+            self._lost.add(job_id)
+            return True
+        return await self._publish(status, seen.revision)
+
+    async def _publish(self, status: JobStatus, revision: int) -> bool:
+        job_id = status.job_id
         try:
-            ack = await self._js.publish(self._key(job_id), encode(status), headers=headers)
+            ack = await self._js.publish(self._key(job_id), encode(status), headers={EXPECTED_SEQUENCE: str(revision)})
         except nats.js.errors.APIError as error:
             if error.err_code in WRONG_SEQUENCE_CODES:
                 return await self._yield_to_other(status)
-            _log.warning("status.unwritten", job_id=job_id, error=type(error).__name__, err_code=error.err_code)
+            self._unwritten(job_id, error)
             return False
         except (nats.errors.Error, OSError) as error:
             # It may have landed all the same; then the next write is refused, and finds our own status there.
-            _log.warning("status.unwritten", job_id=job_id, error=type(error).__name__)
+            self._unwritten(job_id, error)
             return False
+        self._writes.stored(self._stream)
         if job_id in self._written:
-            self._revisions[job_id] = ack.seq
+            self._seen[job_id] = _Seen(ack.seq, status)
         return True
+
+    def _unwritten(self, job_id: str, error: Exception) -> None:
+        code, words = self._writes.refused(self._stream, error)
+        _log.warning("status.unwritten", job_id=job_id, error=type(error).__name__, err_code=code, reason=words)
 
     async def _yield_to_other(self, status: JobStatus) -> bool:
         """Something else is there: say whether that settles it, or `status` must be tried again."""
         job_id = status.job_id
-        # Ask the leader: a replica that lags would show what was there before.
-        revision, current = await self._look(job_id, direct=False)
+        seen = await self._look(job_id, direct=False)
         if job_id not in self._written:
             return True  # dropped meanwhile
-        if revision is None:
+        if seen is None:
             return False
-        over = current is not None and current.state in TERMINAL
-        if status.state in TERMINAL:
-            ours = not over
-        else:
-            ours = current is None or (current.worker == status.worker and not over)
-            if not ours:
-                self._lost.add(job_id)
-        if ours:
-            self._revisions[job_id] = revision
+        there = seen.status
+        ours = outranks(status, there)
+        if there is not None and status.state not in TERMINAL and there.state not in TERMINAL:
+            ours = there.worker == status.worker
+        self._seen[job_id] = seen
+        if not ours:
+            self._lost.add(job_id)
         return not ours
 
-    async def _look(self, job_id: str, *, direct: bool) -> tuple[int | None, JobStatus | None]:
-        """Return the key's revision (0: never written; None: can't be known now) and the status, if there is one."""
+    async def _look(self, job_id: str, *, direct: bool) -> _Seen | None:
+        """Return what the key has; None when that can't be known now."""
         try:
             revision, data = await (self._ask_any(job_id) if direct else self._ask_leader(job_id))
         except nats.js.errors.NotFoundError:
-            return None, None  # the bucket is missing
+            return None  # the bucket is missing
         except (nats.errors.Error, OSError) as error:
             _log.warning("status.unreadable", job_id=job_id, error=type(error).__name__)
-            return None, None
+            return None
         if not data:
-            return revision, None  # never written, or a delete marker
+            return _Seen(revision, None)  # never written, or a delete marker
         try:
-            return revision, decode(data, JobStatus)
+            return _Seen(revision, decode(data, JobStatus))
         except msgspec.DecodeError as error:
             _log.warning("status.undecodable", job_id=job_id, error=str(error))
-            return revision, None
+            return _Seen(revision, None)
 
     async def _ask_any(self, job_id: str) -> tuple[int, bytes | None]:
         found = await last_of(self._client, self._stream, self._key(job_id), timeout=self._timeout)
@@ -206,7 +267,8 @@ class JetStreamStatusBoard:
     def _forget(self, job_id: str) -> None:
         self._pending.pop(job_id, None)
         self._written.pop(job_id, None)
-        self._revisions.pop(job_id, None)
+        self._seen.pop(job_id, None)
+        self._newest.pop(job_id, None)
         self._looked_up.pop(job_id, None)
         self._lost.discard(job_id)
 

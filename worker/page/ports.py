@@ -126,6 +126,10 @@ class Sources(Protocol):
         """Return the number of dead letters, and the newest first. Raises SourceUnavailableError."""
         ...
 
+    def in_hand(self, job_id: str) -> JobStatus | None:
+        """Return what this replica knows of a job that it has in hand, None when it hasn't."""
+        ...
+
     async def status(self, job_id: str) -> JobStatus | None:
         """Return a job's status, with why it doesn't move where that can be known; None when the job isn't known.
 

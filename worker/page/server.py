@@ -109,12 +109,14 @@ class Page:
 
         async def look(hub: Hub) -> AsyncGenerator[dict[str, Any], None]:
             assert sources is not None
-            shown, events, after, more = None, list[dict[str, Any]](), 0, False
+            shown, told, events, after, more = None, None, list[dict[str, Any]](), 0, False
             while True:
                 with contextlib.suppress(SourceUnavailableError):
-                    status = hub.job(job_id)
+                    # What this replica knows of its own jobs, the bucket may not take.
+                    status = sources.in_hand(job_id) or hub.job(job_id)
                     if status is None or _is_silent(status):
                         status = await sources.status(job_id) or status
+                    told = status or told  # whether or not the log says what happened before
                     if status is not None and status != shown:
                         async for entry in sources.timeline(status, after):
                             more = len(events) >= TIMELINE
@@ -123,7 +125,7 @@ class Page:
                             events.append(view.timeline_row(entry))
                             after = entry.sequence
                         shown = status
-                job = shown and view.job_row(shown)
+                job = told and view.job_row(told)
                 yield {"trouble": hub.trouble, "id": job_id, "job": job, "events": events, "more": more}
 
         return await self._stream(request, "job", look)
