@@ -19,8 +19,8 @@ from tests.chaos.provider import FAILING
 from worker.jetstream.letters import LetterBox, LettersError
 
 ANSWER_WITHIN = 3.0
-FEW = 12
-"""Of so many newest commands most are queued or running."""
+FEW = 30
+"""Of so many newest commands most are queued, running, or just over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +75,20 @@ class Acts:
     async def cancel_until(self, stop: asyncio.Event) -> None:
         """Cancel jobs: queued, running and finished ones, one whose command comes next, and ids of nobody."""
         dice = self._dice("cancels")
-        while not stop.is_set():
-            await self._pause(dice, self._options.cancel_every)
-            job_id = self._draw(dice, lambda command: command.listed is None)
-            self.asked.cancelled.setdefault(job_id, time.time())
-            await self._ask("cancel", job_id)
+        async with asyncio.TaskGroup() as requests:
+            while not stop.is_set():
+                await self._pause(dice, self._options.cancel_every)
+                job_id = self._draw(dice, lambda command: command.listed is None)
+                self.asked.cancelled.setdefault(job_id, time.time())
+                requests.create_task(self._ask("cancel", job_id))
 
     async def ask_until(self, stop: asyncio.Event) -> None:
         """Ask for the status of all kinds of jobs."""
         dice = self._dice("questions")
-        while not stop.is_set():
-            await self._pause(dice, self._options.ask_every)
-            await self._ask("status", self._draw(dice, lambda command: True))
+        async with asyncio.TaskGroup() as requests:
+            while not stop.is_set():
+                await self._pause(dice, self._options.ask_every)
+                requests.create_task(self._ask("status", self._draw(dice, lambda command: True)))
 
     async def fail_until(self, stop: asyncio.Event) -> None:
         """Publish commands whose jobs fail for good, now and then."""

@@ -232,7 +232,7 @@ class _Job:
         found = self._found
         places = [(data["page"], data.get("part", 1)) for _, data in self._pages]
         pages = {page for page, _ in places}
-        found.pages_published += len(pages)
+        found.pages_published += len(pages) if whole else len(pages & set(range(1, expected + 1)))
         missing = sorted(set(range(1, expected + 1)) - pages)
         if missing:
             found.lost += len(missing)
