@@ -10,6 +10,8 @@ Feed = tuple[str, str, str]
 """Provider, account and Official Account; no command here has a filter."""
 People = Mapping[str, frozenset[str]]
 """Who follows, by job, where the list moves between jobs."""
+HELD_FROM, THRESHOLD = 10, 0.3
+"""A list is held when so many are gone, and more than this share of the list before."""
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -54,6 +56,8 @@ def check_changes(
             yield job_id, f"#{one.sequence} comes after another set of change events of the same job"
         if (job_id, True) in told and not is_held and (held.get(feed) != job_id or job_id not in maybe):
             yield job_id, f"#{one.sequence} publishes a held list that nobody has released"
+        if not is_held and (job_id, True) not in told and _must_be_held(people, job_id, last.get(feed)):
+            yield job_id, f"#{one.sequence} publishes a list from which too many are gone, and it was never held"
         told.add((job_id, is_held))
         yield from ((job_id, text) for text in _wrong(one, last.get(feed), people))
         if is_held:
@@ -119,8 +123,14 @@ def _wrong_counts(data: dict[str, Any], wanted: Mapping[str, Collection[str]]) -
     told = {kind: data["counts"].get(kind, 0) for kind in counts}
     if told != counts:
         yield f"is held with {told}, not {counts}"
-    if counts["unfollowed"] < 10:
+    if counts["unfollowed"] < HELD_FROM:
         yield f"is held though only {counts['unfollowed']} are gone"
+
+
+def _must_be_held(people: People, job_id: str, before: str | None) -> bool:
+    was = people.get(before or "", NOBODY)
+    gone = len(was - people.get(job_id, NOBODY))
+    return gone >= HELD_FROM and gone > THRESHOLD * len(was)
 
 
 def _newest(job_events: Sequence[Record]) -> dict[Feed, str]:

@@ -98,8 +98,9 @@ def status_after_end() -> None:
     from schemas.wire import encode
     from worker.jetstream import status
 
+    board: Any = status.JetStreamStatusBoard
     posted: dict[str, Any] = {}
-    post, settle = status.JetStreamStatusBoard.post, status.JetStreamStatusBoard.settle
+    post, settle = board.post, board.settle
 
     def remember(self: Any, told: Any) -> None:
         posted[told.job_id] = told
@@ -111,8 +112,7 @@ def status_after_end() -> None:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await self._js.publish(self._key(ended.job_id), encode(told))
 
-    status.JetStreamStatusBoard.post = remember  # type: ignore[method-assign]
-    status.JetStreamStatusBoard.settle = beat_on  # type: ignore[method-assign]
+    board.post, board.settle = remember, beat_on
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
