@@ -34,10 +34,12 @@ def check_answers(asked: Asked, ends: Mapping[str, list[End]], events: Collectio
     A job of which the log had the end is told with that end, unless a later generation began.
     """
     began: dict[str, list[float]] = {}
+    first: dict[str, float] = {}
     pages: dict[str, float] = {}
     for record in events:
         job_id = record.subject.rpartition(".")[2]
         if record.subject.startswith("followers.job."):
+            first.setdefault(job_id, record.at)
             if record.data["type"] == "started":
                 began.setdefault(job_id, []).append(record.at)
         elif record.subject.startswith("followers.page."):
@@ -49,7 +51,7 @@ def check_answers(asked: Asked, ends: Mapping[str, list[End]], events: Collectio
             continue
         yield from _contradicts(told, ends[told.job_id], began.get(told.job_id, []))
         if told.act == "cancel" and told.code != "internal" and not asked.retried[told.job_id]:
-            yield from _goes_on(told, ends[told.job_id], pages.get(told.job_id, 0.0))
+            yield from _goes_on(told, ends[told.job_id], first.get(told.job_id, 0.0), pages.get(told.job_id, 0.0))
 
 
 def _contradicts(told: Told, generations: list[End], began: list[float]) -> Iterator[Violation]:
@@ -73,10 +75,15 @@ def _is_of(told: Told, end: End) -> bool:
     return (told.state, told.code, told.answer.get("generation", 1)) == (end.type, code, end.generation)
 
 
-def _goes_on(told: Told, generations: list[End], last_page: float) -> Iterator[Violation]:
+def _goes_on(told: Told, generations: list[End], first: float, last_page: float) -> Iterator[Violation]:
     if last_page > told.received + STOPS_WITHIN:
         late = last_page - told.received
         yield Violation("cancel", told.job_id, f"a page comes {late:.1f} s after its cancel was answered")
+    if first > told.received + CLOCKS and generations and generations[-1].type == "completed":
+        early = first - told.received
+        yield Violation(
+            "cancel", told.job_id, f"completed, though it began {early:.3f} s after its cancel was answered"
+        )
 
 
 def _compared(end: End, status: Status) -> dict[str, tuple[Any, Any]]:

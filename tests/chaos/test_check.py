@@ -386,7 +386,10 @@ def test_an_answer_that_contradicts_the_log_is_found(told: Told) -> None:
     assert wrong_answers(told) == ["answer"]
 
 
-def test_a_state_of_nobodys_job_and_pages_long_after_a_cancel_are_found() -> None:
+def test_a_state_of_nobodys_job_and_cancels_without_effect_are_found() -> None:
+    queued = [Told(act="cancel", job_id="j", sent=0.8, received=at, answer={"state": "queued"}) for at in (0.9, 1.0)]
+    assert [[one.kind for one in check_answers(Asked(told=[one]), found(clean()).ends, recorded(clean()))]
+            for one in queued] == [["cancel"], []]  # fmt: skip
     nobody = Told(act="status", job_id="nobody", sent=1.0, received=1.1, answer={"state": "queued"})
     cancel = answer(2.0, "running", act="cancel", received=2.0)
     ends = found(clean()).ends
