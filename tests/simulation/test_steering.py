@@ -41,7 +41,7 @@ def stay_in_the_generation(self: JobLog) -> None:
     [
         # The first two need a worker that is stopped in the middle of a publish, and somebody who cancels then.
         (Fetch, "claim", end_without_sealing, range(840, 920), "FollowerPage after the terminal event"),
-        (Fetch, "claim", seal_without_starting, range(1_310, 1_330), "FollowerPage after the terminal event"),
+        (Fetch, "claim", seal_without_starting, range(4_920, 4_940), "FollowerPage after the terminal event"),
         (Fetch, "_supersedes_failure", is_a_retry, range(860, 970), "reopened"),
         (Fetch, "_supersedes_failure", always, range(200), "reopened"),
         (JobLog, "reopen", stay_in_the_generation, range(200), "is of generation 1, not 2"),
