@@ -52,6 +52,7 @@ from worker.core.changes_release import Releases
 from worker.core.consume import CommandHandler, OpenAccount
 from worker.core.control import ENDS_WITHIN, Answer, Control, overloaded
 from worker.core.cures import NOT_CONNECTED, paused_text, resume
+from worker.core.ended import with_end
 from worker.core.gate import open_gate
 from worker.core.limit import Limit
 from worker.core.questions import Questions, asker_of
@@ -104,6 +105,8 @@ COUNT_EVERY = 2.0
 """Seconds between two counts of the commands in the queue, for the metrics."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at what is waited for."""
+OPEN_CHANGES_WITHIN = 30.0
+"""Seconds in which JetStream may not answer at the start before the change feed is off."""
 TELL_UNREACHABLE_EVERY = 10.0
 """Seconds between two log lines while NATS can't be reached."""
 DRAIN_WITHOUT_NATS = 2.0
@@ -289,13 +292,19 @@ class Worker:
         changes = self.settings.changes
         if not changes.enabled:
             return None
-        try:
-            return await open_changes(
-                client, world, threshold=changes.threshold, drifted=changes.drifted, timeout=timeout
-            )
-        except TopologyError as error:
-            _log.warning("changes.off", reason=str(error), advice="restart once the server answers")
-            return None
+        give_up_at = time.monotonic() + OPEN_CHANGES_WITHIN
+        while True:
+            try:
+                return await open_changes(
+                    client, world, threshold=changes.threshold, drifted=changes.drifted, timeout=timeout
+                )
+            except TopologyError as error:
+                # A server that restarts as we start must not turn the feed off for as long as this replica lives:
+                # what it completes would be compared with nothing.
+                if self.draining.is_set() or time.monotonic() >= give_up_at:
+                    _log.warning("changes.off", reason=str(error), advice="restart once the server answers")
+                    return None
+            await asyncio.sleep(LOOK_EVERY)
 
     def _held(self, job_id: str) -> JobStatus | None:
         return self._world.status.in_hand(job_id) if self._world is not None else None
@@ -308,9 +317,18 @@ class Worker:
         if await lacking(client, (), (STATUS_SUBJECTS,)):
             return
 
+        asking: set[asyncio.Task[None]] = set()
+
+        async def tell(held: JobStatus, reply: str) -> None:
+            assert self._world is not None
+            await self._reply(reply, await with_end(held, self._world.log))
+
         async def take(message: Msg) -> None:
             if (held := self._held(message.subject.rpartition(".")[2])) is not None:
-                await self._reply(message.reply, held)
+                # Not in line: the log is asked, too.
+                task = begin(tell(held, message.reply), "control.tell")
+                asking.add(task)
+                task.add_done_callback(asking.discard)
 
         await client.subscribe(STATUS_SUBJECTS, cb=take)
         self._tells_own = True

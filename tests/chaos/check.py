@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.chaos.acts import Asked
 from tests.chaos.check_changes import check_changes, is_change
 from tests.chaos.load import Command
 from tests.chaos.records import Record
 
 TERMINAL = ("completed", "failed", "cancelled")
+CLOCKS = 0.05
+"""Seconds by which the server's clock and ours may differ: it is the same machine's."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,29 @@ class Violation:
     kind: str
     job_id: str
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a job's newest generation ended."""
+
+    record: Record
+    data: dict[str, Any]
+    """The terminal event."""
+    pages: int
+    """Published whole."""
+    followers: int
+    """Published, those of a page of which a part is missing included."""
+
+    @property
+    def type(self) -> str:
+        """Which event it is."""
+        return str(self.data["type"])
+
+    @property
+    def generation(self) -> int:
+        """1, and one more with each retry."""
+        return int(self.data.get("generation", 1))
 
 
 @dataclass
@@ -43,6 +69,15 @@ class Findings:
     """Change events."""
     resumed: int = 0
     """Times that a worker went on after page 1 of a job."""
+    cancelled: int = 0
+    reopened: int = 0
+    """Generations after a job's first one."""
+    held: int = 0
+    """Lists whose changes were held back."""
+    releases: int = 0
+    """Held lists whose changes were published after all."""
+    ends: dict[str, list[End]] = field(default_factory=dict)
+    """Each generation's end of each job that was asked for."""
 
 
 def pages_of(provider: str, followers: int, page_size: int) -> int:
@@ -56,12 +91,13 @@ def check(
     lists: Mapping[tuple[str, str], Sequence[str]],
     events: Iterable[Record],
     dead: Iterable[Record],
+    asked: Asked | None = None,
 ) -> Findings:
     """Compare the events and dead letters with the commands.
 
-    `lists` has the user ids by (provider, oa_id), in the provider's order.
+    `lists` has the user ids by (provider, oa_id), in the provider's order; `asked` what else was asked of the workers.
     """
-    found = Findings()
+    found, asked = Findings(), asked or Asked()
     by_job: dict[tuple[str, str], list[Record]] = defaultdict(list)
     changes: list[Record] = []
     job_events: list[Record] = []
@@ -78,7 +114,12 @@ def check(
         _, kind, provider, oa, job_id = record.subject.split(".")
         by_job[f"{provider}.{oa}.{job_id}", kind].append(record)
     found.changes = len(changes)
-    found.violations += [Violation("changes", job_id, text) for job_id, text in check_changes(changes, job_events)]
+    people = {command.job_id: command.following for command in commands if command.listed is not None}
+    wrong = check_changes(changes, job_events, people, released=asked.released, maybe=asked.released_maybe)
+    found.violations += [Violation("changes", job_id, text) for job_id, text in wrong]
+    held = [record.data["job_id"] for record in changes if record.data["type"] == "held"]
+    found.held = len(held)
+    found.releases = sum(record.data["type"] == "compared" and record.data["job_id"] in held for record in changes)
     found.violations += [
         Violation("id", job_id, f"whose it is was written {count} times")
         for job_id, count in holders.items()
@@ -87,8 +128,9 @@ def check(
     letters = Counter(record.headers.get("Followers-Job-Id", "?") for record in dead)
     for command in commands:
         key = f"{command.provider}.{command.oa_id}.{command.job_id}"
-        job = _Job(command, by_job.pop((key, "page"), []), by_job.pop((key, "job"), []), found)
-        job.check(lists[command.provider, command.oa_id], letters.pop(command.job_id, 0))
+        job = _Job(command, by_job.pop((key, "page"), []), by_job.pop((key, "job"), []), found, asked)
+        listed = lists[command.provider, command.oa_id] if command.listed is None else command.listed
+        job.check(listed, letters.pop(command.job_id, 0))
     for (key, kind), records in by_job.items():
         job_id = key.rsplit(".", 1)[-1]
         found.violations.append(Violation("stray", job_id, f"{len(records)} {kind} events on {key}, never asked for"))
@@ -98,8 +140,11 @@ def check(
 
 
 class _Job:
-    def __init__(self, command: Command, pages: list[Record], events: list[Record], found: Findings) -> None:
+    def __init__(
+        self, command: Command, pages: list[Record], events: list[Record], found: Findings, asked: Asked
+    ) -> None:
         self._command = command
+        self._asked = asked
         self._pages = [(record, record.data) for record in pages]
         self._events = [(record, record.data) for record in events]
         self._found = found
@@ -108,59 +153,100 @@ class _Job:
         found, command = self._found, self._command
         found.jobs += 1
         found.page_events += len(self._pages)
-        ends = [(record, data) for record, data in self._events if data["type"] in TERMINAL]
+        ends = self._ends()
+        found.ends[command.job_id] = ends
+        found.reopened += len(ends[1:])
         self._check_events(ends)
         if command.poison:
             self._check_poison(ends, letters)
             return
         if letters:
             self._broken("dead letter", f"{letters} dead letters of a valid command")
-        expected = pages_of(command.provider, len(ids), command.page_size)
+        whole = bool(ends) and ends[-1].type == "completed"
+        self._check_end(ends)
+        # What ended otherwise has the first pages of the list.
+        expected = pages_of(command.provider, len(ids), command.page_size) if whole or not ends else ends[-1].pages
         found.pages_expected += expected
-        self._check_pages(expected)
-        self._check_chain()
-        self._check_ids(ids)
+        self._check_pages(expected, whole or not ends)
+        self._check_chain(whole)
+        self._check_ids(ids, whole or not ends)
         digest = self._check_digests()
-        if ends and ends[0][1]["type"] != "completed":
-            self._broken("terminal", f"the job ended as {ends[0][1]['type']}: {ends[0][1].get('error')}")
-        elif ends:
-            self._check_counts(ends[0][1], expected, ids, digest)
+        if whole:
+            self._check_counts(ends[-1].data, expected, ids, digest)
 
-    def _check_events(self, ends: list[tuple[Record, dict[str, Any]]]) -> None:
+    def _ends(self) -> list[End]:
+        ends: list[End] = []
+        for record, data in self._events:
+            if data["type"] not in TERMINAL:
+                continue
+            before = [page for one, page in self._pages if one.sequence < record.sequence]
+            whole = [page["page"] for page in before if page.get("part", 1) == page.get("parts", 1)]
+            followers = sum(len(page["followers"]) for page in before)
+            ends.append(End(record=record, data=data, pages=max(whole, default=0), followers=followers))
+        return ends
+
+    def _check_events(self, ends: list[End]) -> None:
         starts = [data for _, data in self._events if data["type"] == "started"]
         self._found.attempts += len(starts)
         self._found.resumed += sum(data["resumed_at_page"] > 1 for data in starts)
         if [data["attempt"] for data in starts] != list(range(1, len(starts) + 1)):
             self._broken("attempts", f"the started events count {[data['attempt'] for data in starts]}")
-        if not ends:
+        if not self._events or self._events[-1][1]["type"] not in TERMINAL:
             self._broken("lost command", "its job has no terminal event")
             self._found.lost += 0 if self._command.poison else 1
-            return
-        if len(ends) > 1:
-            self._broken("terminal", f"{len(ends)} terminal events: {[data['type'] for _, data in ends]}")
-        if ends[0][0].sequence != self._events[-1][0].sequence:
-            self._broken("terminal", "a job event comes after the terminal one")
-        if self._pages and self._pages[-1][0].sequence > ends[0][0].sequence:
+        generations = [end.generation for end in ends]
+        if generations != list(range(1, len(ends) + 1)):
+            self._broken("terminal", f"the terminal events {[end.type for end in ends]} end generations {generations}")
+        for end in ends:
+            self._check_behind(end)
+
+    def _check_behind(self, end: End) -> None:
+        """After an end comes nothing but, after a failure, the start of the next generation."""
+        behind = [(record, data) for record, data in self._events if record.sequence > end.record.sequence]
+        if behind and not (
+            end.type == "failed"
+            and behind[0][1]["type"] == "started"
+            and behind[0][1].get("generation", 1) == end.generation + 1
+        ):
+            self._broken("terminal", f"a job event comes after the terminal one: {behind[0][1]['type']}")
+        anew = behind[0][0].sequence if behind else float("inf")
+        if any(end.record.sequence < record.sequence < anew for record, _ in self._pages):
             self._broken("terminal", "a page comes after the terminal event")
 
-    def _check_poison(self, ends: list[tuple[Record, dict[str, Any]]], letters: int) -> None:
+    def _check_end(self, ends: list[End]) -> None:
+        """Valid commands complete, unless somebody cancels them; those that fail do once they are retried."""
+        command, asked = self._command, self._asked
+        self._found.cancelled += bool(ends) and ends[-1].type == "cancelled"
+        if len(ends) - 1 > asked.retried[command.job_id]:
+            text = f"{len(ends)} generations, but {asked.retried[command.job_id]} dead letters were retried"
+            self._broken("retry", text)
+        for end in ends:
+            told_at = asked.cancelled.get(command.job_id)
+            if end.type == "cancelled" and (told_at is None or told_at > end.record.at + CLOCKS):
+                self._broken("cancel", "it ended as cancelled before anybody asked for that")
+            elif end.type == "failed" and not command.fails:
+                self._broken("terminal", f"the job ended as failed: {end.data.get('error')}")
+        if ends and ends[-1].type == "failed" and command.fails and command.job_id not in asked.cancelled:
+            self._broken("retry", "it is still failed, though its dead letters were retried")
+
+    def _check_poison(self, ends: list[End], letters: int) -> None:
         if self._pages:
             self._broken("poison", "an invalid command has pages")
-        if ends and ends[0][1]["type"] != "failed":
-            self._broken("poison", f"an invalid command ended as {ends[0][1]['type']}")
+        if ends and ends[0].type != "failed":
+            self._broken("poison", f"an invalid command ended as {ends[0].type}")
         if not letters:
             self._broken("dead letter", "an invalid command has no dead letter")
 
-    def _check_pages(self, expected: int) -> None:
+    def _check_pages(self, expected: int, whole: bool) -> None:
         found = self._found
         places = [(data["page"], data.get("part", 1)) for _, data in self._pages]
         pages = {page for page, _ in places}
-        found.pages_published += len(pages)
+        found.pages_published += len(pages) if whole else len(pages & set(range(1, expected + 1)))
         missing = sorted(set(range(1, expected + 1)) - pages)
         if missing:
             found.lost += len(missing)
             self._broken("lost", f"pages {missing} of {expected} are missing")
-        if extra := sorted(page for page in pages if page > expected):
+        if extra := sorted(page for page in pages if page > expected + (not whole)):
             self._broken("pages", f"pages {extra} are beyond the {expected} of the list")
         twice = sorted(place for place, count in Counter(places).items() if count > 1)
         if twice:
@@ -170,19 +256,21 @@ class _Job:
         if backwards:
             found.out_of_order += backwards
             self._broken("out of order", f"the pages come as {places}")
-        self._check_parts()
+        self._check_parts(None if whole else expected + 1)
         lasts = [index for index, (_, data) in enumerate(self._pages) if data["last"]]
-        if self._pages and lasts != [len(self._pages) - 1]:
+        if self._pages and lasts != ([len(self._pages) - 1] if whole else []):
             self._broken("last", f"`last` is true on page events {lasts} of {len(self._pages)}")
 
-    def _check_parts(self) -> None:
+    def _check_parts(self, unfinished: int | None) -> None:
+        """Each page has all its parts, but for the one at which a job ended early."""
         for page, events in self._whole_pages():
             numbers = [data.get("part", 1) for data in events]
             self._found.split_pages += len(numbers) > 1
-            if numbers != list(range(1, len(numbers) + 1)) or events[-1].get("parts", 1) != numbers[-1]:
+            parts = numbers[-1] if page == unfinished else events[-1].get("parts", 1)
+            if numbers != list(range(1, len(numbers) + 1)) or parts != numbers[-1]:
                 self._broken("parts", f"page {page} has the parts {numbers} of {events[-1].get('parts', 1)}")
 
-    def _check_chain(self) -> None:
+    def _check_chain(self, whole: bool) -> None:
         """A page is read where the one before it says; the provider's nonce tells two readings apart."""
         before: str | None = None
         for page, events in self._whole_pages():
@@ -191,17 +279,17 @@ class _Job:
                 cursors = [data.get("cursor") for data in events]
                 self._broken("chain", f"page {page} was read at {cursors}, the page before it ends at {before!r}")
             before = events[-1].get("next_cursor")
-        if before is not None and self._pages:
+        if whole and before is not None and self._pages:
             self._broken("chain", f"the last page goes on at {before!r}")
 
-    def _check_ids(self, ids: Sequence[str]) -> None:
+    def _check_ids(self, ids: Sequence[str], whole: bool) -> None:
         published: list[str] = []
         for _, data in self._pages:
             published += [follower["user_id"] for follower in data["followers"]]
             if data["progress"]["followers"] != len(published):
                 text = f"page {data['page']}: {data['progress']['followers']} so far, but {len(published)} are there"
                 self._broken("progress", text)
-        if published != list(ids):
+        if published != list(ids if whole else ids[: len(published)]):
             self._broken("followers", f"{len(published)} ids are published, not the list's {len(ids)} in its order")
 
     def _check_digests(self) -> str:

@@ -1,5 +1,6 @@
 """The figures of a run, and the story of a job that went wrong."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,7 +52,7 @@ def timeline(job_id: str, events: Iterable[Record], journal: Journal) -> list[st
 
 def figures(findings: Findings, journal: Journal, commands: Sequence[object]) -> dict[str, Any]:
     """Return the part of the ledger that the events and the journal tell."""
-    counts = journal.counts
+    counts, kinds = journal.counts, Counter(violation.kind for violation in findings.violations)
     return {
         "worker_kills": counts["worker_kill"],
         "server_kills": counts["server_kill"],
@@ -60,6 +61,15 @@ def figures(findings: Findings, journal: Journal, commands: Sequence[object]) ->
         "commands": len(commands),
         "duplicates_under_the_same_message_id": counts["duplicate.same_message_id"],
         "duplicates_under_another_message_id": counts["duplicate.other_message_id"],
+        "cancels_answered": counts["cancel"],
+        "cancels_unanswered": counts["cancel.unanswered"],
+        "jobs_cancelled": findings.cancelled,
+        "status_requests_answered": counts["status"],
+        "status_requests_unanswered": counts["status.unanswered"],
+        "dead_letters_retried": counts["retry"],
+        "generations_reopened": findings.reopened,
+        "lists_held": findings.held,
+        "lists_released": findings.releases,
         "publishes_retried": counts["publish_retry"],
         "jobs": findings.jobs,
         "attempts": findings.attempts,
@@ -72,6 +82,8 @@ def figures(findings: Findings, journal: Journal, commands: Sequence[object]) ->
         "duplicated": findings.duplicated,
         "out_of_order": findings.out_of_order,
         "mixed_chains": findings.mixed_chains,
+        "statuses_unlike_the_end": kinds["status"],
+        "answers_unlike_the_log": kinds["answer"],
         "change_events": findings.changes,
     }
 

@@ -43,6 +43,12 @@ class Command:
     """The id stands in the body: another message id still means the same job."""
     poison: bool = False
     """No valid command: its job fails, and it becomes a dead letter."""
+    fails: bool = False
+    """Its Official Account makes jobs fail for good, now and then; their dead letters are retried."""
+    listed: tuple[str, ...] | None = None
+    """The ids of a list that moves between its jobs, as they were for this one; None: the list never moves."""
+    following: frozenset[str] = frozenset()
+    """Who of those follows."""
 
     @property
     def subject(self) -> str:
@@ -67,6 +73,7 @@ class Load:
         self._options = options
         self._journal = journal
         self._dice = random.Random(f"{options.seed} commands")
+        self._drawn = 0
         self.commands: list[Command] = []
         """Those that the server has, oldest first."""
 
@@ -74,11 +81,19 @@ class Load:
         """Publish whenever fewer than `open_commands` are in the work queue."""
         while not stop.is_set():
             for _ in range(self._options.open_commands - await self.open()):
-                command = self.draw()
-                await self._publish(command, command.message_id)
-                self.commands.append(command)
-                self._journal.note("command", f"published as {command.message_id}", job_id=command.job_id)
+                await self.publish(self.draw())
             await asyncio.sleep(0.25)
+
+    @property
+    def next_id(self) -> str:
+        """The job id of the command that is drawn next."""
+        return f"job-{self._drawn + 1:05d}"
+
+    async def publish(self, command: Command) -> None:
+        """Publish one command until the server has it."""
+        await self._publish(command, command.message_id)
+        self.commands.append(command)
+        self._journal.note("command", f"published as {command.message_id}", job_id=command.job_id)
 
     async def duplicate_until(self, stop: asyncio.Event) -> None:
         """Publish one of the newest commands again, every now and then."""
@@ -105,12 +120,12 @@ class Load:
 
     def draw(self) -> Command:
         """Return the next command; the same seed gives the same commands."""
-        dice, number = self._dice, len(self.commands) + 1
+        dice, job_id = self._dice, self.next_id
+        number = self._drawn = self._drawn + 1
         provider, account = dice.choice(ACCOUNTS)
         size = dice.choice(SIZES)
         pages = max(1, round(LONGEST * dice.random() ** 2))
         page_size = min(max(1, -(-size // pages)), 100 if provider == "etelecom" else 50)
-        job_id = f"job-{number:05d}"
         named = dice.random() < 0.75
         fields: dict[str, Any] = {
             "provider": provider,

@@ -3,6 +3,7 @@
 `CHAOS_MUTANT=no_fence python -m tests.chaos …`
 """
 
+import contextlib
 import contextvars
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -92,8 +93,31 @@ def checkpoint_in_kv() -> None:
     pages.JetStreamLog.publish = publish  # type: ignore[method-assign]
 
 
+def status_after_end() -> None:
+    """Write the status that was posted last once more behind the end, without a condition: a heart that beats on."""
+    from schemas.wire import encode
+    from worker.jetstream import status
+
+    board: Any = status.JetStreamStatusBoard
+    posted: dict[str, Any] = {}
+    post, settle = board.post, board.settle
+
+    def remember(self: Any, told: Any) -> None:
+        posted[told.job_id] = told
+        post(self, told)
+
+    async def beat_on(self: Any, ended: Any) -> None:
+        await settle(self, ended)
+        if (told := posted.pop(ended.job_id, None)) is not None:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await self._js.publish(self._key(ended.job_id), encode(told))
+
+    board.post, board.settle = remember, beat_on
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
-    breakage.__name__: breakage for breakage in (no_fence, trust_duplicate, ack_before_end, checkpoint_in_kv)
+    breakage.__name__: breakage
+    for breakage in (no_fence, trust_duplicate, ack_before_end, checkpoint_in_kv, status_after_end)
 }
 
 

@@ -32,3 +32,10 @@ class Options:
     zombie_every: float = 3.5
     drain_every: float = 10.0
     duplicate_every: float = 0.5
+    cancel_every: float = 0.6
+    ask_every: float = 0.05
+    """Between two requests for a job's status."""
+    fail_every: float = 3.0
+    """Between two commands whose jobs fail for good, now and then."""
+    retry_every: float = 1.0
+    """Between two looks for dead letters to retry."""

@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Self
 
 import aiohttp
@@ -16,6 +17,12 @@ from worker.simulators import EsmsConfig, EsmsSimulator, EtelecomConfig, Eteleco
 
 SIZES = (0, 1, 2, 3, 5, 8, 13, 21, 34, 45, 60, 75, 90, 120, 150, 177)
 """Followers of the Official Accounts, the same at both providers."""
+FAILING = "280200000000009045"
+"""The Official Account at either provider whose jobs fail for good, now and then."""
+MOVING = "280200000000008060"
+"""The Official Account at either provider from whose list people go, and come back."""
+OTHERS = {FAILING: 45, MOVING: 60}
+"""Followers of these, in the beginning."""
 LATENCY = (0.008, 0.05)
 _GARBLED = ("bad_json", "html", "empty")
 
@@ -34,6 +41,15 @@ def faults() -> list[Fault]:
         Fault(kind="bad_json", every=107, times=0),
         Fault(kind="html", every=211, times=0),
         Fault(kind="empty", every=223, times=0),
+    ]
+
+
+def refusals() -> list[Fault]:
+    """Return what ends jobs of one Official Account for good: most that read it in one go, few that go on."""
+    return [
+        Fault(kind="error", code="unauthenticated", oa_id=FAILING, endpoint="ListFollowers", every=29, times=0),
+        Fault(kind="error", code="already_exists", oa_id=FAILING, endpoint="ListFollowers", every=11, times=0),
+        Fault(kind="error", code="103", oa_id=FAILING, endpoint="GetFollowers", every=11, times=0),
     ]
 
 
@@ -76,6 +92,26 @@ class Provider:
             self._ids[provider, oa] = (await self._get(provider, f"ids?oa_id={oa}"))["ids"]
         return self._ids[provider, oa]
 
+    async def calm(self) -> None:
+        """Let nothing go wrong any more."""
+        for url in self.urls.values():
+            async with self._http.delete(f"{url}/_control/faults") as answer:
+                answer.raise_for_status()
+
+    async def move(self, provider: str, oa: str, *, unfollow: int = 0, follow: Sequence[str] = ()) -> list[str]:
+        """Let so many go, or these people come back; return who has gone."""
+        change = {"oa_id": oa, "unfollow": unfollow, "follow": list(follow)}
+        async with self._http.post(f"{self.urls[provider]}/_control/list", data=msgspec.json.encode(change)) as answer:
+            answer.raise_for_status()
+            gone: list[str] = msgspec.json.decode(await answer.read(), type=dict[str, list[str]])["unfollowed"]
+            return gone
+
+    async def listed(self, provider: str, oa: str) -> tuple[tuple[str, ...], frozenset[str]]:
+        """Return the ids of a list as it is now, and who of them follows."""
+        ids = (await self._get(provider, f"ids?oa_id={oa}"))["ids"]
+        gone = (await self._get(provider, f"ids?oa_id={oa}&state=unfollow"))["ids"]
+        return tuple(ids), frozenset(ids) - frozenset(gone)
+
     async def counters(self) -> Counter[str]:
         """Return what was asked of both, by `requests`, `pages` (answered whole), `faults`."""
         counted: Counter[str] = Counter()
@@ -98,12 +134,12 @@ def measured_no_more() -> dict[str, str]:
 
 
 async def _serve(seed: int, latency: tuple[float, float]) -> None:
-    followers = {oa_id(size): size for size in SIZES}
+    followers = {oa_id(size): size for size in SIZES} | OTHERS
     etelecom = EtelecomConfig(followers=followers, seed=seed, latency=latency, log_size=1, cursor_nonce=True)
     esms = EsmsConfig(followers=followers, seed=seed, latency=latency, log_size=1)
     async with EtelecomSimulator(etelecom) as one, EsmsSimulator(esms) as two:
         for simulator in (one, two):
-            simulator.inject(*faults())
+            simulator.inject(*refusals(), *faults())
         print(msgspec.json.encode({"etelecom": one.url, "esms": two.url}).decode(), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

@@ -13,6 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 EVENTS = "FOLLOWERS_EVENTS"
 DEAD = "FOLLOWERS_DEAD"
 COMMANDS = "FOLLOWERS_COMMANDS"
+STATUS = "KV_FOLLOWERS_JOBS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,12 @@ async def read_all(client: Client, stream: str) -> list[Record]:
     assert sequences == sorted(set(sequences)), f"{stream} was not read in order"
     assert len(records) == state.messages, f"{stream} has {state.messages} messages, {len(records)} were read"
     return records
+
+
+async def read_statuses(client: Client) -> dict[str, dict[str, Any]]:
+    """Return every job's status in the bucket, by job id; the marks of cancellations, whose keys have a dot, aside."""
+    records = {record.subject.split(".", 2)[2]: record for record in await read_all(client, STATUS)}
+    return {job_id: record.data for job_id, record in records.items() if "." not in job_id and record.body}
 
 
 async def queue(client: Client) -> Queue:

@@ -4,20 +4,24 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import nats
 from nats.aio.client import Client
 
-from tests.chaos.check import Violation, check
+from tests.chaos.acts import Acts
+from tests.chaos.check import Findings, Violation, check
+from tests.chaos.check_acts import check_answers, check_statuses
 from tests.chaos.journal import Journal
 from tests.chaos.ledger import Ledger, figures, timeline
-from tests.chaos.load import ACCOUNTS, Load, pages_needed
+from tests.chaos.load import ACCOUNTS, Command, Load, pages_needed
+from tests.chaos.moving import Moving
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.options import Options
 from tests.chaos.provider import Provider
-from tests.chaos.records import DEAD, EVENTS, Queue, read_all, until_quiet
+from tests.chaos.records import DEAD, EVENTS, Queue, read_all, read_statuses, until_quiet
 from tests.chaos.workers import Workers
 from worker.embedded import EmbeddedServer
 from worker.jetstream.assets import TopologyConfig
@@ -47,32 +51,44 @@ async def run(options: Options) -> Ledger:
             Workers(config, journal, log, program=options.program, mutant=options.mutant)
         )
         load = Load(client, options, journal)
+        acts, moving = Acts(client, load, options, journal), Moving(client, load, provider, options, journal)
         nemesis = Nemesis(options, workers, server, journal, stop)
         for _ in range(options.workers):
             workers.spawn()
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for task in (load.publish_until(stop), load.duplicate_until(stop), nemesis.run()):
+            for task in (
+                load.publish_until(stop),
+                load.duplicate_until(stop),
+                acts.cancel_until(stop),
+                acts.ask_until(stop),
+                acts.fail_until(stop),
+                acts.retry_until(stop),
+                moving.move_until(stop, acts.asked),
+                nemesis.run(),
+            ):
                 group.create_task(task)
             await asyncio.sleep(options.seconds)
             stop.set()
         lasted = time.monotonic() - start
         left = await until_quiet(client, limit=options.quiet, settle=options.ack_wait * 1.5)
+        await provider.calm()
+        while await acts.retry_all():
+            left = await until_quiet(client, limit=options.quiet, settle=options.ack_wait * 1.5)
         quiet_after = time.monotonic() - start - lasted
+        statuses = await read_statuses(client)
         drains = await asyncio.gather(*(workers.drain(worker) for worker in workers.running))
         events, dead = await read_all(client, EVENTS), await read_all(client, DEAD)
         lists = {
             (command.provider, command.oa_id): await provider.ids(command.provider, command.oa_id)
             for command in load.commands
         }
-        findings = check(load.commands, lists, events, dead)
+        findings = check(load.commands, lists, events, dead, acts.asked)
         asked = await provider.counters()
     findings.violations += _beside_the_events(left, journal)
-    needed = sum(
-        pages_needed(command, len(lists[command.provider, command.oa_id]))
-        for command in load.commands
-        if not command.poison
-    )
+    findings.violations += check_statuses(findings.ends, statuses)
+    findings.violations += check_answers(acts.asked, findings.ends, events)
+    needed = sum(_needed(command, lists, findings) for command in load.commands if not command.poison)
     again = asked["pages"] - needed
     disturbances = sum(journal.counts[kind] for kind in ("worker_kill", "zombie", "worker_drain", "server_kill"))
     violated = [f"{item.kind}: {item.job_id} {item.text}" for item in findings.violations]
@@ -151,6 +167,15 @@ def settings(servers: list[str], urls: dict[str, str], options: Options, *, repl
         for name, section in sections.items()
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _needed(command: Command, lists: Mapping[tuple[str, str], Sequence[str]], findings: Findings) -> int:
+    """Return how many answers of the provider a job takes when nothing goes wrong on its way to its end."""
+    ends = findings.ends[command.job_id]
+    if ends and ends[-1].type != "completed":
+        return ends[-1].pages
+    listed = lists[command.provider, command.oa_id] if command.listed is None else command.listed
+    return pages_needed(command, len(listed))
 
 
 def _beside_the_events(left: Queue, journal: Journal) -> list[Violation]:

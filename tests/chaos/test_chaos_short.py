@@ -22,6 +22,7 @@ async def test_no_page_or_command_is_lost_or_doubled_while_everything_is_killed(
         zombie_every=2.5,
         drain_every=5,
         duplicate_every=0.4,
+        fail_every=1.5,
     )
 
     ledger = await run(options)
@@ -34,5 +35,10 @@ async def test_no_page_or_command_is_lost_or_doubled_while_everything_is_killed(
         ("jobs", 40),
         ("page_events", 300),
         ("change_events", 20),
+        ("cancels_answered", 3),
+        ("jobs_cancelled", 2),
+        ("status_requests_answered", 50),
+        ("generations_reopened", 1),
+        ("lists_released", 1),
     ):
         assert ledger.figures[kind] >= least, f"too little was done to prove anything:\n{ledger}"

@@ -25,7 +25,8 @@ class Worker:
     id: int
     state: Literal["running", "stopped", "ending", "gone"] = "running"
     pid: int = 0
-    born: float = field(default_factory=time.monotonic)
+    born: float = float("inf")
+    """By the monotonic clock; not before it has a process."""
     spared_until: float = 0.0
     """By the monotonic clock: a zombie that was let go on gets a moment to do harm."""
     exit_code: int | None = None
@@ -131,7 +132,8 @@ class Workers:
             said = json.loads(line)
             worker = self._all[said["id"]]
             if "pid" in said:
-                worker.pid = said["pid"]
+                # The launcher imports the product before it forks the first one.
+                worker.pid, worker.born = said["pid"], time.monotonic()
                 continue
             if worker.state != "ending":
                 self._journal.problem(f"worker {worker.id} ended by itself with {said['exit']}")

@@ -18,13 +18,15 @@ from schemas.subjects import EVENTS_STREAM, change_subject, release_subject
 from schemas.wire import decode, encode
 from tests.changes_kit import Mirror, changes
 from tests.integration import stage
+from worker import app as worker_app
 from worker.app import Worker
 from worker.cli import app
 from worker.embedded import EmbeddedServer
+from worker.jetstream.changes import open_changes
 from worker.jetstream.connection import NatsOptions, connect
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.permissions import CHANGES, CHANGES_HEARD, User, accounts_block, inbox_prefix
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology import TopologyConfig, TopologyError, reconcile
 from worker.simulators import OA_ID, ListChange
 
 TOPOLOGY = TopologyConfig(ack_wait=2)
@@ -198,6 +200,23 @@ async def test_a_worker_works_without_a_change_feed_and_says_so_once(
     if said:
         assert "FOLLOWERS_FEEDS" in said[0]["reason"]
         assert "followers setup" in said[0]["reason"]
+
+
+async def test_a_server_that_restarts_as_a_worker_starts_does_not_turn_the_feed_off(
+    server: EmbeddedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silences = iter([True, True, False])
+
+    async def open_late(*given: Any, **settings: Any) -> Any:
+        if next(silences):
+            raise TopologyError("JetStream doesn't answer")
+        return await open_changes(*given, **settings)
+
+    monkeypatch.setattr(worker_app, "open_changes", open_late)
+    async with stage.providers(followers=30) as providers, Worker(stage.settings(server.url, providers.accounts)):
+        await fetch(client, "monday")
+
+    assert [event.job_id for event in await told(client)] == ["monday"]
 
 
 async def test_a_worker_whose_user_has_the_rights_of_the_previous_version_is_ready_without_a_change_feed() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,26 @@ async def test_a_queued_job_is_cancelled_when_it_is_delivered(place: Stage) -> N
     assert (answer["state"], answer["wait"]["owner"]) == ("queued", "cancelled")
     assert names(story) == ["JobCancelled"]
     assert await place.commands_left() == 0
+
+
+@pytest.mark.parametrize("ask", [status_subject, cancel_subject])
+async def test_a_job_whose_worker_died_before_its_status_was_written_is_told_with_its_end(
+    place: Stage, js: JetStreamContext, ask: Callable[[str], str]
+) -> None:
+    async with place.worker():
+        await place.publish("over")
+        await place.story("over")
+        bucket = await js.key_value(JOBS_BUCKET)
+        while (status := json.loads((await bucket.get("over")).value or b""))["state"] != "completed":
+            await asyncio.sleep(0.02)
+        left = {"state": "running", "page": 3, "event_sequence": 1, "verdict": None, "finished_at": None}
+        await bucket.put("over", json.dumps(status | left).encode())
+
+        answer = await place.ask(ask("over"))
+
+    differ = {"updated_at", "worker"}
+    assert {name for name in status if status[name] != answer.get(name)} <= differ
+    assert (answer["state"], answer["verdict"], answer["wait"]) == ("completed", "complete", None)
 
 
 async def test_a_running_job_ends_within_a_second_though_its_request_hangs(place: Stage) -> None:

@@ -1,12 +1,14 @@
 """What is left of a command that can't be done: its dead letter, and where possible a `failed` event."""
 
+import contextlib
+
 from schemas import deadletters
 from schemas.events import JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import provider_of
 from schemas.wire import rfc3339
 from worker.core.commands import MSG_ID_HEADER, IdTakenError, RejectedError, header, retry_of
-from worker.core.errors import FatalError, FetchFailure
+from worker.core.errors import FetchFailure
 from worker.core.holdups import Failed
 from worker.core.joblog import JobLog
 from worker.core.ports import Delivery
@@ -63,27 +65,30 @@ async def bury_rejected(world: World, delivery: Delivery, rejected: RejectedErro
         await bury(world, delivery, error, rejected.job_id, generation=1, attempts=0)
         return
     log = JobLog(address, address.account, delivery.sequence, world, span)
-    try:
-        is_new = await log.last_event() is None
-    except UnreadableEventError:
-        is_new = False  # somebody's message is there: that is not for this command to judge
+    event, is_new = None, False
+    with contextlib.suppress(UnreadableEventError):  # somebody's message is there: not for this command to judge
+        event = await log.last_event()
+        is_new = event is None
     await bury(world, delivery, error, rejected.job_id, generation=log.generation, attempts=0)
     if is_new:
-        # The status of an id that is another job's is that job's, whoever writes it first.
-        await _fail(world, delivery, error, log, shown=not isinstance(rejected, IdTakenError))
+        failed = JobFailed(**log.common, error=error.to_event(attempts=0), finished_at=world.now())
+        await log.end(failed, anyone=False)
+        event = failed
+    if isinstance(rejected, IdTakenError):
+        return  # the status of an id that is another job's is that job's, whoever writes it first
+    # Of an event that was there: whoever ended it may have died before its status was written.
+    if isinstance(event, JobFailed) and (is_new or log.told_for == delivery.sequence):
+        await _tell(world, delivery, event, log)
 
 
-async def _fail(world: World, delivery: Delivery, error: FatalError, log: JobLog, *, shown: bool) -> None:
-    now = world.now()
-    failed = JobFailed(**log.common, error=error.to_event(attempts=0), finished_at=now)
-    await log.end(failed, anyone=False)
-    if shown and await world.status.get(failed.job_id) is None:
+async def _tell(world: World, delivery: Delivery, failed: JobFailed, log: JobLog) -> None:
+    if await world.status.get(failed.job_id) is None:
         status = JobStatus(
             **log.common,
             state="failed",
             worker=world.worker,
-            updated_at=now,
-            finished_at=now,
+            updated_at=world.now(),
+            finished_at=failed.finished_at,
             error=failed.error,
             command_sequence=delivery.sequence,
             generation=log.generation,

@@ -265,7 +265,7 @@ class CommandHandler:
                     generation=generation, attempts=fetch.attempts, failed=failed,
                 )  # fmt: skip
             ended = await fetch.fail(error)
-        if fetch.was_over and known is not None and known.state in _TERMINAL_STATES:
+        if fetch.was_over and _tells_end(known, fetch):
             _log.info("command.already_done", job_id=fetch.job.address.job_id, sequence=delivery.sequence)
         else:
             await self._settle(fetch, _state_of(ended), ended, span, known)
@@ -469,6 +469,16 @@ def _state_of(ended: JobEvent) -> JobState:
     if isinstance(ended, JobCompleted):
         return "completed"
     return "failed" if isinstance(ended, JobFailed) else "cancelled"
+
+
+def _tells_end(known: JobStatus | None, fetch: Fetch) -> bool:
+    """Say whether the bucket has the end that the log has: who wrote that may have died before its status was there.
+
+    A status of the end before that, of another generation or of events that are gone, is not it.
+    """
+    if known is None or known.state not in _TERMINAL_STATES or known.generation < fetch.log.generation:
+        return False
+    return known.event_sequence == 0 or known.event_sequence >= fetch.log.end_sequence  # 0: of an older version
 
 
 def _no_less(status: JobStatus, known: JobStatus | None) -> JobStatus:

@@ -10,6 +10,7 @@ from schemas.events import FetchError
 from schemas.jobs import ControlError, JobStatus
 from schemas.subjects import is_token
 from schemas.types import ErrorCode
+from worker.core.ended import with_end
 from worker.core.explain import OVER, explained
 from worker.core.ports import BoardUnavailableError, QueueUnavailableError
 from worker.core.searches import QueueBusyError
@@ -54,6 +55,8 @@ class Control:
                 with contextlib.suppress(QueueUnavailableError):
                     command = await self._world.queue.find(job_id)
                     known = None if command is None else queued_status(command)
+            if known is not None:
+                known = await with_end(known, self._world.log)
             if known is not None and not _is_over(known):
                 known = msgspec.structs.replace(known, wait=cancelling(self._world.now()))
         except BoardUnavailableError:
@@ -68,7 +71,7 @@ class Control:
         if not is_token(job_id):
             return _no_id(job_id)
         if (held := self._world.status.in_hand(job_id)) is not None:
-            return held
+            return await with_end(held, self._world.log)
         try:
             known = await self._look(job_id)
             known = await explained(
@@ -85,7 +88,9 @@ class Control:
             return _busy(job_id)
         except QueueUnavailableError:
             return _unknown(job_id, "its command may be queued, but the queue can't be searched now: ask again")
-        return known or _unknown(job_id, "its command isn't in the queue: it was never published, or is too long ago")
+        if known is None:
+            return _unknown(job_id, "its command isn't in the queue: it was never published, or is too long ago")
+        return await with_end(known, self._world.log)
 
     async def _look(self, job_id: str) -> JobStatus | None:
         """Read the bucket; give way to the worker that has the job where the bucket has no news. Raises as `look`."""
