@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
+# Processes that run tests side by side, a file at a time each: most tests wait for servers, not for a core.
+TEST_JOBS ?= 2
 CHAOS_ARGS ?=
 SOAK_ARGS ?=
 BENCH_ARGS ?=
@@ -36,7 +38,7 @@ run: $(RUNTIME) ## set up if needed, then run the demo
 .PHONY: test
 test: $(DEV) ## unit, contract, integration and acceptance tests, with coverage
 	@rm -f .coverage .coverage.*
-	@HYPOTHESIS_PROFILE=thorough $(BIN)/coverage run -m pytest --ignore=tests/bench $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=thorough $(BIN)/coverage run -m pytest --ignore=tests/bench -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90 >$(VENV)/coverage.txt || { cat $(VENV)/coverage.txt; exit 1; }
 	@echo "line coverage of worker/ and schemas/: $$($(BIN)/coverage report --format=total) %"

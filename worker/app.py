@@ -151,6 +151,8 @@ class Worker:
         self.name = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:8]}"
         self.readiness = Readiness()
         self._latest = LatestTime()
+        self._limits: dict[str, int] = {}
+        """What the start has found, for the log: only one that succeeds says more than why it doesn't."""
         self.draining = asyncio.Event()
         self._drained = asyncio.Event()
         self._started = asyncio.Event()
@@ -480,7 +482,7 @@ class Worker:
             hosts=(worker.http_host, *worker.http_hosts),
         )
         http = ops.most_connections if worker.http_port else 0
-        _log.info("worker.descriptors", limit=descriptors, before=before, http_at_most=http)
+        self._limits = {"limit": descriptors, "before": before, "http_at_most": http}
         if worker.http_port:
             try:
                 await ops.start(worker.http_host, worker.http_port)
@@ -629,6 +631,7 @@ class Worker:
         self._background.append(begin_lasting(partial(self._rescue_stranded, self._client), "commands.stranded"))
         if self.settings.schedules:
             self._background.append(begin_lasting(partial(self._keep_schedules, self._client), "schedules"))
+        _log.info("worker.descriptors", **self._limits)
         _log.info("worker.ready", worker=self.name, accounts=sorted(self._accounts))
 
     async def _watch(self) -> None:

@@ -162,6 +162,7 @@ async def test_what_is_missing_is_told_once_and_not_looked_at(js: JetStreamConte
     count = len(expected(TopologyConfig()))
     assert [one.detail for one in bare if one.check == "nats.assets"] == ["is missing"] * count
     assert {one.check for one in bare} == {
+        "nats.storage",
         "nats.version",
         "nats.transport",
         "nats.max_payload",

@@ -92,7 +92,7 @@ async def messages(client: Client, stream: str, subject: str) -> Any:
     """Each message's body on `subject`."""
     js = client.jetstream()
     subscription = await js.subscribe(subject, stream=stream, ordered_consumer=True)
-    left = (await subscription.consumer_info()).num_pending or 0
-    for _ in range(left):
+    info = await js.stream_info(stream, subjects_filter=subject)
+    for _ in range(sum((info.state.subjects or {}).values())):
         yield (await subscription.next_msg(timeout=10)).data
     await subscription.unsubscribe()

@@ -168,7 +168,7 @@ def test_a_page_that_waits_for_memory_is_told_and_no_other_job_gets_its_slot() -
         assert (status.state, status.reason, status.until) == ("waiting", None, None)
         assert status.wait is not None
         assert (status.wait.owner, status.wait.reason) == ("memory", "memory")
-        assert "1 requests wait" in status.wait.text
+        assert "1 request waits" in status.wait.text
         assert "worker.max_bytes_in_flight" in status.wait.text
         assert replica.handler.waiting("etelecom") == 0
         assert replica.pages(0) == []
