@@ -160,6 +160,8 @@ class Budget:
 
     def drop(self, hold: Hold) -> None:
         """See `Hold.drop`."""
+        if not (hold.size or hold.receives or hold.granted is not None or self._let_go is hold):
+            return
         self.used -= hold.size
         hold.size = 0
         hold.receives = False
@@ -172,7 +174,7 @@ class Budget:
 
     def serve(self) -> None:
         """Give room to who is first in line, as long as there is some."""
-        while line := [hold for hold in self._line if hold.is_urgent or not hold.refused]:
+        while self._line and (line := [hold for hold in self._line if hold.is_urgent or not hold.refused]):
             hold = max(line, key=self._comes_first)  # of equals the one that has been there for longest
             fits = self.used + hold.wanted - hold.size <= self.limit
             if not fits and not self._may_exceed(hold):

@@ -1,8 +1,7 @@
 """What NATS has not taken from a job, or not given to it, for longer than people should wonder about."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -45,24 +44,41 @@ class Holdups:
         """Return what has been tried for the longest time, None when nothing needs telling."""
         return next(iter(self._told.values()), None)
 
-    @contextlib.contextmanager
-    def trying(self, stream: str, *, writes: bool) -> Iterator[Failed]:
-        """Begin something that is tried until it succeeds; yields what is to be called with each failure."""
-        loop, since = asyncio.get_running_loop(), self._now()
-        began, self._next = loop.time(), self._next + 1
-        key = self._next
+    def trying(self, stream: str, *, writes: bool) -> "Trying":
+        """Begin something that is tried until it succeeds; entered, it gives what is to be called with each failure."""
+        self._next += 1
+        return Trying(self, self._next, stream, writes, self._now())
 
-        def failed(code: int | None, words: str) -> None:
-            if loop.time() - began >= TELL_AFTER:
-                self._tell(key, Holdup(since, stream, writes, code, words))
+    def ended(self, key: int) -> None:
+        """Note that something has succeeded, or was given up."""
+        if self._told.pop(key, None) is not None:
+            self._on_change()
 
-        try:
-            yield failed
-        finally:
-            if self._told.pop(key, None) is not None:
-                self._on_change()
-
-    def _tell(self, key: int, holdup: Holdup) -> None:
+    def tell(self, key: int, holdup: Holdup) -> None:
         if self._told.get(key) != holdup:
             self._told[key] = holdup
             self._on_change()
+
+
+class Trying:
+    """One thing that is tried; a context, and no generator, since each page enters two."""
+
+    __slots__ = ("_began", "_holdups", "_key", "_loop", "_since", "_stream", "_writes")
+
+    def __init__(self, holdups: Holdups, key: int, stream: str, writes: bool, since: datetime) -> None:
+        """Take whose it is, and what is known of it before it fails."""
+        self._holdups, self._key, self._stream, self._writes, self._since = holdups, key, stream, writes, since
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+
+    def __enter__(self) -> Failed:
+        """Return what is to be called with each failure."""
+        return self._failed
+
+    def __exit__(self, *_: object) -> None:
+        """It has succeeded, or was given up."""
+        self._holdups.ended(self._key)
+
+    def _failed(self, code: int | None, words: str) -> None:
+        if self._loop.time() - self._began >= TELL_AFTER:
+            self._holdups.tell(self._key, Holdup(self._since, self._stream, self._writes, code, words))
