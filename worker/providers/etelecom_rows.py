@@ -146,7 +146,8 @@ def read_page(body: bytes, where: str, *, steady: bool = False, hidden: Iterable
     if more is UNSET:
         _refuse(where, "followers and a paging that has no next, so nobody knows whether the list goes on")
     if isinstance(page, _Page):
-        followers = [_follower(row, where) for row in rows]
+        plain = _all_digits(rows)
+        followers = [_follower(row, where, plain=plain) for row in rows]
     else:
         followers = [_any_follower(row, where) for row in rows]  # type: ignore[arg-type]
     return ProviderPage(followers=followers, next_cursor=more or None, steady=steady)
@@ -164,16 +165,20 @@ def _refuse_contradictions(beside: Beside, body: bytes, where: str, *, nobody: b
         _refuse(where, "an object that has the same field twice, so nobody knows which one counts")
 
 
-def _follower(row: Any, where: str) -> Follower:
-    """Put `row`, a `_Row`, right and return it as a `Follower`.
+def _all_digits(rows: Iterable[Any]) -> bool:
+    """Say whether the ids of all rows are there, and of digits alone: at once, and as bytes, a tenth of the time."""
+    ids = [f"{row.user_id}{row.user_id_by_app}{row.provider_id}{row.shop_id}{row.assigned_user_id}" for row in rows]
+    return "".join(ids).encode().isdigit()
+
+
+def _follower(row: Any, where: str, *, plain: bool = False) -> Follower:
+    """Put `row`, a `_Row`, right and return it as a `Follower`; `plain`: all its ids are of digits alone.
 
     The hot path, a hundred times a page: what is absent or plain costs no call.
     """
-    # `identifier` for all ids at once, and as bytes: a fifth of the time. Of digits, those less than "1" are none.
-    ids = f"{row.user_id}{row.user_id_by_app}{row.provider_id}{row.shop_id}{row.assigned_user_id}"
-    if not ids.encode().isdigit():
+    if not plain:
         _mend_ids(row)
-    else:
+    else:  # of digits, those less than "1" are none
         if row.user_id_by_app < "1":
             row.user_id_by_app = None
         if row.provider_id < "1":
