@@ -21,7 +21,8 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
 class Transport(AiohttpTransport):
     """httpx-aiohttp's, for one kind of request: redirects are not followed, nothing is decompressed.
 
-    The request's body is in memory, as `httpx.ByteStream` has it. Raises httpx's errors for what aiohttp raises, where httpx has one for it.
+    The request's body is in memory, as `httpx.ByteStream` has it. Raises httpx's errors for what aiohttp
+    raises, where httpx has one for it.
     """
 
     def __init__(self, **options: Any) -> None:
