@@ -22,5 +22,6 @@ def next_digest(before: str, followers: Iterable[Follower]) -> str:
 
     Raises ValueError when `before` is no hex text.
     """
-    ids = "".join([f"{follower.user_id}\n" for follower in followers])
-    return sha256(bytes.fromhex(before) + ids.encode()).hexdigest()
+    ids = [follower.user_id for follower in followers]
+    ids.append("")  # the last one ends with a line's end, too
+    return sha256(bytes.fromhex(before) + "\n".join(ids).encode()).hexdigest()

@@ -16,7 +16,7 @@ _LIMIT = 2**64
 
 
 class Ids:
-    """A set of ids that only grows. An id that is no plain number below 2^64 is kept as the text that it is."""
+    """A set of ids that grows until it is cleared. An id that is no plain number below 2^64 is kept as it is."""
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         """Begin with `ids`."""
@@ -35,11 +35,19 @@ class Ids:
 
     def add_new(self, ids: Sequence[str]) -> bool:
         """Add `ids` if all are different from each other and unknown so far; say whether that is so."""
-        if len(set(ids)) != len(ids) or not self._texts.isdisjoint(ids):
+        if not self._texts.isdisjoint(ids):
             return False
         if not self._shards:
-            self.add(ids)
+            before = len(self._texts)
+            self._texts.update(ids)
+            if len(self._texts) < before + len(ids):
+                self._texts.difference_update(ids)
+                return False
+            if len(self._texts) > SMALL:
+                self._spread()
             return True
+        if len(set(ids)) < len(ids):
+            return False
         numbers, texts = _split(ids)
         if any(map(self._has, numbers)):
             return False
@@ -55,6 +63,10 @@ class Ids:
         self._texts.update(ids)
         if not self._shards and len(self._texts) > SMALL:
             self._spread()
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._texts, self._shards, self._numbers = set(), [], 0
 
     def _has(self, number: int) -> bool:
         if not self._shards:

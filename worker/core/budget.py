@@ -98,7 +98,8 @@ class Hold:
 
     def drop(self) -> None:
         """Let go of everything; it may be used again."""
-        self._budget.drop(self)
+        if self.size or self.receives or self.granted is not None or self._budget.let_go is self:
+            self._budget.drop(self)
 
 
 class Budget:
@@ -110,7 +111,7 @@ class Budget:
         self.used = 0
         self._line: list[Hold] = []
         self._receiving: set[Hold] = set()
-        self._let_go: Hold | None = None
+        self.let_go: Hold | None = None
         """It may ask although there is no room for what is expected, and its answer hasn't come."""
 
     @property
@@ -148,7 +149,7 @@ class Budget:
 
     def receive(self, hold: Hold) -> None:
         """See `Hold.receive`."""
-        self._let_go = None if self._let_go is hold else self._let_go
+        self.let_go = None if self.let_go is hold else self.let_go
         hold.receives = True
         self._receiving.add(hold)
 
@@ -156,21 +157,21 @@ class Budget:
         """Correct what a hold takes by what it turned out to be."""
         self.used += size - hold.size
         hold.size = size
-        self.serve()
+        if self._line:
+            self.serve()
 
     def drop(self, hold: Hold) -> None:
         """See `Hold.drop`."""
-        if not (hold.size or hold.receives or hold.granted is not None or self._let_go is hold):
-            return
         self.used -= hold.size
         hold.size = 0
         hold.receives = False
         self._receiving.discard(hold)
-        self._let_go = None if self._let_go is hold else self._let_go
+        self.let_go = None if self.let_go is hold else self.let_go
         if hold.granted is not None:
             self._line.remove(hold)
             hold.granted = None
-        self.serve()
+        if self._line:
+            self.serve()
 
     def serve(self) -> None:
         """Give room to who is first in line, as long as there is some."""
@@ -184,12 +185,12 @@ class Budget:
             if fits or hold.receives:
                 self._give(hold)
             else:
-                self._let_go = hold  # it may ask: until its answer comes it takes nothing, and then it is in line again
+                self.let_go = hold  # it may ask: until its answer comes it takes nothing, and then it is in line again
             if granted is not None and not granted.done():
                 granted.set_result(None)
 
     def _may_exceed(self, hold: Hold) -> bool:
-        if not hold.is_urgent or (self._let_go is not None and not hold.receives):
+        if not hold.is_urgent or (self.let_go is not None and not hold.receives):
             return False
         return not any(other.is_urgent and other.granted is None for other in self._receiving)
 

@@ -68,30 +68,39 @@ class Chain:
     async def _append(self, data: bytes, headers: Mapping[str, str]) -> None:
         token = self._token()
         headers = {**headers, TOKEN_HEADER: token, COMMAND_HEADER: str(self._command_sequence)}
-        with self._holdups.trying(EVENTS_STREAM, writes=True) as failed:
-            await self._try_to_append(data, headers, token, failed)
-
-    async def _try_to_append(self, data: bytes, headers: Mapping[str, str], token: str, failed: Failed) -> None:
+        began = asyncio.get_running_loop().time()
+        refusal = await self._try_to_append(data, headers)
+        if refusal is None:
+            return  # as nearly always
         pause = Pause()
-        while True:
-            try:
-                self.sequence = await self._log.publish(self._subject, data, headers, self.sequence)
-                return
-            except WrongSequenceError:
-                tail = await self._read()
-            except LogUnavailableError as error:
-                failed(error.code, error.words)
+        with self._holdups.trying(EVENTS_STREAM, writes=True, began=began) as failed:
+            while refusal is not None and not await self._is_there(token, refusal, failed):
                 await pause()
-                continue
-            # An ack says little: "duplicate" also answers a zombie's other payload. The log says who wrote.
-            if tail is not None and tail.headers.get(TOKEN_HEADER) == token:
-                self.sequence = tail.sequence
-                return
-            if (tail.sequence if tail else 0) != self.sequence:
-                raise FencedError(tail, self._command_sequence)
-            # Our message isn't there, and neither is another one: the server remembers an id whose message is gone.
-            failed(None, DUPLICATE)
-            await pause()
+                refusal = await self._try_to_append(data, headers)
+
+    async def _try_to_append(self, data: bytes, headers: Mapping[str, str]) -> Exception | None:
+        """Return why the message isn't known to be in the log, None when it is."""
+        try:
+            self.sequence = await self._log.publish(self._subject, data, headers, self.sequence)
+        except (WrongSequenceError, LogUnavailableError) as error:
+            return error
+        return None
+
+    async def _is_there(self, token: str, refusal: Exception, failed: Failed) -> bool:
+        """Say whether the message is in the log all the same, where the log can be read. Raises FencedError."""
+        if isinstance(refusal, LogUnavailableError):
+            failed(refusal.code, refusal.words)
+            return False
+        tail = await self._read()
+        # An ack says little: "duplicate" also answers a zombie's other payload. The log says who wrote.
+        if tail is not None and tail.headers.get(TOKEN_HEADER) == token:
+            self.sequence = tail.sequence
+            return True
+        if (tail.sequence if tail else 0) != self.sequence:
+            raise FencedError(tail, self._command_sequence)
+        # Our message isn't there, and neither is another one: the server remembers an id whose message is gone.
+        failed(None, DUPLICATE)
+        return False
 
     async def _read(self) -> Entry | None:
         pause = Pause()

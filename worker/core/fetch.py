@@ -243,6 +243,7 @@ class Fetch:
     def close(self) -> None:
         """Post nothing more: the job has ended, or is another's."""
         self._tells = False
+        self.standing.seen.clear()  # not only when somebody collects this
 
     def final_status(self, state: JobState, ended: JobEvent | None) -> JobStatus:
         """Return the status of a job that came to `state` by the terminal event `ended` (None: handed back)."""
@@ -283,9 +284,10 @@ class Fetch:
             wait = self._describe(self._since or now, until)
         elif state == "queued":
             wait = handed_back(now)
-        told = status(self.job, self.account, self.standing, state, now, reason=reason, until=until, wait=wait)
-        log = self.log
-        return msgspec.structs.replace(told, generation=log.generation, event_sequence=log.end_sequence)
+        return status(
+            self.job, self.account, self.standing, state, now, reason=reason, until=until, wait=wait,
+            generation=self.log.generation, event_sequence=self.log.end_sequence,
+        )  # fmt: skip
 
     async def _recall(self, tail: FollowerPage | None) -> None:
         command = self.job.command
@@ -459,7 +461,8 @@ class Fetch:
             self._note_twice(page, fresh)
         left = len(fresh) if command.max_followers is None else command.max_followers - standing.followers
         cut = len(fresh) > left
-        fresh = fresh[:left]
+        if cut:
+            fresh = fresh[:left]
         standing.followers += len(fresh)
         standing.truncated = self._truncated(page, cut)
         last = page.next_cursor is None or standing.truncated is not None

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 TELL_AFTER = 1.0
 """Seconds for which something must have been tried until people are told."""
@@ -44,10 +44,14 @@ class Holdups:
         """Return what has been tried for the longest time, None when nothing needs telling."""
         return next(iter(self._told.values()), None)
 
-    def trying(self, stream: str, *, writes: bool) -> "Trying":
-        """Begin something that is tried until it succeeds; entered, it gives what is to be called with each failure."""
+    def trying(self, stream: str, *, writes: bool, began: float | None = None) -> "Trying":
+        """Begin something that is tried until it succeeds; entered, it gives what is to be called with each failure.
+
+        `began`: when it was first tried, in seconds of the event loop's clock; None: now.
+        """
         self._next += 1
-        return Trying(self, self._next, stream, writes, self._now())
+        ago = 0.0 if began is None else asyncio.get_running_loop().time() - began
+        return Trying(self, self._next, stream, writes, self._now() - timedelta(seconds=ago), ago)
 
     def ended(self, key: int) -> None:
         """Note that something has succeeded, or was given up."""
@@ -65,11 +69,11 @@ class Trying:
 
     __slots__ = ("_began", "_holdups", "_key", "_loop", "_since", "_stream", "_writes")
 
-    def __init__(self, holdups: Holdups, key: int, stream: str, writes: bool, since: datetime) -> None:
-        """Take whose it is, and what is known of it before it fails."""
+    def __init__(self, holdups: Holdups, key: int, stream: str, writes: bool, since: datetime, ago: float) -> None:
+        """Take whose it is, and what is known of it before it fails; `ago`: seconds since it was first tried."""
         self._holdups, self._key, self._stream, self._writes, self._since = holdups, key, stream, writes, since
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = self._loop.time() - ago
 
     def __enter__(self) -> Failed:
         """Return what is to be called with each failure."""

@@ -44,8 +44,9 @@ class Ahead:
 
     async def get(self, cursor: str | None) -> ProviderPage:
         """Return the page at `cursor`, asked for earlier or now. Raises what fetching raises."""
-        parked = sum(hold.size for hold in self._taken)
+        parked = 0
         for hold in self._taken:
+            parked += hold.size
             hold.park()
         request = self._awaited = self._under_way.pop(cursor, None) or self._start(cursor)
         request.hold.urge(parked)
@@ -165,7 +166,7 @@ class Reader(Ahead):
     def _guard_rows(self, page: ProviderPage) -> None:
         if not page.steady or not page.followers:
             return
-        rows = hash(tuple(follower.user_id for follower in page.followers))
+        rows = hash(tuple([follower.user_id for follower in page.followers]))
         if rows in self._rows:
             raise BadResponseError(
                 "the provider's paging runs in a circle: a page has the very rows of one that was read before in this "

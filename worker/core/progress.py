@@ -99,7 +99,7 @@ class Standing:
         `published` are ids of this very page that its earlier parts hold; leaving those out is no duplicate.
         """
         ids = [follower.user_id for follower in followers]
-        if published.isdisjoint(ids) and self.seen.add_new(ids):
+        if (not published or published.isdisjoint(ids)) and self.seen.add_new(ids):
             return list(followers)  # nobody twice, as nearly always
         fresh: list[Follower] = []
         for follower in followers:
@@ -159,6 +159,8 @@ def status(
     reason: str | None = None,
     until: datetime | None = None,
     wait: Wait | None = None,
+    generation: int = 1,
+    event_sequence: int = 0,
 ) -> JobStatus:
     """Return what people see of the job: counters, percent, an estimate of its end, and why it waits until when."""
     goal = _goal(job, standing.total)
@@ -182,14 +184,20 @@ def status(
         labels=dict(job.address.labels),
         wait=wait,
         command_sequence=job.sequence,
+        generation=generation,
+        event_sequence=event_sequence,
     )
 
 
 def _goal(job: Job, total: int | None) -> int | None:
-    ceilings = [number for number in (total, job.command.max_followers) if number is not None]
-    if job.command.max_pages is not None:
-        ceilings.append(job.command.max_pages * job.command.page_size)
-    return min(ceilings) if ceilings and total is not None else None
+    if total is None:
+        return None
+    goal, command = total, job.command
+    if command.max_followers is not None:
+        goal = min(goal, command.max_followers)
+    if command.max_pages is not None:
+        goal = min(goal, command.max_pages * command.page_size)
+    return goal
 
 
 def _percent(followers: int, goal: int | None) -> float | None:

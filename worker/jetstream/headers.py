@@ -18,8 +18,10 @@ def message_bytes(data: bytes, headers: Mapping[str, str]) -> int:
 
     nats-py looks at the body alone, and what it lets through costs the whole connection.
     """
-    lines = sum(len(name.encode()) + len(value.encode()) + len(": \r\n") for name, value in headers.items())
-    return len(_VERSION) + len("\r\n") + lines + len("\r\n") + len(data)
+    # At once, as each page's are counted: one by one takes several times as long.
+    text = "".join(headers) + "".join(headers.values())
+    size = len(text) if text.isascii() else len(text.encode())
+    return len(_VERSION) + len("\r\n") + size + len(": \r\n") * len(headers) + len("\r\n") + len(data)
 
 
 def can_be_published(name: str) -> bool:

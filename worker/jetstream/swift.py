@@ -107,26 +107,23 @@ class _Replies:
 
 def header_block(headers: dict[str, str]) -> bytes:
     """Return `headers` as NATS sends them. Raises BadHeaderError for a name that can't be one."""
-    lines = [b"NATS/1.0"]
+    lines = ["NATS/1.0"]
     for name, value in headers.items():
         if start := _start_of_line(name):
-            lines.append(start + _one_line(value).encode())
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
-
-
-def _one_line(value: str) -> str:
-    plain = value.strip()
-    # A line's end within a value would begin another header, or another message.
-    return plain.replace("\r", " ").replace("\n", " ") if "\n" in plain or "\r" in plain else plain
+            lines.append(start + value.strip())
+    block = "\r\n".join(lines)
+    if block.count("\n") + block.count("\r") > 2 * len(lines) - 2:
+        # A line's end within a value would begin another header, or another message.
+        block = "\r\n".join([line.replace("\r", " ").replace("\n", " ") for line in lines])
+    return f"{block}\r\n\r\n".encode()
 
 
 @lru_cache(_NAMES_KEPT)
-def _start_of_line(name: str) -> bytes:
+def _start_of_line(name: str) -> str:
     plain = name.strip()
     if plain and not can_be_published(plain):
         raise errors.BadHeaderError(plain)
-    return f"{plain}: ".encode() if plain else b""
+    return f"{plain}: " if plain else ""
 
 
 def _look_at_name(raw: bytes) -> str | None:

@@ -95,7 +95,6 @@ class HttpClient:
         # As a stream: of what httpx would add to `content`, aiohttp adds all once more.
         stream = httpx.ByteStream(body)
         request = httpx.Request("POST", url, headers=self._headers, stream=stream)
-        request.read()
         try:
             async with asyncio.timeout(self._timeout) as deadline, self._connections:
                 response = await self._transport.handle_async_request(request)
@@ -130,7 +129,7 @@ class HttpClient:
         try:
             # httpx inflates a whole chunk at once, so a small body could swell without bound: read it raw.
             inflater = Inflater(encoding, self._max_bytes, host)
-            body = await self._collect(response, inflater, self._length(headers, encoding), deadline)
+            body = await self._collect(response, inflater, headers, deadline)
         except (FetchFailure, httpx.HTTPError, aiohttp.ClientError):
             # An error page that can't be read must not hide a 429 and how long to wait.
             if response.status_code == 200:
@@ -143,28 +142,28 @@ class HttpClient:
         return Answer(response.status_code, body, retry_after(wait.decode("latin-1"), date, self._now))
 
     async def _collect(
-        self, response: httpx.Response, inflater: Inflater, length: int, deadline: asyncio.Timeout
+        self, response: httpx.Response, inflater: Inflater, headers: Mapping[bytes, bytes], deadline: asyncio.Timeout
     ) -> bytes:
         hold, stream = HOLD.get(), cast(httpx.AsyncByteStream, response.stream)
         if hold is not None:
             hold.receive()
         # What `aiter_raw` reads, with two generators less around each chunk.
         async for chunk in stream:
-            for piece in inflater.pieces(chunk):
+            for piece in inflater.pieces(chunk) if inflater.inflates else (chunk,):
                 inflater.feed(piece)
                 if hold is not None and COST * inflater.held > hold.size:
-                    held = inflater.held
+                    held, length = inflater.held, self._length(headers)
                     await _find_room(hold, length if held <= length else max(2 * held, LEAST), deadline)
         body = inflater.finish()
         if hold is not None:
             hold.settle(len(body), 0)
         return body
 
-    def _length(self, headers: Mapping[bytes, bytes], encoding: str) -> int:
+    def _length(self, headers: Mapping[bytes, bytes]) -> int:
         """Return how long the body may be, decompressed, as far as the answer says: nothing relies on it."""
         said = headers.get(b"content-length", b"")
         length = int(said) if said.isdigit() and len(said) < 16 else 0
-        return min(length * (INFLATES if encoding else 1), self._max_bytes)
+        return min(length * (INFLATES if headers.get(b"content-encoding") else 1), self._max_bytes)
 
 
 async def _find_room(hold: Hold, body: int, deadline: asyncio.Timeout) -> None:

@@ -29,7 +29,9 @@ class Inflater:
         self._sent = 0
         self._size = 0
         self._parts: list[bytes] = []
-        self._zip = None if encoding in ("", "identity") else zlib.decompressobj(_GZIP)
+        self.inflates = encoding not in ("", "identity")
+        """What comes is gzip."""
+        self._zip = zlib.decompressobj(_GZIP) if self.inflates else None
 
     @property
     def held(self) -> int:

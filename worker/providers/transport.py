@@ -1,7 +1,7 @@
 """httpx's requests and answers on aiohttp's connections, with nothing made anew that is the same each time."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import httpx
@@ -21,7 +21,8 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
 class Transport(AiohttpTransport):
     """httpx-aiohttp's, for one kind of request: redirects are not followed, nothing is decompressed.
 
-    The request must have been read. Raises httpx's errors for what aiohttp raises, where httpx has one for it.
+    The request's body is in memory, as `httpx.ByteStream` has it. Raises httpx's errors for what aiohttp
+    raises, where httpx has one for it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -42,7 +43,7 @@ class Transport(AiohttpTransport):
                 request.method,
                 str(request.url),
                 headers=self._headers,
-                data=request.content or None,
+                data=b"".join(cast(httpx.ByteStream, request.stream)) or None,
                 allow_redirects=False,
                 timeout=_TIMEOUT,
             )
@@ -64,6 +65,8 @@ class _Body(AiohttpResponseStream):
             if not chunk:
                 return
             yield chunk
+            if content.at_eof():
+                return
 
     async def aclose(self) -> None:
         # Read to its end, it has given its connection back already.
