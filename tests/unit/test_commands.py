@@ -120,6 +120,10 @@ def test_a_wrong_command_is_refused_with_what_to_change(body, says):
     assert says in rejection.error.message
 
 
+def test_a_command_of_just_the_bytes_allowed_is_read():
+    assert read_job(Command(_json().ljust(65_536))).command == FetchEtelecomFollowers(oa_id="579745863508352884")
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=utf-8", "application/octet-stream"])
 def test_whatever_is_not_said_to_be_messagepack_is_read_as_json(content_type: str):
     job = read_job(Command(_json(), headers={"content-type": content_type}))

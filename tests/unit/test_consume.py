@@ -613,6 +613,29 @@ async def test_a_held_command_is_beaten_for_until_it_is_settled():
     assert delivery.acks == 1
 
 
+def test_a_held_job_is_posted_with_each_beat():
+    async def main() -> Replica:
+        replica = Replica(ack_wait=30.0)
+        replica.client.gate.clear()
+        task = asyncio.create_task(replica.handle(command()))
+        await asyncio.sleep(35)
+        assert len(replica.board.posted) == 1 + 3, "at the start, and each ten seconds"
+        replica.client.gate.set()
+        await task
+        return replica
+
+    assert run(random.Random(1), main()).board.states == ["running", "completed"]
+
+
+async def test_a_settled_command_leaves_no_task_behind():
+    before = asyncio.all_tasks()
+
+    await Replica().handle(command())
+
+    left = {task.get_name() for task in asyncio.all_tasks() - before}
+    assert "command.heartbeat" not in left
+
+
 async def test_a_cancelled_job_ends_as_cancelled():
     replica = Replica(FakeClient(12))
     replica.client.gate.clear()

@@ -225,6 +225,22 @@ async def test_get_followers_alone_reads_no_days() -> None:
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "wanted", "expected"),
+    [
+        ("GetFollowers", EsmsFilter(tag="VIP"), UnsupportedError),
+        ("auto", EsmsFilter(date_from="31/02/2026"), InvalidCommandError),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused_without_a_request(
+    endpoint: str, wanted: EsmsFilter, expected: type[FetchFailure]
+) -> None:
+    with pytest.raises(expected) as caught:
+        await client(endpoint).fetch(FetchEsmsFollowers(oa_id="1", filter=wanted), None)
+
+    assert caught.value.requests == 0
+
+
+@pytest.mark.parametrize(
     "cursor",
     ["abc", "-50", "1.5", "٣", "9" * 30, "2026-01-01@5", "2026-01-01/x@5", "2026-01-01/2026-01-31@"],
 )

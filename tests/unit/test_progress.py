@@ -34,3 +34,4 @@ def test_a_job_is_said_to_end_when_its_list_would_at_this_pace(
     told = status(JOB, "a", standing, "running", EPOCH + MINUTE)
 
     assert told.eta == (None if seconds is None else EPOCH + MINUTE + timedelta(seconds=seconds))
+    assert LONGEST_ETA == 366 * 86_400
