@@ -749,3 +749,24 @@ def test_a_status_names_the_job_event_and_the_generation_that_it_rests_on():
     started, completed = (entry.sequence for entry in replica.log.on(EVENTS))
     assert {one.event_sequence for one in replica.board.posted} == {started}
     assert (replica.board.settled[-1].event_sequence, replica.board.settled[-1].generation) == (completed, 1)
+
+
+@pytest.mark.parametrize("page_failing", [2, 3])
+async def test_a_job_that_fails_before_its_first_page_leaves_what_its_predecessor_had_counted(
+    page_failing: int, faults
+):
+    replica = Replica(FakeClient(17))
+    replica.client.fail_at({2: "1004", 3: "1009"}[page_failing], ZeroDivisionError("a bug"), UnauthorizedError("no"))
+    await replica.handle(command())
+    before = replica.pages[-1]
+
+    await replica.handle(command(deliveries=2))
+
+    seal, failed = replica.pages[-1], replica.events[-1]
+    assert isinstance(failed, JobFailed)
+    assert (seal.page, seal.part, seal.parts, seal.last, seal.followers) == (page_failing, 1, 2, False, [])
+    assert (seal.total, seal.cursor, seal.next_cursor) == (17, before.next_cursor, None)
+    # The request that failed by a bug of ours is not known to have been made.
+    assert seal.progress == msgspec.structs.replace(before.progress, requests=seal.progress.requests)
+    assert seal.progress.followers == 5 * (page_failing - 1)
+    assert before.progress.requests < seal.progress.requests <= before.progress.requests + 2

@@ -148,7 +148,7 @@ def test_a_request_that_outlives_the_deadline_fails_by_that() -> None:
     assert span.failures == ["deadline_exceeded"]
 
 
-def test_the_line_of_a_job_leads_to_its_trace(_logs_as_before: None) -> None:
+def test_the_line_of_a_job_leads_to_its_trace() -> None:
     structlog.reset_defaults()
     with capture_logs() as lines:
         traced(command(headers={"traceparent": TRACE}))
