@@ -770,3 +770,29 @@ async def test_a_job_that_fails_before_its_first_page_leaves_what_its_predecesso
     assert seal.progress == msgspec.structs.replace(before.progress, requests=seal.progress.requests)
     assert seal.progress.followers == 5 * (page_failing - 1)
     assert before.progress.requests < seal.progress.requests <= before.progress.requests + 2
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds_ago", "sequence", "runs"),
+    [
+        ("running", 29.999, 9, False),
+        ("waiting", 29.999, 9, False),
+        ("running", 30.0, 9, True),  # of `ack_wait`: whoever had it is gone
+        ("queued", 0.0, 9, True),
+        ("running", 0.0, 1, True),  # the status of this very command
+    ],
+)
+async def test_a_job_that_a_status_shows_in_other_hands_is_left_there_as_long_as_that_is_news(
+    state: str, seconds_ago: float, sequence: int, runs: bool
+):
+    replica = Replica(ack_wait=30.0)
+    known = JobStatus(
+        job_id="j1", provider="etelecom", account="shop", oa_id="1", state=state,  # type: ignore[arg-type]
+        updated_at=EPOCH - timedelta(seconds=seconds_ago), command_sequence=sequence,
+    )  # fmt: skip
+    replica.board.bucket.put("j1", msgspec.json.encode(known))
+
+    delivery = await replica.handle(command())
+
+    assert (delivery.acks, delivery.naks) == ((1, []) if runs else (0, [5.0]))
+    assert bool(replica.client.requests) == runs
