@@ -796,3 +796,42 @@ async def test_a_job_that_a_status_shows_in_other_hands_is_left_there_as_long_as
 
     assert (delivery.acks, delivery.naks) == ((1, []) if runs else (0, [5.0]))
     assert bool(replica.client.requests) == runs
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "cancelled", "queued"])
+def test_the_last_status_of_an_attempt_says_how_it_ended_and_when(how: str):
+    async def main() -> JobStatus:
+        loop = asyncio.get_running_loop()
+        replica = Replica(FakeClient(12), now=lambda: EPOCH + timedelta(seconds=loop.time()))
+
+        async def act(cursor: str | None) -> None:
+            await asyncio.sleep(10)
+            if cursor != "1004":
+                return
+            if how == "failed":
+                raise UnauthorizedError("no", http_status=401)
+            if how == "cancelled":
+                replica.handler.cancel("j1")
+                await asyncio.sleep(1)
+            if how == "queued":
+                replica.draining.set()
+                await asyncio.sleep(1)
+
+        replica.client.before_request = act
+        await replica.handle(command())
+        (settled,) = replica.board.settled
+        return settled
+
+    told = run(random.Random(1), main())
+    assert (told.state, told.worker, told.started_at, told.attempt) == (how, "worker-1", EPOCH, 1)
+    assert told.finished_at == (None if how == "queued" else told.updated_at)
+    assert (told.reason, told.until, told.eta) == (None, None, None)
+    assert (told.verdict, told.percent) == (("complete", 100.0) if how == "completed" else (None, told.percent))
+    assert (told.error and (told.error.code, told.error.http_status, told.error.attempts)) == (
+        ("unauthorized", 401, 1) if how == "failed" else None
+    )
+    assert (told.wait and (told.wait.owner, told.wait.since)) == (
+        ("queue", told.updated_at) if how == "queued" else None
+    )
+    assert told.generation == 1
+    assert told.event_sequence > 0

@@ -195,6 +195,26 @@ def test_what_is_owed_and_what_is_to_be_expected_is_asked_for_too() -> None:
     in_virtual_time(main())
 
 
+@pytest.mark.parametrize(
+    ("used", "now", "asked"),
+    [
+        ([0.0, 0.049], 0.049, [2]),
+        ([0.0, 0.0, 0.0, 0.05], 0.05, [3]),  # another window, behind the one with three
+        ([0.0, 0.05, 0.05], 0.05, [2]),
+        ([0.0, 0.0, 0.1], 0.1, [1]),  # nobody came in the window between
+        ([0.0, 0.0], 0.1, []),
+    ],
+)
+def test_requests_are_counted_in_windows_of_fifty_milliseconds(used: list[float], now: float, asked: list[int]) -> None:
+    async def main() -> None:
+        rig = Rig()
+        for at in used:
+            rig.starts.used(at)
+        assert await rig.wants(now, 0) == asked
+
+    in_virtual_time(main())
+
+
 def test_where_one_request_is_a_burst_nothing_is_asked_for_before_it_is_needed() -> None:
     async def main() -> None:
         rig = Rig(rate=5.0)
