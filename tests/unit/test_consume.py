@@ -49,6 +49,7 @@ async def test_a_command_ends_as_a_run_of_pages_and_one_terminal_event():
     assert {page.labels["a"] for page in replica.pages} == {"b"} == {end.labels["a"]}
     assert replica.board.settled[-1].state == "completed"
     assert replica.meter.jobs == {("etelecom", "completed"): 1}
+    assert (replica.meter.pages, replica.meter.followers) == ({"etelecom": 3}, {"etelecom": 12})
 
 
 async def test_a_list_of_nobody_is_one_empty_page():
