@@ -35,6 +35,14 @@ def is_harmless(node: ast.AST) -> bool:
     return False
 
 
+def is_task_name(node: ast.AST, child: ast.AST) -> bool:
+    """Say whether `child` names the task that `node` begins: it stands in a line of the log, should that fail."""
+    match node:
+        case ast.Call(func=ast.Name(id="begin" | "begin_lasting"), args=[_, name]):
+            return child is name
+    return False
+
+
 def is_prose(value: str | bytes) -> bool:
     """Say whether a constant is a sentence: two words or more, or what a sentence is put together with."""
     text = value if isinstance(value, str) else value.decode("latin-1")

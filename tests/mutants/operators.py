@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.mutants.harmless import is_harmless, is_prose
+from tests.mutants.harmless import is_harmless, is_prose, is_task_name
 
 COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
@@ -79,7 +79,8 @@ class _Walk:
             return
         yield from self._changed(node)
         for child in ast.iter_child_nodes(node):
-            yield from self._expression(child)
+            if not is_task_name(node, child):
+                yield from self._expression(child)
 
     def _whole(self, node: ast.stmt, *, alone: bool) -> Iterator[Mutant]:
         match node:

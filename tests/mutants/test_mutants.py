@@ -96,6 +96,7 @@ def test_expressions_and_statements_are_changed_one_at_a_time(source: str, expec
         "Asked = Job | None",
         "a = b(c, strict=False)",
         "assert a > 1",
+        "a = begin(b(c), 'limit.push')",
         "def __repr__(self):\n  return 'x' + self.a",
         "if TYPE_CHECKING:\n  a = 1",
         "T = TypeVar('T')",

@@ -22,7 +22,7 @@ TESTS_FAILED = 1
 """The exit code of pytest; those that fail without a mutant are left out."""
 SECONDS = 15.0
 """Of tests that one mutant meets at most, quickest first."""
-TESTS = 500
+TESTS = 2000
 
 
 @dataclass

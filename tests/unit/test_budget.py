@@ -49,6 +49,17 @@ async def test_what_fits_is_taken_at_once_and_given_back() -> None:
     assert line.budget.used == 0
 
 
+async def test_a_byte_of_a_body_counts_as_four_and_a_row_as_512() -> None:
+    line = Line(4_000)
+    hold = line.open()
+
+    assert not hold.take(1_001)
+    assert hold.take(1_000)
+    hold.settle(100, 2)
+    assert (hold.size, line.budget.used) == (1_424, 1_424)
+    assert (COST, ROW, FEW) == (4, 512, 16)
+
+
 async def test_an_answer_that_grows_takes_what_it_lacks_only() -> None:
     line = Line()
     hold = line.has(60)

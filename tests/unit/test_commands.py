@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import FetchEsmsFollowers, FetchEtelecomFollowers
-from worker.core.commands import MAX_COMMAND_BYTES, Address, RejectedError, _plain, read_job
+from worker.core.commands import MAX_COMMAND_BYTES, Address, RejectedError, _plain, read_job, retry_of
 from worker.core.errors import InvalidCommandError, UnsupportedError
 
 
@@ -120,6 +120,10 @@ def test_a_wrong_command_is_refused_with_what_to_change(body, says):
     assert says in rejection.error.message
 
 
+def test_a_command_of_just_the_bytes_allowed_is_read():
+    assert read_job(Command(_json().ljust(65_536))).command == FetchEtelecomFollowers(oa_id="579745863508352884")
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=utf-8", "application/octet-stream"])
 def test_whatever_is_not_said_to_be_messagepack_is_read_as_json(content_type: str):
     job = read_job(Command(_json(), headers={"content-type": content_type}))
@@ -145,9 +149,75 @@ def test_what_only_the_other_provider_can_do_is_unsupported_and_named():
     of_etelecom = _rejection(Command(_json(filter={"tag": "vip"})))
 
     assert all(isinstance(rejection.error, UnsupportedError) for rejection in (of_esms, sort, of_etelecom))
-    assert "`filter.name`" in of_esms.error.message
-    assert "`sort`" in sort.error.message
-    assert "`filter.tag`" in of_etelecom.error.message
+    assert [rejection.error.message for rejection in (of_esms, sort, of_etelecom)] == [
+        "eSMS can't do `filter.name`: leave it out",
+        "eSMS can't do `sort`: leave it out",
+        "eTelecom can't do `filter.tag`: leave it out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            Command(b'{"oa_id": "1"}'),
+            '`provider` must be "etelecom" or "esms", as the last token of the subject says',
+        ),
+        (
+            Command(_json(provider="zalo")),
+            '`provider` must be "etelecom" or "esms", as the last token of the subject says',
+        ),
+        (
+            Command(b"[]"),
+            "the command is no object (Expected `object`, got `array`) when read as its Content-Type says: "
+            "send an object, as JSON, or as MessagePack with Content-Type application/msgpack",
+        ),
+        (
+            Command(_json(filter=[])),
+            "the command is invalid: Expected `object | null`, got `array` - at `$.filter`; correct that field and "
+            "publish it again",
+        ),
+        (
+            _esms(filter={"shape": 1}),
+            "the command has the unknown field `filter.shape`: correct its name or leave it out",
+        ),
+        (_esms(shape=1), "the command has the unknown field `shape`: correct its name or leave it out"),
+        (Command(_json(tag="x")), "the command has the unknown field `tag`: correct its name or leave it out"),
+        (Command(b""), 'the command is empty: send an object such as {"provider": …, "oa_id": …}'),
+        (
+            Command(b"x" * 65_537),
+            "the command has 65537 bytes, more than the 65536 allowed: fetch with fewer `zl_user_ids`, or in several "
+            "commands",
+        ),
+    ],
+)
+def test_a_refusal_says_in_one_sentence_what_to_correct(command: Command, message: str):
+    assert _rejection(command).error.message == message
+
+
+def test_what_a_decoder_says_is_cut_to_300_signs():
+    assert [len(_plain("y" * length)) for length in (299, 300, 301)] == [299, 300, 300]
+    assert _plain("Invalid value 'a name' \x07 at 'x'") == "Invalid value (value) ? at (value)"
+    assert _plain("Expected 'int'") == "Expected 'int'"
+
+
+@pytest.mark.parametrize(
+    ("given", "failure"),
+    [
+        ({"Followers-Retry": "7"}, (7, 1)),
+        ({"followers-retry": "7", "FOLLOWERS-GENERATION": "3"}, (7, 3)),
+        ({"Followers-Retry": "9" * 19}, (int("9" * 19), 1)),
+        ({"Followers-Retry": "9" * 20}, None),
+        ({"Followers-Retry": "7x"}, None),
+        ({"Followers-Retry": "7", "Followers-Generation": "x"}, None),
+        ({"Followers-Generation": "3"}, None),
+        ({}, None),
+    ],
+)
+def test_a_retry_names_the_failure_and_its_generation(given: dict[str, str], failure: tuple[int, int] | None):
+    found = retry_of(Command(_json(), headers=given))
+
+    assert (found and (found.sequence, found.generation)) == failure
 
 
 def test_a_refused_command_keeps_its_address_where_that_can_be_read():

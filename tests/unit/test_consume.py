@@ -49,6 +49,7 @@ async def test_a_command_ends_as_a_run_of_pages_and_one_terminal_event():
     assert {page.labels["a"] for page in replica.pages} == {"b"} == {end.labels["a"]}
     assert replica.board.settled[-1].state == "completed"
     assert replica.meter.jobs == {("etelecom", "completed"): 1}
+    assert (replica.meter.pages, replica.meter.followers) == ({"etelecom": 3}, {"etelecom": 12})
 
 
 async def test_a_list_of_nobody_is_one_empty_page():
@@ -613,6 +614,29 @@ async def test_a_held_command_is_beaten_for_until_it_is_settled():
     assert delivery.acks == 1
 
 
+def test_a_held_job_is_posted_with_each_beat():
+    async def main() -> Replica:
+        replica = Replica(ack_wait=30.0)
+        replica.client.gate.clear()
+        task = asyncio.create_task(replica.handle(command()))
+        await asyncio.sleep(35)
+        assert len(replica.board.posted) == 1 + 3, "at the start, and each ten seconds"
+        replica.client.gate.set()
+        await task
+        return replica
+
+    assert run(random.Random(1), main()).board.states == ["running", "completed"]
+
+
+async def test_a_settled_command_leaves_no_task_behind():
+    before = asyncio.all_tasks()
+
+    await Replica().handle(command())
+
+    left = {task.get_name() for task in asyncio.all_tasks() - before}
+    assert "command.heartbeat" not in left
+
+
 async def test_a_cancelled_job_ends_as_cancelled():
     replica = Replica(FakeClient(12))
     replica.client.gate.clear()
@@ -726,3 +750,89 @@ def test_a_status_names_the_job_event_and_the_generation_that_it_rests_on():
     started, completed = (entry.sequence for entry in replica.log.on(EVENTS))
     assert {one.event_sequence for one in replica.board.posted} == {started}
     assert (replica.board.settled[-1].event_sequence, replica.board.settled[-1].generation) == (completed, 1)
+
+
+@pytest.mark.parametrize("page_failing", [2, 3])
+async def test_a_job_that_fails_before_its_first_page_leaves_what_its_predecessor_had_counted(
+    page_failing: int, faults
+):
+    replica = Replica(FakeClient(17))
+    replica.client.fail_at({2: "1004", 3: "1009"}[page_failing], ZeroDivisionError("a bug"), UnauthorizedError("no"))
+    await replica.handle(command())
+    before = replica.pages[-1]
+
+    await replica.handle(command(deliveries=2))
+
+    seal, failed = replica.pages[-1], replica.events[-1]
+    assert isinstance(failed, JobFailed)
+    assert (seal.page, seal.part, seal.parts, seal.last, seal.followers) == (page_failing, 1, 2, False, [])
+    assert (seal.total, seal.cursor, seal.next_cursor) == (17, before.next_cursor, None)
+    # The request that failed by a bug of ours is not known to have been made.
+    assert seal.progress == msgspec.structs.replace(before.progress, requests=seal.progress.requests)
+    assert seal.progress.followers == 5 * (page_failing - 1)
+    assert before.progress.requests < seal.progress.requests <= before.progress.requests + 2
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds_ago", "sequence", "runs"),
+    [
+        ("running", 29.999, 9, False),
+        ("waiting", 29.999, 9, False),
+        ("running", 30.0, 9, True),  # of `ack_wait`: whoever had it is gone
+        ("queued", 0.0, 9, True),
+        ("running", 0.0, 1, True),  # the status of this very command
+    ],
+)
+async def test_a_job_that_a_status_shows_in_other_hands_is_left_there_as_long_as_that_is_news(
+    state: str, seconds_ago: float, sequence: int, runs: bool
+):
+    replica = Replica(ack_wait=30.0)
+    known = JobStatus(
+        job_id="j1", provider="etelecom", account="shop", oa_id="1", state=state,  # type: ignore[arg-type]
+        updated_at=EPOCH - timedelta(seconds=seconds_ago), command_sequence=sequence,
+    )  # fmt: skip
+    replica.board.bucket.put("j1", msgspec.json.encode(known))
+
+    delivery = await replica.handle(command())
+
+    assert (delivery.acks, delivery.naks) == ((1, []) if runs else (0, [5.0]))
+    assert bool(replica.client.requests) == runs
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "cancelled", "queued"])
+def test_the_last_status_of_an_attempt_says_how_it_ended_and_when(how: str):
+    async def main() -> JobStatus:
+        loop = asyncio.get_running_loop()
+        replica = Replica(FakeClient(12), now=lambda: EPOCH + timedelta(seconds=loop.time()))
+
+        async def act(cursor: str | None) -> None:
+            await asyncio.sleep(10)
+            if cursor != "1004":
+                return
+            if how == "failed":
+                raise UnauthorizedError("no", http_status=401)
+            if how == "cancelled":
+                replica.handler.cancel("j1")
+                await asyncio.sleep(1)
+            if how == "queued":
+                replica.draining.set()
+                await asyncio.sleep(1)
+
+        replica.client.before_request = act
+        await replica.handle(command())
+        (settled,) = replica.board.settled
+        return settled
+
+    told = run(random.Random(1), main())
+    assert (told.state, told.worker, told.started_at, told.attempt) == (how, "worker-1", EPOCH, 1)
+    assert told.finished_at == (None if how == "queued" else told.updated_at)
+    assert (told.reason, told.until, told.eta) == (None, None, None)
+    assert (told.verdict, told.percent) == (("complete", 100.0) if how == "completed" else (None, told.percent))
+    assert (told.error and (told.error.code, told.error.http_status, told.error.attempts)) == (
+        ("unauthorized", 401, 1) if how == "failed" else None
+    )
+    assert (told.wait and (told.wait.owner, told.wait.since)) == (
+        ("queue", told.updated_at) if how == "queued" else None
+    )
+    assert told.generation == 1
+    assert told.event_sequence > 0

@@ -217,6 +217,7 @@ def test_old_news_of_a_job_that_goes_on_gives_way_to_the_worker_that_has_it(
 
     assert found == told
     assert seconds == pytest.approx(waited)
+    assert (OLD, GIVES_WAY) == (2.0, 0.25)
 
 
 def test_that_the_bucket_is_away_gives_way_too() -> None:

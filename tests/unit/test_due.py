@@ -220,6 +220,14 @@ def test_intervals_are_written_with_a_unit_or_without() -> None:
 def test_every_six_hours_is_at_round_hours_of_the_local_day() -> None:
     assert Every(21_600, VIETNAM).next_after(vietnam("2026-11-28T05:59")) == vietnam("2026-11-28T06:00")
     assert Every(LONGEST_EVERY, VIETNAM).newest(vietnam("2000-01-01"), vietnam("2000-12-31T23:59")) is None
+    assert LONGEST_EVERY == 366 * 86_400
+
+
+def test_intervals_are_counted_from_the_start_of_2000() -> None:
+    week = Every(7 * 86_400, VIETNAM)
+
+    assert week.next_after(vietnam("2000-01-01") - timedelta(seconds=1)) == vietnam("2000-01-01")
+    assert week.next_after(vietnam("2000-01-01")) == vietnam("2000-01-08")
 
 
 @pytest.mark.parametrize("name", ["", "Asia", "Asia/Saigon2", "/etc/passwd", "../UTC", "a\0b"])

@@ -92,6 +92,7 @@ def test_a_log_that_is_away_holds_up_no_answer() -> None:
     log.down = True
 
     assert told(log) is RUNNING
+    assert LOG_WITHIN == 0.5
 
 
 @pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])

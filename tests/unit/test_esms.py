@@ -172,6 +172,28 @@ def test_code_and_status_are_read_together(body: Any, status: int, expected: typ
     assert error.http_status == status
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (
+            {"rows": []},
+            200,
+            "with JSON without CodeResult: that is no answer of the API",
+        ),
+        ([], 200, "with JSON without CodeResult: that is no answer of the API"),
+        ({"rows": []}, 400, "HTTP 400 with JSON that is not the API's: nothing here answers so"),
+        (
+            {"CodeResult": "100"},
+            201,
+            "HTTP 201 with JSON that is not the API's: that is no answer of the API",
+        ),
+        ({"CodeResult": "100", "Total": 3}, 200, "success without a list of followers, and no total of 0"),
+    ],
+)
+def test_what_is_not_the_apis_is_told_by_its_kind(body: Any, status: int, message: str) -> None:
+    assert message in str(refusal(body, status))
+
+
 def test_a_message_repeats_no_key() -> None:
     error = refusal({"CodeResult": "101", "ErrorMessage": "bad theapikey / THESECRETKEY, 0912000111"})
 
@@ -222,6 +244,22 @@ def test_a_list_can_be_read_by_days_where_query_list_uid_may_be_asked() -> None:
 async def test_get_followers_alone_reads_no_days() -> None:
     with pytest.raises(UnsupportedError, match="by days"):
         await client("GetFollowers").fetch(FetchEsmsFollowers(oa_id="1"), "2026-01-01/2026-01-31@49")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "wanted", "expected"),
+    [
+        ("GetFollowers", EsmsFilter(tag="VIP"), UnsupportedError),
+        ("auto", EsmsFilter(date_from="31/02/2026"), InvalidCommandError),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused_without_a_request(
+    endpoint: str, wanted: EsmsFilter, expected: type[FetchFailure]
+) -> None:
+    with pytest.raises(expected) as caught:
+        await client(endpoint).fetch(FetchEsmsFollowers(oa_id="1", filter=wanted), None)
+
+    assert caught.value.requests == 0
 
 
 @pytest.mark.parametrize(

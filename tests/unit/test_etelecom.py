@@ -21,7 +21,7 @@ from worker.core.errors import (
 )
 from worker.core.ports import ProviderPage
 from worker.providers import etelecom_rows
-from worker.providers.etelecom_errors import failure
+from worker.providers.etelecom_errors import NotToBeRepeated, failure, not_to_be_repeated
 from worker.providers.etelecom_rows import read_page
 from worker.providers.http import Answer
 
@@ -495,6 +495,15 @@ def test_a_message_repeats_neither_key_nor_person() -> None:
     error = judged("invalid_argument", 400, msg="1150:secretsecret SECRETSECRET Mẫu 0912000111 +84 912.000.111")
 
     assert not [word for word in ("secret", "SECRET", "Mẫu", "912", "1150:") if word in str(error)]
+
+
+def test_nothing_but_the_key_is_hidden_where_a_filter_names_nobody() -> None:
+    given = (None, EtelecomFilter(), EtelecomFilter(name="Mẫu"), EtelecomFilter(phone="0912000111"))
+    hidden = [not_to_be_repeated(FetchEtelecomFollowers(oa_id="1", filter=one), "1150:secret") for one in given]
+
+    key = ["1150:secret", "1150", "secret"]
+    assert [[word for word in words if word] for words in hidden] == [key, key, [*key, "Mẫu"], [*key, "0912000111"]]
+    assert list(NotToBeRepeated(FetchEtelecomFollowers(oa_id="1"), "a:b")) == ["a:b", "a", "b"]
 
 
 def test_truncated_json_is_not_a_page() -> None:

@@ -231,6 +231,57 @@ def test_waits_of_less_than_a_second_do_not_keep_a_job_waiting() -> None:
     in_virtual_time(main())
 
 
+def test_a_job_that_finds_no_room_says_so_once_and_since_when() -> None:
+    async def main() -> None:
+        job = Told()
+        await asyncio.sleep(3)
+        job.fetch._tell_no_room()
+        await asyncio.sleep(2)
+        job.fetch._tell_no_room()
+        job.fetch.post()
+
+        told, last = job.board.posted
+        assert told.wait is not None
+        assert (told.state, told.reason, told.until, told.wait.until) == ("waiting", None, None, None)
+        assert (told.wait.owner, told.wait.reason, seconds(told.wait.since)) == ("memory", "memory", 3)
+        assert told.wait.text == (
+            "its worker holds as many bytes of answers as it may; 0 requests wait until pages are published: raise"
+            " worker.max_bytes_in_flight if the worker has more memory, or lower worker.max_jobs"
+        )
+        assert last.wait == told.wait
+        assert job.events == [], "it goes on when a page is published: no news for the log"
+
+    in_virtual_time(main())
+
+
+def test_a_job_that_waits_for_its_account_says_that_and_nothing_of_room() -> None:
+    async def main() -> None:
+        job = Told()
+        await job.wait(30, firm=True)
+        posted = len(job.board.posted)
+
+        job.fetch._tell_no_room()
+
+        assert len(job.board.posted) == posted
+
+    in_virtual_time(main())
+
+
+def test_a_job_that_is_asked_to_end_says_since_when_however_long_it_takes() -> None:
+    async def main() -> None:
+        job = Told()
+        await asyncio.sleep(5)
+        job.fetch.signals.cancel()
+        for _ in range(3):
+            job.fetch.post()
+            await asyncio.sleep(4)
+
+        waits = [status.wait for status in job.board.posted]
+        assert [(wait.owner, seconds(wait.since)) for wait in waits if wait] == [("cancelled", 5)] * 3
+
+    in_virtual_time(main())
+
+
 def test_a_job_whose_next_page_waits_already_does_not_move_by_those_read_ahead() -> None:
     async def main() -> None:
         job = Told()

@@ -40,6 +40,7 @@ def test_what_fails_for_less_than_a_second_is_not_told() -> None:
         return told
 
     assert run(random.Random(1), main()).seen == []
+    assert TELL_AFTER == 1.0
 
 
 def test_what_fails_for_a_second_is_told_once_until_its_words_change_and_until_it_succeeds() -> None:

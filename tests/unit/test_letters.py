@@ -61,6 +61,30 @@ def test_a_command_that_can_not_be_read_has_no_official_account(body: bytes) -> 
     assert letter(body=body).oa_id is None
 
 
+@pytest.mark.parametrize(
+    ("given", "number"), [("17", 17), ("0", 0), ("", None), (" 5", None), ("5x", None), ("-1", None), ("\u0663", None)]
+)
+def test_what_is_no_number_in_ascii_is_not_known(given: str, number: int | None) -> None:
+    one = letter(headers=HEADERS | {deadletters.BODY_BYTES: given, deadletters.COMMAND_SEQUENCE: given})
+
+    assert one.whole_bytes == number
+    assert one.command_sequence == (None if number is None else given)
+
+
+def test_what_a_letter_says_is_read_from_its_headers_and_a_strangers_says_nothing() -> None:
+    ours, strangers = letter(), letter(headers={}, body=b"?")
+
+    assert (ours.job_id, ours.code, ours.reason, ours.command_sequence) == (
+        "j1",
+        "unauthorized",
+        "the key is wrong",
+        "3",
+    )
+    assert (ours.whole_bytes, ours.oa_id, ours.job) == (None, "280", ("etelecom", "280", "j1"))
+    assert (strangers.job_id, strangers.code, strangers.reason, strangers.command_sequence) == (None, None, "", None)
+    assert (strangers.whole_bytes, strangers.oa_id, strangers.job) == (None, None, None)
+
+
 def test_a_letter_does_not_print_its_command() -> None:
     assert "oa_id" not in repr(letter())
 

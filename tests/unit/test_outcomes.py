@@ -134,6 +134,14 @@ async def test_each_delivery_has_one_line_that_says_what_became_of_it_and_names_
     assert get_contextvars() == {}
 
 
+async def test_a_line_says_how_a_job_ended():
+    (done_line,) = [line for line in await logged(done, Replica()) if line["event"] == "job.completed"]
+    (failed,) = [line for line in await logged(refused_by_the_provider, Replica()) if line["event"] == "job.failed"]
+
+    assert (done_line["verdict"], done_line["requests"]) == ("complete", 3)
+    assert (failed["code"], failed["reason"]) == ("unauthorized", "the key is not accepted: correct it")
+
+
 async def test_a_job_that_is_done_already_says_so_in_one_line():
     lines = await logged(done_before, Replica())
 

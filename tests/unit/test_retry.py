@@ -111,3 +111,4 @@ def test_a_refusal_that_nobody_documented_is_given_up_after_some_tries():
 
     assert isinstance(_decide(unknown, attempt=UNKNOWN_ATTEMPTS - 1), Retry)
     assert _decide(unknown, attempt=UNKNOWN_ATTEMPTS) == GiveUp(unknown)
+    assert UNKNOWN_ATTEMPTS == 6

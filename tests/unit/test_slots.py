@@ -20,6 +20,22 @@ def test_an_account_has_all_slots_at_most_and_so_many_that_all_accounts_fit(coun
     assert share * accounts <= max(count * WAITING_JOBS, accounts)
 
 
+def test_what_went_back_comes_again_at_a_pace_that_has_bounds():
+    idle = slots(1)
+    idle.take("a", 0, 0.0)
+    delays = [idle.take("a", number, 0.0) for number in range(1, 400)]
+
+    assert delays[:3] == [0.5, 0.7, 0.9], "5 a second, from half a second on"
+    assert delays[-1] == 60.0
+    busy = slots(1)
+    for _ in range(1_000):
+        busy.take("a", 0, 0.0)
+        busy.done("a", 100.0)
+    busy.take("a", 0, 100.0)
+    assert busy._returns("a", 100.0) == 64.0, "of the last 32 ends, twice"
+    assert (WAITING_JOBS, SOON, SLOWEST, FASTEST, LONGEST, LATELY, GRACE) == (16, 0.5, 5.0, 200.0, 60.0, 32, 2.0)
+
+
 def test_what_an_account_has_beyond_its_share_goes_back_and_another_accounts_command_is_taken():
     ours = slots(3, waiting=3)
 

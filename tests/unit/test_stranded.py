@@ -35,10 +35,19 @@ async def test_a_forgotten_command_is_worked_on_and_settled():
     assert delivery.acks == 1
 
 
-@pytest.mark.parametrize("state", ["running", "waiting"])
-async def test_a_command_whose_job_another_replica_has_in_hand_is_left_to_it(state: JobState):
+@pytest.mark.parametrize(
+    ("state", "seconds_ago"),
+    [
+        ("running", ACK_WAIT),
+        ("waiting", ACK_WAIT),
+        ("running", 2 * ACK_WAIT - 0.001),
+        ("completed", 20 * ACK_WAIT - 0.001),  # its changes may still be published
+        ("failed", 0.0),
+    ],
+)
+async def test_a_command_whose_job_another_replica_has_in_hand_is_left_to_it(state: JobState, seconds_ago: float):
     replica = Replica()
-    replica.board.bucket.put("j1", msgspec.json.encode(known(state, seconds_ago=ACK_WAIT)))
+    replica.board.bucket.put("j1", msgspec.json.encode(known(state, seconds_ago=seconds_ago)))
     delivery = command()
 
     await replica.handler.handle_stranded(delivery)
@@ -48,7 +57,8 @@ async def test_a_command_whose_job_another_replica_has_in_hand_is_left_to_it(sta
 
 
 @pytest.mark.parametrize(
-    ("state", "seconds_ago"), [("running", 3 * ACK_WAIT), ("waiting", 3 * ACK_WAIT), ("queued", 0.0)]
+    ("state", "seconds_ago"),
+    [("running", 2 * ACK_WAIT), ("waiting", 3 * ACK_WAIT), ("queued", 0.0), ("completed", 20 * ACK_WAIT)],
 )
 async def test_a_command_whose_job_is_at_a_stand_is_taken_up(state: JobState, seconds_ago: float):
     replica = Replica()

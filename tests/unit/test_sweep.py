@@ -308,6 +308,7 @@ async def test_a_provider_that_does_not_look_at_the_row_number_is_left_within_fe
     assert ids(pages) == provider.rows[:5]
     assert pages[-1].position.missed is None
     assert len(provider.asked) <= BARREN + 2 * WALKS
+    assert (BARREN, WALKS) == (40, 8)
 
 
 async def test_days_whose_halves_never_fit_are_read_to_their_end_all_the_same() -> None:
