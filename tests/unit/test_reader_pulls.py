@@ -112,7 +112,7 @@ class Server:
 async def sequence(events: EventReader, timeout: float = 0.5) -> int | None:
     """That of the next event."""
     message = await events.next(timeout)
-    return message and message.metadata.sequence.stream
+    return None if message is None else message.metadata.sequence.stream
 
 
 async def opened(server: Server) -> EventReader:
