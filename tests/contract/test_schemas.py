@@ -320,6 +320,44 @@ def test_a_command_has_the_defaults_of_the_contract() -> None:
     assert (esms.provider, esms.page_size) == ("esms", 50)
 
 
+@pytest.mark.parametrize(
+    ("provider", "fields", "beyond"),
+    [
+        ("etelecom", {"page_size": 1}, {"page_size": 0}),
+        ("etelecom", {"page_size": 100}, {"page_size": 101}),
+        ("esms", {"page_size": 1}, {"page_size": 0}),
+        ("esms", {"page_size": 50}, {"page_size": 51}),
+        ("etelecom", {"sort": "-created_at"}, {"sort": "--created_at"}),
+        ("etelecom", {"sort": "a" * 64}, {"sort": "a" * 65}),
+        ("etelecom", {"filter": {"phone": "0"}}, {"filter": {"phone": ""}}),
+        ("etelecom", {"filter": {"phone": "0" * 32}}, {"filter": {"phone": "0" * 33}}),
+        ("etelecom", {"filter": {"tags": ["a"]}}, {"filter": {"tags": []}}),
+        ("etelecom", {"filter": {"tags": ["a"] * 100}}, {"filter": {"tags": ["a"] * 101}}),
+        ("etelecom", {"filter": {"zl_user_ids": ["1"]}}, {"filter": {"zl_user_ids": []}}),
+        ("etelecom", {"filter": {"zl_user_ids": ["1"] * 1000}}, {"filter": {"zl_user_ids": ["1"] * 1001}}),
+        ("etelecom", {"filter": {"zl_user_id": "1" * 19}}, {"filter": {"zl_user_id": "1" * 20}}),
+        ("etelecom", {"filter": {"name": "a" * 256}}, {"filter": {"name": "a" * 257}}),
+        ("esms", {"filter": {"tag": "a"}}, {"filter": {"tag": ""}}),
+        ("esms", {"max_pages": 1}, {"max_pages": 0}),
+        ("esms", {"max_followers": 1}, {"max_followers": 0}),
+        ("esms", {"id": "a" * 64}, {"id": "a" * 65}),
+        ("esms", {"labels": {"a" * 64: "b" * 256}}, {"labels": {"a" * 65: ""}}),
+        ("esms", {"labels": {"a": ""}}, {"labels": {"": ""}}),
+        ("esms", {"labels": dict.fromkeys("abcdefghijklmnop", "")}, {"labels": dict.fromkeys("abcdefghijklmnopq", "")}),
+        ("esms", {"labels": {"a": "b" * 256}}, {"labels": {"a": "b" * 257}}),
+    ],
+)
+def test_a_command_is_taken_up_to_its_bounds_and_refused_beyond(
+    provider: str, fields: dict[str, Any], beyond: dict[str, Any]
+) -> None:
+    taken = read(command(provider=provider, **fields), "FetchFollowers")
+
+    assert taken.provider == provider
+    assert msgspec.to_builtins(taken).items() >= ({} if "page_size" in fields else fields).items()
+    with pytest.raises(msgspec.ValidationError, match=f"\\$.{next(iter(beyond))}"):
+        read(command(provider=provider, **beyond), "FetchFollowers")
+
+
 def test_what_a_provider_does_not_say_of_a_follower_is_left_out() -> None:
     assert encode(Follower(user_id="1")) == b'{"user_id":"1"}'
     assert encode(Follower(user_id="1", has_conversation=False)) == b'{"user_id":"1","has_conversation":false}'
