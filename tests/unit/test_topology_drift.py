@@ -144,9 +144,9 @@ def test_nothing_is_limited_in_size_by_default() -> None:
 def one(field: str, found: Any, wanted: Any) -> list[tuple[str, Any, bool]]:
     """Each difference of a single field in short."""
     made = dataclasses.replace(asset(), wanted={field: wanted})
-    return [
-        (drift.detail, drift.value, drift.refused) for drift in drifts(made, {} if found is None else {field: found})
-    ]
+    differences = drifts(made, {} if found is None else {field: found})
+    assert {drift.field for drift in differences} <= {field}
+    return [(drift.detail, drift.value, drift.refused) for drift in differences]
 
 
 AGES = nanoseconds(60), nanoseconds(120)
