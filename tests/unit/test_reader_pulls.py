@@ -50,6 +50,8 @@ class Server:
         self.inbox: asyncio.Queue[Any] = asyncio.Queue()
         self.answers: list[dict[str, Any] | Exception] = []
         self.waits: list[float] = []
+        self.swallows = False
+        """Whether a cancellation is taken for a timeout, as Python 3.11's `wait_for` may do."""
 
     def new_inbox(self) -> str:
         return "_INBOX.me"
@@ -87,6 +89,10 @@ class Server:
             return await asyncio.wait_for(self.inbox.get(), seconds)
         except TimeoutError:
             raise nats.errors.TimeoutError from None
+        except asyncio.CancelledError:
+            if self.swallows:
+                raise nats.errors.TimeoutError from None
+            raise
 
     @property
     def created(self) -> list[tuple[float, int]]:
@@ -334,5 +340,21 @@ def test_leaving_takes_the_consumer_away_where_the_server_can_be_reached(
 
         assert any(".DELETE." in subject for _, subject, _ in server.asked) is deleted
         assert bool(server.listened) is closed
+
+    played(story())
+
+
+def test_a_cancellation_that_was_swallowed_on_the_way_is_heeded(played: Played) -> None:
+    async def story() -> None:
+        server = Server()
+        server.swallows = True
+        events = await opened(server)
+        reading = asyncio.create_task(events.next(60.0))
+        await asyncio.sleep(1.0)
+        reading.cancel()
+        await asyncio.wait([reading])
+
+        assert reading.cancelled()
+        assert now() < 2.0
 
     played(story())

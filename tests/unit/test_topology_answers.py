@@ -81,7 +81,7 @@ async def test_a_server_that_has_it_all_is_asked_and_left_alone() -> None:
 async def test_what_is_not_there_is_named_with_what_to_run(code: int) -> None:
     one, two = error(code), error(code)
 
-    said = {place(EVENTS): [one, one], place("consumer worker-esms"): [two], place(FEEDS): [one]}
+    said: dict[str, list[Said]] = {place(EVENTS): [one, one], place("consumer worker-esms"): [two], place(FEEDS): [one]}
     assert await missing(client(said)) == f"{EVENTS}, consumer worker-esms are missing: run `followers setup`"
     assert await missing(client({place(EVENTS): [one]})) == f"{EVENTS} is missing: run `followers setup`"
     assert await missing_for_changes(client(said)) == f"{FEEDS} is missing: run `followers setup`"
