@@ -358,3 +358,16 @@ def test_a_cancellation_that_was_swallowed_on_the_way_is_heeded(played: Played) 
         assert now() < 2.0
 
     played(story())
+
+
+def test_silence_behind_a_pull_of_one_message_is_silence_too(played: Played) -> None:
+    async def story() -> None:
+        server = Server()
+        events = await opened(server)
+        server.says(LARGE)
+        assert await sequence(events, 7.0) is None
+
+        assert server.pulls[1][1] == ALONE
+        assert [at for at, _ in server.created[1:]] == pytest.approx([6.2], abs=0.15)
+
+    played(story())
