@@ -371,3 +371,34 @@ def test_silence_behind_a_pull_of_one_message_is_silence_too(played: Played) -> 
         assert [at for at, _ in server.created[1:]] == pytest.approx([6.2], abs=0.15)
 
     played(story())
+
+
+def test_who_comes_back_for_more_after_a_while_reads_on_with_the_same_consumer(played: Played) -> None:
+    async def story() -> None:
+        server = Server()
+        events = await opened(server)
+        server.says(LARGE)
+        assert await sequence(events) is None
+        server.gives(3, 1)
+        assert await sequence(events) == 3
+        await asyncio.sleep(60)
+        assert await sequence(events) is None
+
+        assert len(server.created) == 1, "no pull was open in which it could have been silent"
+        assert len(server.pulls) == 3
+
+    played(story())
+
+
+def test_a_message_is_a_sign_of_life(played: Played) -> None:
+    async def story() -> None:
+        server = Server()
+        events = await opened(server)
+        asyncio.get_running_loop().call_later(4.0 - now(), server.gives, 3, 1)
+        assert await sequence(events, 5.0) == 3
+        assert await sequence(events, 5.5) is None
+        assert len(server.created) == 1
+        assert await sequence(events, 2.0) is None
+        assert [at for at, _ in server.created[1:]] == pytest.approx([10.1], abs=0.15)
+
+    played(story())
