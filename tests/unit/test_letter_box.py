@@ -1,5 +1,6 @@
 """What people hear of the dead letters where NATS is silent, refuses or has none."""
 
+import base64
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import nats.errors
 import nats.js.errors
 import pytest
+from nats.js.api import RawStreamMsg
 
 from worker.core.letters import Letter
 from worker.jetstream import letters as module
@@ -32,6 +34,7 @@ class Server:
         self.filters: list[tuple[str, str]] = []
         self.published: list[tuple[str, bytes, str, dict[str, str]]] = []
         self.deleted: list[tuple[str, int]] = []
+        self.letters: dict[int, RawStreamMsg] = {}
 
     def jetstream(self) -> "Server":
         return self
@@ -47,7 +50,10 @@ class Server:
 
     async def get_msg(self, stream: str, seq: int) -> Any:
         self._answer()
-        raise nats.js.errors.NotFoundError(code=404, err_code=10037)
+        assert stream == "FOLLOWERS_DEAD"
+        if seq not in self.letters:
+            raise nats.js.errors.NotFoundError(code=404, err_code=10037)
+        return self.letters[seq]
 
     async def publish(self, subject: str, body: bytes, *, stream: str, headers: dict[str, str]) -> Any:
         self._answer()
@@ -139,6 +145,28 @@ async def test_a_letter_that_is_not_there_is_none_and_a_stream_that_is_not_there
     for act in (box(server).get(3), read(server)):
         with pytest.raises(LettersError, match=r"^stream FOLLOWERS_DEAD is missing: run `followers setup`$"):
             await act
+
+
+@pytest.mark.parametrize(("data", "body"), [(b"{}", b"{}"), (None, b"")])
+@pytest.mark.parametrize(
+    ("lines", "headers"), [(b"NATS/1.0\r\nFollowers-Attempts: 2\r\n\r\n", {"Followers-Attempts": "2"}), (None, {})]
+)
+async def test_a_letter_is_given_as_it_is_stored(
+    data: bytes | None, body: bytes, lines: bytes | None, headers: dict[str, str]
+) -> None:
+    server = Server()
+    server.letters[9] = RawStreamMsg(
+        subject="followers.dead.etelecom",
+        seq=9,
+        data=data,
+        hdrs=lines and base64.b64encode(lines),
+        time=AT.astimezone(HANOI),
+    )
+
+    letter = await box(server).get(9)
+
+    assert letter == Letter(sequence=9, provider="etelecom", stored_at=AT, headers=headers, body=body)
+    assert letter.stored_at.tzinfo is UTC
 
 
 LETTER = Letter(
