@@ -13,6 +13,7 @@ from schemas.wire import (
     content_type,
     content_type_of,
     event_headers,
+    event_message,
     event_type,
     is_structured,
     rfc3339,
@@ -183,3 +184,10 @@ def test_changes_have_types_of_their_own() -> None:
 
     assert event_type(event) == "vn.followers.change.followed.v1"
     assert event_headers(event, id="change.1", time=AT)["Nats-Msg-Id"] == "esms.1.job-1:change.1"
+
+
+def test_a_message_is_the_event_itself_unless_an_envelope_is_asked_for() -> None:
+    plain = encode(PAGE), event_headers(PAGE, id="1.1", time=AT)
+
+    assert event_message(PAGE, id="1.1", time=AT) == event_message(PAGE, id="1.1", time=AT, mode="binary") == plain
+    assert event_message(PAGE, id="1.1", time=AT, mode="structured")[0] != plain[0]

@@ -92,10 +92,16 @@ def test_a_few_are_a_plain_set_and_one_more_is_not() -> None:
     assert len(few) == 4097
 
 
+def few_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plain set early, for little: these run for each mutant of what they look at."""
+    monkeypatch.setattr(module, "SMALL", 2)
+    monkeypatch.setattr(module, "_SHARDS", 3)
+
+
 @pytest.fixture
 def spread(monkeypatch: pytest.MonkeyPatch) -> Ids:
     """Ids that have left the plain set: two numbers and a text."""
-    monkeypatch.setattr(module, "SMALL", 2)
+    few_shards(monkeypatch)
     return Ids(["1", "2", "x"])
 
 
@@ -123,7 +129,7 @@ def test_new_ids_are_told_from_known_ones_after_the_spread(spread: Ids) -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_more_than_the_set_may_hold_are_spread_however_they_come(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(module, "SMALL", 2)
+    few_shards(monkeypatch)
     numbers = [str(number) for number in range(count)]
     added, new = Ids(), Ids()
     added.add(numbers)
