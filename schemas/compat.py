@@ -39,8 +39,7 @@ class _Comparison:
                 yield f"{path}: may now be {kind}, which readers of the release don't expect"
 
     def _branch(self, old: Schema, new: Schema, path: str) -> Iterator[str]:
-        if "enum" in old or "enum" in new or "const" in old or "const" in new:
-            yield from self._values(_values(old), _values(new), path)
+        yield from self._values(_values(old), _values(new), path)
         for word in TIGHTER_WHEN_HIGHER:
             if word in new and (word not in old or new[word] > old[word]):
                 yield f"{path}: {word} is now {new[word]}, was {old.get(word, 'free')}"

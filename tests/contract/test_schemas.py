@@ -13,8 +13,10 @@ from schemas import (
     JSON,
     MSGPACK,
     ChangeCounts,
+    ChangeEvent,
     EsmsFilter,
     EtelecomFilter,
+    Feed,
     FetchError,
     FetchEsmsFollowers,
     FetchEtelecomFollowers,
@@ -197,6 +199,11 @@ def read(data: bytes, name: str, content_type: str = JSON) -> Any:
     return decode(data, MESSAGES[name], content_type)
 
 
+def read_as(fields: dict[str, Any], kind: Any) -> Any:
+    """Decode JSON with `fields` as `kind`."""
+    return decode(msgspec.json.encode(fields), kind)
+
+
 def command(**fields: Any) -> bytes:
     """Return a command's body, valid but for `fields`."""
     return msgspec.json.encode({"provider": "etelecom", "oa_id": OA} | fields)
@@ -313,6 +320,44 @@ def test_a_command_has_the_defaults_of_the_contract() -> None:
     assert (esms.provider, esms.page_size) == ("esms", 50)
 
 
+@pytest.mark.parametrize(
+    ("provider", "fields", "beyond"),
+    [
+        ("etelecom", {"page_size": 1}, {"page_size": 0}),
+        ("etelecom", {"page_size": 100}, {"page_size": 101}),
+        ("esms", {"page_size": 1}, {"page_size": 0}),
+        ("esms", {"page_size": 50}, {"page_size": 51}),
+        ("etelecom", {"sort": "-created_at"}, {"sort": "--created_at"}),
+        ("etelecom", {"sort": "a" * 64}, {"sort": "a" * 65}),
+        ("etelecom", {"filter": {"phone": "0"}}, {"filter": {"phone": ""}}),
+        ("etelecom", {"filter": {"phone": "0" * 32}}, {"filter": {"phone": "0" * 33}}),
+        ("etelecom", {"filter": {"tags": ["a"]}}, {"filter": {"tags": []}}),
+        ("etelecom", {"filter": {"tags": ["a"] * 100}}, {"filter": {"tags": ["a"] * 101}}),
+        ("etelecom", {"filter": {"zl_user_ids": ["1"]}}, {"filter": {"zl_user_ids": []}}),
+        ("etelecom", {"filter": {"zl_user_ids": ["1"] * 1000}}, {"filter": {"zl_user_ids": ["1"] * 1001}}),
+        ("etelecom", {"filter": {"zl_user_id": "1" * 19}}, {"filter": {"zl_user_id": "1" * 20}}),
+        ("etelecom", {"filter": {"name": "a" * 256}}, {"filter": {"name": "a" * 257}}),
+        ("esms", {"filter": {"tag": "a"}}, {"filter": {"tag": ""}}),
+        ("esms", {"max_pages": 1}, {"max_pages": 0}),
+        ("esms", {"max_followers": 1}, {"max_followers": 0}),
+        ("esms", {"id": "a" * 64}, {"id": "a" * 65}),
+        ("esms", {"labels": {"a" * 64: "b" * 256}}, {"labels": {"a" * 65: ""}}),
+        ("esms", {"labels": {"a": ""}}, {"labels": {"": ""}}),
+        ("esms", {"labels": dict.fromkeys("abcdefghijklmnop", "")}, {"labels": dict.fromkeys("abcdefghijklmnopq", "")}),
+        ("esms", {"labels": {"a": "b" * 256}}, {"labels": {"a": "b" * 257}}),
+    ],
+)
+def test_a_command_is_taken_up_to_its_bounds_and_refused_beyond(
+    provider: str, fields: dict[str, Any], beyond: dict[str, Any]
+) -> None:
+    taken = read(command(provider=provider, **fields), "FetchFollowers")
+
+    assert taken.provider == provider
+    assert msgspec.to_builtins(taken).items() >= ({} if "page_size" in fields else fields).items()
+    with pytest.raises(msgspec.ValidationError, match=f"\\$.{next(iter(beyond))}"):
+        read(command(provider=provider, **beyond), "FetchFollowers")
+
+
 def test_what_a_provider_does_not_say_of_a_follower_is_left_out() -> None:
     assert encode(Follower(user_id="1")) == b'{"user_id":"1"}'
     assert encode(Follower(user_id="1", has_conversation=False)) == b'{"user_id":"1","has_conversation":false}'
@@ -346,6 +391,47 @@ def test_a_value_that_has_left_the_log_is_left_out_and_one_that_is_none_is_null(
 def test_changes_are_counted_together() -> None:
     assert ChangeCounts(followed=1, unfollowed=20, changed=300).total == 321
     assert ChangeCounts().total == 0
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "baseline": {"count": 3},
+    "followed": {"user_id": "1"},
+    "unfollowed": {"user_id": "1"},
+    "changed": {"user_id": "1", "fields": [{"name": "phone"}]},
+    "compared": {"counts": {}, "count": 3},
+    "held": {"counts": {}, "count": 3, "previous_count": 9, "message": "Look at it."},
+}
+CHANGES_DEFAULTS: dict[str, dict[str, Any]] = {
+    "followed": {"follower": None},
+    "unfollowed": {"at": None},
+    "compared": {"counts": {"followed": 0, "unfollowed": 0, "changed": 0}},
+    "held": {"counts": {"followed": 0, "unfollowed": 0, "changed": 0}},
+}
+FEED: dict[str, Any] = {"provider": "esms", "account": "shop", "oa_id": OA}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_a_change_leaves_out_has_the_value_of_the_contract(kind: str) -> None:
+    least = FEED | {"job_id": "job-1", "type": kind} | CHANGES[kind]
+
+    event = read_as(least, ChangeEvent)
+
+    defaults: dict[str, Any] = {"labels": {}, "previous_job_id": None, "filter": {}, "number": 1, "of": 1}
+    assert msgspec.json.decode(encode(event)) == least | defaults | CHANGES_DEFAULTS.get(kind, {})
+    assert getattr(event, "counts", ChangeCounts()).total == 0
+
+
+def test_what_a_feed_leaves_out_has_the_value_of_the_contract() -> None:
+    job = {"job_id": "job-1", "started_at": "2026-03-01T08:30:00Z", "followers": 3}
+    claim: dict[str, Any] = {"job": job, "act": "changes", "counts": {"followed": 2, "changed": 1}, "after": 0}
+
+    feed = read_as(FEED | {"next": claim}, Feed)
+
+    none: dict[str, Any] = {"filter": {}, "current": None, "held": None, "gone": [], "set_aside": None}
+    counts = {"followed": 2, "unfollowed": 0, "changed": 1}
+    whole = claim | {"job": job | {"labels": {}}, "counts": counts, "released": False}
+    assert msgspec.json.decode(encode(feed)) == FEED | none | {"next": whole}
+    assert feed.next.counts.total == 3
 
 
 def test_a_page_says_so_where_it_has_nothing_to_say() -> None:

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import FollowerPage, UnknownContentTypeError, decode, encode, encoding_of
-from schemas.wire import Encoding, content_type, event_headers, event_type, rfc3339
+from schemas import Followed, FollowerPage, UnknownContentTypeError, decode, encode, encoding_of
+from schemas.wire import (
+    Encoding,
+    content_type,
+    content_type_of,
+    event_headers,
+    event_message,
+    event_type,
+    is_structured,
+    rfc3339,
+    why_unreadable,
+)
 from tests.contract.test_schemas import AT, EVENTS, PAGE
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -56,6 +66,59 @@ def test_what_is_not_json_is_no_message() -> None:
         decode(b"\xff{", FollowerPage)
     with pytest.raises(msgspec.DecodeError):
         decode(encode(PAGE), FollowerPage, "application/msgpack")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("JSON is malformed: invalid character (byte 3)", "JSON is malformed: invalid character (byte 3)"),
+        ("Invalid enum value 'Bí mật' - at `$.a`", "Invalid enum value (value) - at `$.a`"),
+        ("key 'it's Bí\nmật' of 'b' is unknown", "key (value) is unknown"),
+        ("line\tone\nline two\x00", "line?one?line two?"),
+        ("Expected `str` matching regex '^[a-z]$' - at `$.b`", "Expected `str` matching regex '^[a-z]$' - at `$.b`"),
+        ("It was Expected 'x'", "It was Expected (value)"),
+        ("x" * 400, "x" * 300),
+        ("Expected " + "x" * 291, "Expected " + "x" * 291),
+        ("Expected " + "x" * 292, "Expected " + "x" * 291),
+        ("a '" + "x" * 400 + "' b", "a (value) b"),
+    ],
+)
+def test_what_is_unreadable_is_told_in_300_signs_of_one_line_without_what_stood_there(said: str, told: str) -> None:
+    assert why_unreadable(ValueError(said)) == told
+
+
+@pytest.mark.parametrize(
+    ("type", "structured"),
+    [
+        (None, False),
+        ("", False),
+        ("application/json", False),
+        ("application/cloudevents", False),
+        ("application/cloudevents+json", True),
+        (" Application/CloudEvents+JSON ; charset=utf-8; a=b", True),
+        ("text/plain; application/cloudevents+json", False),
+    ],
+)
+def test_an_envelope_is_told_by_its_type(type: str | None, structured: bool) -> None:
+    assert is_structured(type) is structured
+
+
+def test_each_encoding_has_its_type_and_json_is_the_usual_one() -> None:
+    assert (content_type_of("json"), content_type_of("msgpack")) == ("application/json", "application/msgpack")
+    assert encode(PAGE) == encode(PAGE, "json")
+    assert msgspec.json.decode(encode(PAGE)) == msgspec.msgpack.decode(encode(PAGE, "msgpack"))
+
+
+def test_text_that_is_no_utf8_is_named_by_the_byte_and_no_more() -> None:
+    with pytest.raises(msgspec.DecodeError, match=r"^Text that is no UTF-8 \(byte 3 of it\)$") as caught:
+        decode(b'{"job_id":"abc\xff"}', FollowerPage)
+
+    assert caught.value.__suppress_context__, "the cause would quote what stood there"
+
+
+def test_what_is_nested_too_deeply_is_no_message() -> None:
+    with pytest.raises(msgspec.DecodeError, match=r"^Nested too deeply$"):
+        decode(b'{"x":' + b"[" * 100_000, FollowerPage)
 
 
 def test_an_events_headers_are_those_of_the_contract() -> None:
@@ -114,3 +177,17 @@ def test_a_time_comes_back_from_its_text(time: datetime) -> None:
 
     assert text.endswith("Z")
     assert datetime.fromisoformat(text) == time
+
+
+def test_changes_have_types_of_their_own() -> None:
+    event = Followed(job_id="job-1", provider="esms", account="shop", oa_id="1", user_id="7")
+
+    assert event_type(event) == "vn.followers.change.followed.v1"
+    assert event_headers(event, id="change.1", time=AT)["Nats-Msg-Id"] == "esms.1.job-1:change.1"
+
+
+def test_a_message_is_the_event_itself_unless_an_envelope_is_asked_for() -> None:
+    plain = encode(PAGE), event_headers(PAGE, id="1.1", time=AT)
+
+    assert event_message(PAGE, id="1.1", time=AT) == event_message(PAGE, id="1.1", time=AT, mode="binary") == plain
+    assert event_message(PAGE, id="1.1", time=AT, mode="structured")[0] != plain[0]

@@ -17,6 +17,7 @@ from tests.mutants.operators import Mutant
 ENVIRONMENT = {"SIMULATION_SHARE": "0.1", "HYPOTHESIS_PROFILE": "quick", "PYTHONDONTWRITEBYTECODE": "1"}
 """Few seeds and examples: a mutant that needs thousands to be noticed may live."""
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--hypothesis-seed=0", "-p", "tests.mutants.measure"]
+HOW = ["tests/mutants/measure.py"]
 MEASURED, LOG = "measured.json", "measured.log"
 TESTS_FAILED = 1
 """The exit code of pytest; those that fail without a mutant are left out."""
@@ -65,7 +66,7 @@ class TestsOf:
 def tests_of(root: Path, copies: list[Path], kept: Path, say: Any) -> TestsOf:
     """Return what is known of the tests, measuring those anew that changed since."""
     kept.mkdir(parents=True, exist_ok=True)
-    common = _hash(root, [*sources(root), *_shared(root)])
+    common = _hash(root, [*sources(root), *_shared(root), *HOW])
     files = {name: kept / f"{_hash(root, [name], common)}.json" for name in killers(root)}
     stale = [name for name, path in files.items() if not path.exists()]
     if stale:

@@ -268,6 +268,21 @@ def test_a_full_bucket_is_waited_for_once_and_not_by_each_job():
     assert run(random.Random(1), forty_jobs()) < 2 * PATIENCE
 
 
+def test_buckets_that_came_back_are_waited_for_anew_when_they_go_again():
+    async def work() -> float:
+        replica = Fed()
+        replica.feeds.full = True
+        await replica.fetch("j1")
+        replica.feeds.full = False
+        await replica.fetch("j2", sequence=2)
+        assert told(replica.changes) == [("FeedBaseline", 12)]
+        replica.feeds.full, began = True, asyncio.get_running_loop().time()
+        await replica.fetch("j3", sequence=3)
+        return asyncio.get_running_loop().time() - began
+
+    assert PATIENCE < run(random.Random(1), work()) < 1.1 * PATIENCE
+
+
 async def test_lists_that_wait_for_each_other_have_one_time_to_finish_in_common(monkeypatch: pytest.MonkeyPatch):
     class SlowPages(PlainPages):
         async def read(self, subject: str, last: int, *, sure: bool = False) -> AsyncIterator[list[Entry]]:

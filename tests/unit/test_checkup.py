@@ -455,3 +455,49 @@ async def test_a_write_that_cannot_succeed_is_refused_by_a_healthy_stream(
         [("nats.write", "FOLLOWERS_EVENTS", "fail", detail)] if detail else []
     )
     assert all(one.advice for one in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "stats", "told"),
+    [
+        ({}, {"storage": 10**12}, []),
+        ({"max_storage": -1}, {"storage": 10**12}, []),
+        ({"max_storage": 0}, {"storage": 10**12}, []),
+        ({"max_storage": 1}, {}, []),
+        ({"max_storage": 1}, None, []),
+        ({"max_storage": 1}, {"storage": 1}, ["100% of its storage used: 1 of 1 bytes"]),
+    ],
+)
+def test_a_server_without_a_limit_or_without_anything_stored_is_not_full(
+    config: dict[str, Any], stats: dict[str, Any] | None, told: list[str]
+) -> None:
+    varz = {"server_id": "S", "jetstream": {"config": config} | ({} if stats is None else {"stats": stats})}
+
+    assert [one.detail for one in checkup.server_storage(varz, "S")] == told
+
+
+@pytest.mark.parametrize(
+    ("tier", "state", "text"),
+    [
+        ({}, "ok", "0 bytes stored; the account has no limit of its own"),
+        ({"storage": 1_500}, "ok", "1,500 bytes stored; the account has no limit of its own"),
+        ({"storage": 5, "limits": None}, "ok", "5 bytes stored; the account has no limit of its own"),
+        ({"storage": 5, "limits": {"max_storage": 0}}, "ok", "5 bytes stored; the account has no limit of its own"),
+        ({"storage": 1, "limits": {"max_storage": 1}}, "fail", "100% of its storage used: 1 of 1 bytes"),
+        ({"limits": {"max_storage": 10**9}}, "ok", "0% of its storage used: 0 of 1,000,000,000 bytes"),
+    ],
+)
+def test_each_tier_of_an_account_is_looked_at(tier: dict[str, Any], state: str, text: str) -> None:
+    found = checkup.storage({"storage": 0, "tiers": {"R1": tier}})
+
+    assert [(one.subject, one.state, one.detail) for one in found] == [("account R1", state, text)]
+    assert bool(found[0].advice) == (state != "ok")
+
+
+def test_an_account_that_may_not_be_looked_at_says_what_to_grant() -> None:
+    assert checkup.storage(None) == [
+        finding(
+            "nats.storage", "account", "unknown", "can't be read: this user may not ask $JS.API.INFO",
+            "grant it, to have the account's limits checked",
+        )
+    ]  # fmt: skip

@@ -90,3 +90,50 @@ def test_a_few_are_a_plain_set_and_one_more_is_not() -> None:
 
     assert len(few._shards) == 1021
     assert len(few) == 4097
+
+
+def few_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plain set early, for little: these run for each mutant of what they look at."""
+    monkeypatch.setattr(module, "SMALL", 2)
+    monkeypatch.setattr(module, "_SHARDS", 3)
+
+
+@pytest.fixture
+def spread(monkeypatch: pytest.MonkeyPatch) -> Ids:
+    """Ids that have left the plain set: two numbers and a text."""
+    few_shards(monkeypatch)
+    return Ids(["1", "2", "x"])
+
+
+def test_ids_that_come_again_after_the_spread_are_counted_once(spread: Ids) -> None:
+    shards = spread._shards
+    spread.add(["1", "1022", "1023", "y", "x", "1022"])
+    spread.add([])
+    spread.add([f"text {number}" for number in range(10)])
+
+    assert len(spread) == 16
+    assert all(id in spread for id in ("1", "2", "1022", "1023", "x", "y", "text 9"))
+    assert not any(id in spread for id in ("0", "3", "1021", "2043", "z"))
+    assert spread._shards is shards
+
+
+def test_new_ids_are_told_from_known_ones_after_the_spread(spread: Ids) -> None:
+    assert spread.add_new(["3", "1024", "y"])
+    assert not spread.add_new(["4", "3"])
+    assert not spread.add_new(["4", "y"])
+    assert not spread.add_new(["4", "4"])
+    assert spread.add_new([])
+
+    assert (len(spread), "4" in spread, "1024" in spread, "y" in spread) == (6, False, True, True)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_more_than_the_set_may_hold_are_spread_however_they_come(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    few_shards(monkeypatch)
+    numbers = [str(number) for number in range(count)]
+    added, new = Ids(), Ids()
+    added.add(numbers)
+
+    assert new.add_new(numbers)
+    assert [bool(ids._shards) for ids in (Ids(numbers), added, new)] == [count > 2] * 3
+    assert [len(ids) for ids in (Ids(numbers), added, new)] == [count] * 3

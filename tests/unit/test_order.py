@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from schemas import Follower, FollowerPage, Progress
 from schemas import order as orders
 from schemas.digest import START, next_digest
-from schemas.order import AlteredError, GapError, Order, Place
+from schemas.order import AlteredError, GapError, Order, Place, UnreadableError
 
 JOB = "followers.page.esms.1.job"
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -108,6 +108,41 @@ def test_only_so_many_jobs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
     assert take(order, page(1), subject="b") == [True]
 
 
+def test_ten_thousand_jobs_are_remembered_and_the_first_goes_for_one_more() -> None:
+    order, first = Order(), page(1)
+    for number in range(10_000):
+        order.took(str(number), first)
+
+    assert [order.admit(str(number), first) for number in (0, 1, 9_999)] == [False] * 3
+    order.took("one more", first)
+    assert [order.admit(str(number), first) for number in (0, 1, 9_999)] == [True, False, False]
+
+
+def test_what_is_missing_is_told_with_both_places_and_what_to_do() -> None:
+    order = Order()
+    with pytest.raises(GapError) as first:
+        order.admit(JOB, page(3, 2, 4))
+    order.took(JOB, replace(page(1, 2, 3), digest="a" * 64))
+    with pytest.raises(GapError) as later:
+        order.admit(JOB, page(2))
+
+    assert str(first.value) == (
+        f"{JOB}: page 3 part 2/4 comes after nothing: what was between has left the stream (streams.events_max_age)."
+        " Fetch the list again under another id, and let on_error return to go on behind the gap"
+    )
+    assert (first.value.subject, first.value.after, first.value.found) == (JOB, None, Place(3, 2, 4))
+    assert f"{JOB}: page 2 part 1/1 comes after page 1 part 2/3: what was between" in str(later.value)
+    assert (later.value.after, later.value.found) == (Place(1, 2, 3), Place(2)), "a place without its digest"
+
+
+def test_a_place_without_more_is_a_page_in_one_part_and_a_message_is_one_of_the_event_stream() -> None:
+    unreadable = UnreadableError(JOB, 42, "no page")
+
+    assert Place(7) == (7, 1, 1, None)
+    assert (unreadable.subject, unreadable.sequence, unreadable.stream) == (JOB, 42, "FOLLOWERS_EVENTS")
+    assert "by `nats stream get FOLLOWERS_EVENTS 42`" in str(unreadable)
+
+
 def with_digest(each: FollowerPage, before: str) -> FollowerPage:
     return replace(each, count=len(each.followers), digest=next_digest(before, each.followers))
 
@@ -165,3 +200,19 @@ def test_pages_of_an_older_version_are_taken_without_a_digest() -> None:
     order.check(JOB, page(1))
     order.took(JOB, page(1))
     order.check(JOB, page(2))
+
+
+def test_behind_a_page_without_a_digest_and_out_of_its_turn_nothing_is_checked() -> None:
+    order = Order()
+    order.took(JOB, page(1))
+
+    order.check(JOB, with_digest(page(2), "b" * 64))
+    order.took(JOB, with_digest(page(2), START))
+    order.check(JOB, with_digest(page(4), "c" * 64))
+    with pytest.raises(AlteredError, match="page 3 has other user ids"):
+        order.check(JOB, with_digest(page(3), "c" * 64))
+
+
+def test_the_first_page_of_a_job_is_checked_against_the_beginning_of_the_chain() -> None:
+    with pytest.raises(AlteredError, match="page 1 has other user ids"):
+        Order().check(JOB, with_digest(page(1), "a" * 64))

@@ -44,6 +44,7 @@ def test_the_names_are_those_of_the_contract() -> None:
         "followers.status.*",
         "followers.release.*",
     )
+    assert (subjects.ID_SUBJECTS, subjects.id_subject("job-1")) == ("followers.id.*", "followers.id.job-1")
     assert subjects.CONTROL_QUEUE == "followers-control"
     assert command_subject("etelecom") == "followers.fetch.etelecom"
     assert dead_subject("esms") == "followers.dead.esms"
@@ -107,3 +108,23 @@ def test_another_subject_is_not_taken_apart(subject: str) -> None:
 def test_a_subject_without_a_provider_names_none(subject: str) -> None:
     with pytest.raises(ValueError, match="names no provider"):
         provider_of(subject)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cancel_subject", "status_subject", "release_subject", "id_subject", "cancel_mark_key", "change_subject"],
+)
+def test_no_name_is_made_of_what_is_no_token(name: str) -> None:
+    before = ("esms",) if name == "change_subject" else ()
+
+    with pytest.raises(
+        ValueError, match=r"^'a\.b' can't be part of a subject: use 1 to 64 letters, digits, '_' or '-'$"
+    ):
+        getattr(subjects, name)(*before, "a.b")
+    assert getattr(subjects, name)(*before, "x" * 64).endswith(f".{'x' * 64}")
+
+
+def test_a_subject_is_taken_apart_by_name() -> None:
+    found = parse_job_subject("followers.job.etelecom.oa.j")
+
+    assert (found.kind, found.provider, found.oa_id, found.job_id) == ("job", "etelecom", "oa", "j")

@@ -1,5 +1,6 @@
 """What of a server's configuration is changed, what is left alone, what is refused."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -138,3 +139,111 @@ def test_nothing_is_limited_in_size_by_default() -> None:
     assert (made.commands_max_bytes, made.events_max_bytes, made.dead_max_bytes) == (-1, -1, -1)
     assert made.commands_max_age == made.events_max_age == made.jobs_ttl == 7 * DAY
     assert (made.dead_max_age, made.feeds_ttl, made.duplicate_window, made.ack_wait) == (30 * DAY, 90 * DAY, 120, 30)
+
+
+def one(field: str, found: Any, wanted: Any) -> list[tuple[str, Any, bool]]:
+    """Each difference of a single field in short."""
+    made = dataclasses.replace(asset(), wanted={field: wanted})
+    differences = drifts(made, {} if found is None else {field: found})
+    assert {drift.field for drift in differences} <= {field}
+    return [(drift.detail, drift.value, drift.refused) for drift in differences]
+
+
+AGES = nanoseconds(60), nanoseconds(120)
+SHRINKS = "shrinking it could lose messages, which is left to you"
+ANEW = "can't be changed without making it anew, which is left to you"
+
+
+@pytest.mark.parametrize(
+    ("field", "less", "more", "texts"),
+    [
+        ("max_age", *AGES, ("1 min", "2 min")),
+        ("max_age", nanoseconds(60), 0, ("1 min", "forever")),
+        ("max_bytes", 1_000, 2_000, ("1000", "2000")),
+        ("max_bytes", 1, -1, ("1", "-1")),
+        ("num_replicas", 1, 3, ("1", "3")),
+    ],
+)
+def test_what_only_grows_is_raised_and_never_lowered(field: str, less: int, more: int, texts: tuple[str, str]) -> None:
+    low, high = texts
+
+    assert one(field, less, more) == [(f"{field} {low} → {high}", more, False)]
+    assert one(field, more, less) == [(f"{field} is {high}, wanted {low}: {SHRINKS}", None, True)]
+    assert one(field, more, more) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "less", "more", "texts"),
+    [
+        ("duplicate_window", *AGES, ("1 min", "2 min")),
+        ("duplicate_window", None, nanoseconds(60), ("0 s", "1 min")),
+        ("max_msgs_per_subject", 1, 64, ("1", "64")),
+        ("max_msgs_per_subject", 64, -1, ("64", "-1")),
+        ("max_msgs_per_subject", None, 1, ("unset", "1")),
+    ],
+)
+def test_what_must_be_at_least_so_much_is_raised_and_more_is_as_good(
+    field: str, less: Any, more: int, texts: tuple[str, str]
+) -> None:
+    assert one(field, less, more) == [(f"{field} {texts[0]} → {texts[1]}", more, False)]
+    assert one(field, more, less) == one(field, more, more) == []
+
+
+@pytest.mark.parametrize("field", ["retention", "storage", "ack_policy", "deliver_policy", "deliver_subject"])
+def test_what_the_server_does_not_change_is_refused(field: str) -> None:
+    assert one(field, "a", "b") == [(f"{field} is a, wanted b: {ANEW}", None, True)]
+    assert one(field, "a", None) == [(f"{field} is a, wanted unset: {ANEW}", None, True)]
+
+
+@pytest.mark.parametrize(
+    ("field", "found", "wanted", "text"),
+    [
+        ("ack_wait", nanoseconds(30), nanoseconds(90), "ack_wait 30 s → 90 s"),
+        ("inactive_threshold", nanoseconds(0.5), None, "inactive_threshold 0.5 s → 0 s"),
+        ("headers_only", True, None, "headers_only true → unset"),
+        ("allow_direct", False, True, "allow_direct false → true"),
+        ("allow_direct", None, True, "allow_direct unset → true"),
+        ("max_ack_pending", 5, 10_000, "max_ack_pending 5 → 10000"),
+        ("max_ack_pending", 10_000, 5, "max_ack_pending 10000 → 5"),
+        ("filter_subjects", [], ["a"], "filter_subjects unset → ['a']"),
+    ],
+)
+def test_all_else_is_set_as_wanted_and_told_with_both_values(field: str, found: Any, wanted: Any, text: str) -> None:
+    assert one(field, found, wanted) == [(text, wanted, False)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1, "1 s"), (59, "59 s"), (61, "61 s"), (120, "2 min"), (3_599, "3599 s"), (3_600, "1 h"), (5_400, "90 min"),
+        (86_400, "1 d"), (129_600, "36 h"), (172_800, "2 d"), (86_460, "1441 min"),
+    ],
+)  # fmt: skip
+def test_a_duration_is_told_in_the_largest_whole_unit(seconds: float, text: str) -> None:
+    assert one("ack_wait", nanoseconds(seconds), None)[0][0] == f"ack_wait {text} → 0 s"
+
+
+def test_events_that_age_out_before_their_commands_are_refused_with_what_to_raise() -> None:
+    conflict = outlived({"max_age": nanoseconds(2 * DAY)}, {"max_age": nanoseconds(DAY)})
+    endless = outlived({}, {"max_age": nanoseconds(DAY)})
+
+    why = (
+        "a command that outlives its events would fetch everything again; raise streams.events_max_age to at least that"
+    )
+    assert conflict is not None
+    assert endless is not None
+    assert (conflict.field, conflict.refused) == ("max_age", True)
+    assert conflict.detail == f"events live 1 d, commands 2 d: {why}"
+    assert endless.detail == f"events live 1 d, commands forever: {why}"
+    assert outlived({"max_age": 1}, {}) is None
+    assert outlived({"max_age": 1}, {"max_age": 1}) is None
+
+
+def test_subjects_that_lack_or_are_too_many_are_named() -> None:
+    assert one("subjects", ["a.>", "c.*"], ["a.b", "c.>", "d"]) == [
+        ("subjects lack c.>, d", ["a.>", "c.>", "d"], False),
+    ]
+    assert one("subjects", ["a", "x", "y"], ["a"]) == [
+        ("subjects also has x, y: removing it could lose messages, which is left to you", None, True)
+    ]
+    assert one("subjects", None, ["a"]) == [("subjects lack a", ["a"], False)]

@@ -308,3 +308,78 @@ def test_only_a_failed_job_is_reopened_and_only_by_a_start(end: str, again: tupl
 
     assert finding is not None
     assert (finding.kind, finding.text) == ("order", "a job event comes after the end of generation 1")
+
+
+@pytest.mark.parametrize(("second", "place"), [("cc", 2), ("cdc", 3), ("ca", 2), ("ab", 1), ("cdda", 3)])
+def test_the_first_who_comes_twice_is_named_by_the_place_in_the_page(second: str, place: int) -> None:
+    finding, checker = check([started(), *chained([page(1, "ab"), page(2, second)])])
+
+    assert finding == Finding("distinct", f"page 2 has somebody who came before: its follower {place}", 2, 1)
+    assert checker.distinct == len(set("ab" + second)), "they are counted all the same"
+    assert (checker.pages, checker.followers) == (2, 2 + len(second))
+
+
+def without_digests(pages: list[FollowerPage], *numbers: int) -> list[FollowerPage]:
+    return [replace(each, digest=None, count=None) if each.page in numbers else each for each in pages]
+
+
+@pytest.mark.parametrize(
+    ("older", "says", "first"),
+    [
+        ((1, 2, 3), "page 1 has no digest", 1),
+        ((3,), "page 3 has no digest", 3),
+        ((2, 3), "page 2 has no digest", 2),
+        ((), "the event `completed` has no digest", 3),
+    ],
+)
+def test_the_first_page_of_an_older_version_is_named(older: tuple[int, ...], says: str, first: int) -> None:
+    whole = chained([page(1, "a"), page(2, "b"), page(3, "c", last=True)])
+    pages = without_digests(whole, *older)
+
+    finding, checker = check([started(), *pages, completed(pages, digest=None)])
+
+    assert finding == Finding("no_digest", f"{says}: an older version wrote it; all else fits", first)
+    assert checker.without_digest == first
+
+
+def test_a_page_with_a_digest_behind_one_without_is_where_the_chain_breaks() -> None:
+    pages = without_digests(chained([page(1, "a"), page(2, "b"), page(3, "c", last=True)]), 1)
+
+    finding, _ = check([started(), *pages])
+
+    assert finding == Finding("digest", "page 2 has a digest, though the one before it has none", 2, 1)
+
+
+def test_all_that_the_end_says_wrong_is_named_at_once() -> None:
+    pages = chained([page(1, "ab", last=True)])
+    end = replace(completed(pages), pages=2, followers=3, distinct=4, digest=None)
+
+    finding, checker = check([started(), *pages, end])
+
+    assert finding == Finding(
+        "completed", "the event `completed` says pages 2, not 1; followers 3, not 2; distinct 4, not 2", None
+    )
+    assert checker.completed is not None
+
+
+def test_a_retry_must_be_of_the_next_generation() -> None:
+    for generation in (1, 3):
+        finding, _ = check([started(), *chained([page(1, "a")]), failed(), started(generation=generation)])
+
+        text = f"a job event is of generation {generation}, where generation 2 is expected"
+        assert finding == Finding("order", text, None)
+
+
+def test_a_job_that_failed_again_after_its_retry_is_not_whole() -> None:
+    again = replace(failed(), generation=2)
+
+    finding, _ = check([started(), *chained([page(1, "a"), page(2, "b")]), failed(), started(generation=2), again])
+
+    assert finding == Finding("unfinished", "the job failed after 2 whole pages: the list isn't whole", None)
+
+
+def test_a_page_that_is_not_whole_is_not_counted() -> None:
+    finding, checker = check([started(), *chained([page(1, "a"), page(2, "b", parts=3)])])
+
+    assert finding == Finding("unfinished", "the job has no terminal event: it has 1 whole page so far", None)
+    assert (checker.pages, checker.expected, checker.begun) == (1, (2, 2), True)

@@ -26,6 +26,7 @@ WHY = (
 def test_a_stream_that_has_taken_nothing_for_five_seconds_makes_the_replica_unready() -> None:
     clock = Clock()
     writes = Writes(clock=clock)
+    assert (UNREADY_AFTER, FORGOTTEN_AFTER) == (5.0, 30.0)
     assert writes.why is None
     assert writes.refused("FOLLOWERS_EVENTS", FULL) == (10077, "maximum bytes exceeded")
     clock.now += UNREADY_AFTER - 0.01
