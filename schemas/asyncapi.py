@@ -7,7 +7,7 @@ import msgspec
 from schemas import deadletters
 from schemas.changes import Changed, Compared, Feed, FeedBaseline, Followed, Held, Unfollowed
 from schemas.cloudevents import STRUCTURED
-from schemas.commands import FetchEsmsFollowers, FetchEtelecomFollowers
+from schemas.commands import MAX_COMMAND_BYTES, FetchEsmsFollowers, FetchEtelecomFollowers
 from schemas.events import FollowerPage, JobCancelled, JobCompleted, JobFailed, JobStarted, JobWaiting
 from schemas.examples import AT, EXAMPLES
 from schemas.jobs import ControlError, JobStatus
@@ -245,7 +245,10 @@ def _message(name: str, struct: type[Any]) -> dict[str, Any]:
             example["headers"] = event_headers(found[number], id=_id(found[number]), time=AT)
     elif struct in COMMANDS:
         message["headers"] = _ref("schemas", "CommandHeaders")
-        message["description"] = f"MessagePack with `Content-Type: {MSGPACK}`. Unknown fields are refused by name."
+        message["description"] = (
+            f"MessagePack with `Content-Type: {MSGPACK}`. Unknown fields are refused by name. At most"
+            f" {MAX_COMMAND_BYTES} bytes, labels and filter included."
+        )
         message["examples"] = [{"headers": {"Nats-Msg-Id": "nightly-2026-11-23"}, **one} for one in message["examples"]]
     return message
 

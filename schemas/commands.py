@@ -1,7 +1,9 @@
 """The command `FetchFollowers`: a tagged union on `provider`, published on `followers.fetch.<provider>`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
 
 from schemas.types import (
@@ -19,13 +21,20 @@ from schemas.types import (
 )
 
 __all__ = [
+    "MAX_COMMAND_BYTES",
     "EsmsFilter",
     "EtelecomFilter",
     "FetchEsmsFollowers",
     "FetchEtelecomFollowers",
     "FetchFollowers",
     "Provider",
+    "too_large",
 ]
+
+MAX_COMMAND_BYTES = 65_536
+"""Of an encoded command: with all that its single fields may have, labels and filter together stay below that."""
+_TELLING = 2
+"""Fields that are named by their size in a command that is too large."""
 
 
 class EtelecomFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -119,3 +128,16 @@ class FetchEsmsFollowers(_Fetch, frozen=True, kw_only=True, tag_field="provider"
 
 
 FetchFollowers = FetchEtelecomFollowers | FetchEsmsFollowers
+
+
+def too_large(size: int, fields: Mapping[str, Any]) -> str | None:
+    """Return why a command of `size` encoded bytes is refused, with its largest fields; None: it isn't too large."""
+    if size <= MAX_COMMAND_BYTES:
+        return None
+    sizes = sorted(((len(msgspec.json.encode(value)), name) for name, value in fields.items()), reverse=True)
+    shares = ", ".join(f"`{name}` {bytes_:,}" for bytes_, name in sizes[:_TELLING])
+    of_which = f" ({shares})" if shares else ""
+    return (
+        f"the command has {size} bytes{of_which}, more than the {MAX_COMMAND_BYTES} allowed for labels, filter and all"
+        " else together: fetch with fewer `zl_user_ids`, tags or labels, or in several commands"
+    )

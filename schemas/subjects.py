@@ -1,6 +1,7 @@
 """Names of streams, buckets, consumers and subjects, and the functions that build and parse them."""
 
 import re
+import zlib
 from typing import NamedTuple
 
 from schemas.types import TOKEN_PATTERN, Provider
@@ -24,6 +25,8 @@ STATUS_SUBJECTS = "followers.status.*"
 RELEASE_SUBJECTS = "followers.release.*"
 ID_SUBJECTS = "followers.id.*"
 """The workers' own, on the event stream: which job an id stands for. Nothing for readers, and apart from events."""
+EARLY_KEYS = 64
+"""Over which the marks of unknown ids are spread."""
 CONTROL_QUEUE = "followers-control"
 """The queue group of the workers: one of them answers each request."""
 
@@ -101,6 +104,14 @@ def cancel_mark_key(job_id: str) -> str:
     The dot keeps it apart from job ids. Raises ValueError when the id can't be part of a key.
     """
     return f"cancel.{_checked(job_id)}"
+
+
+def early_marks_key(job_id: str) -> str:
+    """Return the key that says the same of ids of which nobody had heard: many share one, and there are few.
+
+    The `=` keeps it apart from the marks of known jobs. Raises ValueError as `cancel_mark_key` does.
+    """
+    return f"cancel.={zlib.crc32(_checked(job_id).encode()) % EARLY_KEYS}"
 
 
 def exhausted_subject(provider: Provider) -> str:

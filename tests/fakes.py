@@ -313,6 +313,8 @@ class FakeCancellations:
     def __init__(self, clock: Clock | None = None) -> None:
         self.marks: dict[str, int] = {}
         """When each job's cancellation was asked for, in microseconds."""
+        self.early: dict[str, tuple[int, float]] = {}
+        """The same of unknown ids, with the second until which it counts."""
         self.down = False
         self.looks = 0
         self._clock = clock or Clock()
@@ -324,11 +326,23 @@ class FakeCancellations:
             raise BoardUnavailableError
         self.marks[job_id] = int(self._clock.now().timestamp() * 1_000_000)
 
+    async def request_unknown(self, job_id: str, keep: float) -> None:
+        """See `Cancellations.request_unknown`."""
+        await asyncio.sleep(0)
+        if self.down:
+            raise BoardUnavailableError
+        now = self._clock.now().timestamp()
+        self.early[job_id] = int(now * 1_000_000), max(now + keep, self.early.get(job_id, (0, 0.0))[1])
+
     async def requested_us(self, job_id: str) -> int | None:
         """See `Cancellations.requested_us`."""
         self.looks += 1
         await asyncio.sleep(0)
-        return None if self.down else self.marks.get(job_id)
+        if self.down:
+            return None
+        at, until = self.early.get(job_id, (0, 0.0))
+        early = at if until > self._clock.now().timestamp() else 0
+        return max(self.marks.get(job_id, 0), early) or None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """`Cancellations`: what the core relies on, for the fake and for JetStream."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,11 +9,12 @@ from typing import cast
 
 import pytest
 
-from schemas.subjects import JOBS_BUCKET
+from schemas.subjects import EARLY_KEYS, JOBS_BUCKET
 from tests.contract.conftest import Connect
 from tests.fakes import Clock, FakeCancellations
 from worker.core.ports import BoardUnavailableError, Cancellations
 from worker.embedded import EmbeddedServer
+from worker.jetstream import cancellations
 from worker.jetstream.cancellations import JetStreamCancellations
 
 
@@ -97,12 +99,57 @@ async def test_a_second_request_is_as_good_as_the_first(rig: Rig) -> None:
     assert second >= first
 
 
+async def test_an_id_of_which_nobody_has_heard_is_noted_for_a_while(rig: Rig) -> None:
+    await rig.one.request_unknown("early", 60)
+    await rig.one.request_unknown("over", 0)
+    await rig.other.request_unknown("longer", 60)
+    await rig.other.request_unknown("longer", 0)
+
+    requested = await rig.other.requested_us("early")
+    assert requested is not None
+    assert abs(requested / 1_000_000 - time.time()) < 60
+    assert await rig.other.requested_us("over") is None
+    assert await rig.one.requested_us("longer") is not None
+
+
+async def test_two_replicas_that_note_many_ids_at_once_lose_none(real: Rig) -> None:
+    ids = [f"id-{number}" for number in range(100)]
+
+    await asyncio.gather(
+        *((real.one, real.other)[number % 2].request_unknown(job, 60) for number, job in enumerate(ids))
+    )
+
+    assert None not in [await real.one.requested_us(job) for job in ids]
+
+
+async def test_any_number_of_unknown_ids_takes_bounded_room_and_leaves_known_jobs_alone(
+    server: EmbeddedServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellations, "EARLY_AT_MOST", 4)
+    client = await connect(server)
+    marks = JetStreamCancellations(client, timeout=2)
+    await marks.request("known")
+    await marks.request_unknown("kept-for-long", 3600)
+
+    for batch in range(50):
+        await asyncio.gather(*(marks.request_unknown(f"x{batch}-{number}", 60) for number in range(20)))
+
+    bucket = await client.jetstream().stream_info(f"KV_{JOBS_BUCKET}")
+    assert bucket.state.messages <= EARLY_KEYS + 1
+    found = [await marks.requested_us(f"x{batch}-{number}") for batch in range(50) for number in range(20)]
+    assert 100 < sum(one is not None for one in found) <= 4 * EARLY_KEYS
+    assert await marks.requested_us("known") is not None
+    assert await marks.requested_us("kept-for-long") is not None
+
+
 async def test_a_bucket_that_is_away_takes_no_request_and_stops_no_job(mortal_rig: Rig) -> None:
     await mortal_rig.one.request("job-1")
     await mortal_rig.go_away()
 
     with pytest.raises(BoardUnavailableError):
         await mortal_rig.one.request("job-1")
+    with pytest.raises(BoardUnavailableError):
+        await mortal_rig.one.request_unknown("job-2", 60)
     assert await mortal_rig.one.requested_us("job-1") is None
     await mortal_rig.come_back()
 

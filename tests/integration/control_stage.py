@@ -63,9 +63,10 @@ class Stage:
         ack = await self.client.jetstream().publish(subject, msgspec.json.encode(body), headers=headers)
         return ack.seq
 
-    async def run(self, *arguments: str, input: str | None = None) -> Result:
+    async def run(self, *arguments: str, input: str | None = None, **env: str) -> Result:
         """Run one `followers` command; in a thread, as it has an event loop of its own."""
-        return await asyncio.to_thread(CliRunner().invoke, app, list(arguments), env=self._environment, input=input)
+        environment = {**self._environment, **env}
+        return await asyncio.to_thread(CliRunner().invoke, app, list(arguments), env=environment, input=input)
 
     async def ask(self, subject: str) -> Any:
         """Send a request to whoever answers it; return its JSON."""

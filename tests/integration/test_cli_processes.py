@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from worker.embedded import EmbeddedServer
+from worker.embedded import EmbeddedServer, find_server
 from worker.jetstream.topology import TopologyConfig, reconcile
 
 Process = asyncio.subprocess.Process
@@ -85,6 +85,7 @@ async def test_the_demo_fetches_from_all_four_and_leaves_nothing(tmp_path: Path)
     assert [line.split()[-5:-3] for line in table[:2]] == [["4", "120"]] * 2
     assert [line.split()[-5:-3] for line in table[2:]] == [["3", "120"]] * 2
     assert all("complete" in line for line in table)
+    assert find_server().described() in out
     assert list(tmp_path.iterdir()) == []
 
 

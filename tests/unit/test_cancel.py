@@ -215,7 +215,7 @@ async def test_the_answer_is_the_status_after_the_jobs_end():
     answer = await asking
     assert isinstance(answer, JobStatus)
     assert answer.state == "cancelled"
-    assert "j1" in replica.cancellations.marks
+    assert "j1" in replica.cancellations.early
 
 
 async def test_a_job_that_takes_longer_to_end_is_answered_as_it_is(monkeypatch):
@@ -249,7 +249,7 @@ def test_a_job_that_nobody_knows_is_noted_and_said_to_be_unknown():
     assert isinstance(answer, ControlError)
     assert (answer.job_id, answer.error.code) == ("j9", "not_found")
     assert "if its command is queued, it ends as cancelled" in answer.error.message
-    assert "j9" in replica.cancellations.marks
+    assert "j9" in replica.cancellations.early
 
 
 @pytest.mark.parametrize("job_id", ["", "a b", "x" * 65, "ü"])

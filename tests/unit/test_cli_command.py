@@ -47,6 +47,13 @@ def test_an_empty_value_is_a_value() -> None:
     assert pairs("--label", ["note="]) == [("note", "")]
 
 
+def test_a_command_that_is_too_large_is_told_by_its_size_and_not_published() -> None:
+    with pytest.raises(Stop, match=r"has [0-9]+ bytes \(`filter` 77,110, `labels` 11\), more than the 65536") as stop:
+        build_command("etelecom", {"oa_id": "1", "labels": {"a": "bcd"}}, ["tags=" + "ệ" * 256] * 100)
+
+    assert stop.value.code == 2
+
+
 def test_a_word_without_a_key_is_named() -> None:
     with pytest.raises(Stop, match="--label note: write it as key=value"):
         pairs("--label", ["note"])

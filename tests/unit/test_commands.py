@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import FetchEsmsFollowers, FetchEtelecomFollowers
-from worker.core.commands import MAX_COMMAND_BYTES, Address, RejectedError, _plain, read_job, retry_of
+from schemas.commands import MAX_COMMAND_BYTES
+from worker.core.commands import Address, RejectedError, _plain, read_job, retry_of
 from worker.core.errors import InvalidCommandError, UnsupportedError
 
 
@@ -122,6 +123,56 @@ def test_a_wrong_command_is_refused_with_what_to_change(body, says):
 
 def test_a_command_of_just_the_bytes_allowed_is_read():
     assert read_job(Command(_json().ljust(65_536))).command == FetchEtelecomFollowers(oa_id="579745863508352884")
+
+
+WIDE = {
+    "filter": {"tags": ["ệ" * 256] * 100},
+    "labels": {f"l{number}": "x" * 256 for number in range(16)},
+    "Mai": "x" * 100,
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "shares"),
+    [
+        (msgspec.json.encode(WIDE), True),
+        (msgspec.json.encode(WIDE) + b"}", False),
+        (msgspec.json.encode(WIDE | {"Mai": "x" * 2**20}), False),
+    ],
+    ids=["known fields", "no JSON", "too large to be looked into"],
+)
+def test_a_command_that_is_too_large_is_refused_with_its_largest_fields(body: bytes, shares: bool):
+    largest = ", ".join(f"`{name}` {len(msgspec.json.encode(WIDE[name])):,}" for name in ("filter", "labels"))
+    says = f"has {len(body)} bytes{f' ({largest})' if shares else ''}, more than the 65536 allowed"
+
+    message = _rejection(Command(body)).error.message
+
+    assert says in message
+    assert "labels, filter and all else together" in message
+    assert "Mai" not in message
+
+
+def test_a_command_that_is_too_large_and_no_json_either_is_refused():
+    body = msgspec.msgpack.encode({"labels": {1: b"x" * MAX_COMMAND_BYTES}, "filter": msgspec.msgpack.Ext(1, b"")})
+
+    rejection = _rejection(Command(body, headers={"content-type": "application/msgpack"}))
+
+    assert "more than the 65536 allowed" in rejection.error.message
+
+
+def test_what_a_filter_and_labels_may_be_in_latin_letters_is_within_the_bound():
+    wide = {
+        "filter": {
+            "zl_user_ids": ["1" * 19] * 1000, "tags": ["x" * 256] * 100, "name": "x" * 256, "phone": "1" * 32,
+            "assigned_user_id": "1" * 19, "zl_user_id": "1" * 19, "gender": "unknown", "state": "unfollow",
+            "date_from": "2026-01-31T00:00:00.123456789+07:00", "date_to": "2026-01-31T00:00:00.123456789+07:00",
+        },
+        "labels": {f"{number:064}": "x" * 256 for number in range(16)},
+    }  # fmt: skip
+
+    job = read_job(Command(_json(**wide)))
+
+    assert len(job.address.labels) == 16
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=utf-8", "application/octet-stream"])

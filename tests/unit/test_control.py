@@ -11,7 +11,7 @@ import pytest
 from schemas.jobs import ControlError, JobStatus
 from tests.fakes import EPOCH, FakeCancellations, FakeStatusBoard, make_world
 from tests.simulation.loop import run
-from worker.core.control import APPEARS_WITHIN, ENDS_WITHIN, GIVES_WAY, LOOK_EVERY, OLD, Control
+from worker.core.control import APPEARS_WITHIN, ENDS_WITHIN, GIVES_WAY, LOOK_EVERY, OLD, ON_ITS_WAY, UNSEARCHED, Control
 from worker.core.ports import BoardUnavailableError, QueuedCommand, QueueUnavailableError
 from worker.core.searches import QueueBusyError
 
@@ -41,8 +41,10 @@ class Queue:
 
     def __init__(self, found: QueuedCommand | None = None, *, fails: bool = False) -> None:
         self.found, self.fails = found, fails
+        self.asked: list[bool] = []
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
+        self.asked.append(anew)
         if self.fails:
             raise QueueUnavailableError("too long")
         return self.found
@@ -54,8 +56,10 @@ QUEUED = QueuedCommand(
 )  # fmt: skip
 
 
-def answer(act: str, board: FakeStatusBoard, queue: Any = None, job_id: str = "j") -> tuple[Any, float, dict[str, int]]:
-    """The answer, the seconds that it took, and the cancellations that were noted."""
+def answer(
+    act: str, board: FakeStatusBoard, queue: Any = None, job_id: str = "j"
+) -> tuple[Any, float, dict[str, float]]:
+    """The answer, the seconds that it took, and the cancellations that were noted; of unknown ids for how long."""
     cancellations = FakeCancellations()
 
     async def main() -> tuple[Any, float]:
@@ -63,7 +67,9 @@ def answer(act: str, board: FakeStatusBoard, queue: Any = None, job_id: str = "j
         found = await getattr(Control(world), act)(job_id)
         return found, asyncio.get_running_loop().time()
 
-    return *run(random.Random(1), main()), cancellations.marks
+    found = run(random.Random(1), main())
+    early = {job: until - at / 1_000_000 for job, (at, until) in cancellations.early.items()}
+    return *found, early | cancellations.marks
 
 
 @pytest.mark.parametrize("state", ["completed", "cancelled"])
@@ -107,29 +113,48 @@ def test_a_job_that_nobody_has_heard_of_may_appear_within_half_a_second() -> Non
     assert found == status("completed")
     assert seconds == pytest.approx(0.5)
 
-    found, seconds, noted = answer("cancel", Board((0, None)))
+    found, seconds, noted = answer("cancel", Board((0, None)), Queue())
     assert seconds == pytest.approx(APPEARS_WITHIN)
-    assert set(noted) == {"j"}
+    assert noted == {"j": pytest.approx(ON_ITS_WAY)}
     assert isinstance(found, ControlError)
     assert (found.job_id, found.error.code, found.error.retryable) == ("j", "not_found", False)
     assert found.error.message == (
-        "no worker has seen job j: if its command is queued, it ends as cancelled when it is delivered"
+        "no worker has seen job j: its command isn't queued; if it comes within 2 minutes, it ends as cancelled"
     )
 
 
 def test_a_command_that_is_queued_is_told_as_being_cancelled() -> None:
-    found, _, _ = answer("cancel", Board((0, None)), Queue(QUEUED))
+    queue = Queue(QUEUED)
+    found, _, noted = answer("cancel", Board((0, None)), queue)
 
+    assert queue.asked == [True]  # what was found for somebody who asked before may be too old
+    assert noted["j"] > 1_000_000  # by a mark of its own
     assert (found.job_id, found.state) == ("j", "queued")
     assert found.wait is not None
 
 
-@pytest.mark.parametrize("queue", [Queue(), Queue(fails=True), None])
-def test_where_the_queue_tells_nothing_the_job_is_unknown(queue: Any) -> None:
-    found, _, _ = answer("cancel", Board((0, None)), queue)
+@pytest.mark.parametrize("queue", [Queue(fails=True), None])
+def test_where_the_queue_can_not_be_searched_an_unknown_job_is_noted_for_as_long_as_it_may_be_there(queue: Any) -> None:
+    found, _, noted = answer("cancel", Board((0, None)), queue)
 
     assert isinstance(found, ControlError)
     assert found.error.code == "not_found"
+    assert found.error.message.endswith("if its command is queued, it ends as cancelled when it is delivered")
+    assert noted == {"j": pytest.approx(UNSEARCHED, abs=1)}
+
+
+def test_where_others_keep_the_queue_busy_an_unknown_job_is_noted_for_a_while_and_asked_for_again() -> None:
+    found, _, noted = answer("cancel", Board((0, None)), BusyQueue())
+
+    assert (found.error.code, found.error.retryable) == ("rate_limited", True)
+    assert noted == {"j": pytest.approx(ON_ITS_WAY)}
+
+
+def test_a_job_that_appears_while_it_is_looked_for_has_a_mark_of_its_own() -> None:
+    found, _, noted = answer("cancel", Board((0, None), (0.25, status("running"))))
+
+    assert found.state == "running"
+    assert noted["j"] > 1_000_000
 
 
 @pytest.mark.parametrize("act", ["cancel", "status"])
@@ -179,7 +204,7 @@ def test_a_status_that_is_known_is_told() -> None:
 class BusyQueue:
     """Where so many are looked for already."""
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
         raise QueueBusyError("many")
 
 

@@ -28,7 +28,7 @@ class Queue:
         self.answer = answer
         self.asked = 0
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
         self.asked += 1
         if isinstance(self.answer, QueueUnavailableError):
             raise self.answer
@@ -158,7 +158,7 @@ def test_our_own_limit_says_what_is_ahead_and_whether_it_is_shared(shared: bool,
 class Stuck(Queue):
     """One that others keep busy."""
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
         await asyncio.sleep(60)
         return None
 

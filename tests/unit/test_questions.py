@@ -171,7 +171,7 @@ def test_whoever_is_not_looked_at_is_told_so() -> None:
 class Slow:
     """A queue that is searched for a second."""
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
         await asyncio.sleep(1)
         if job_id == "broken":
             raise RuntimeError

@@ -174,6 +174,7 @@ def test_a_file_that_can_not_be_read_is_refused_by_its_name(content: bytes, reas
         ("[worker]\nack_wait = 0.5", "worker.ack_wait", "must be at least 1"),
         ("[worker]\nack_wait = nan", "worker.ack_wait", "must be a finite number"),
         ("[worker]\nprefetch = 65", "worker.prefetch", "must be at most 64"),
+        ("[streams]\ncommands_max = 9", "streams.commands_max", "must be at least 10, or -1 for no limit"),
         ("[worker]\nhttp_port = 65536", "worker.http_port", "must be at most 65535"),
         ('[worker]\nhttp_hosts = ["https://a"]', "worker.http_hosts", "each must be a name or an address alone"),
         ('[worker]\nhttp_hosts = ["a:8080"]', "worker.http_hosts", "each must be a name or an address alone"),

@@ -1,5 +1,6 @@
 """Schedules in the settings: read from a file and from variables, and refused by the name of what is wrong."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -138,6 +139,10 @@ def test_whatever_changes_makes_another_definition_and_nothing_else_does() -> No
             "schedules.nightly.account in given.toml: is no account for etelecom; write one of my-shop",
         ),
         ('account = "my-esms"', "schedules.nightly.account in given.toml: is no account for etelecom"),
+        (
+            f"filter = {{ tags = {json.dumps(['ệ' * 256] * 100, ensure_ascii=False)} }}",
+            "schedules.nightly in given.toml: the command has ",
+        ),
         ("enabled = 1", "schedules.nightly.enabled in given.toml: must be true or false"),
     ],
 )

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import msgspec
 
-from schemas.commands import EsmsFilter, EtelecomFilter, FetchFollowers
+from schemas.commands import EsmsFilter, EtelecomFilter, FetchFollowers, too_large
 from schemas.types import Provider
+from schemas.wire import encode
 from worker.cli.console import USAGE, Stop
 
 _FILTERS: Mapping[str, type[msgspec.Struct]] = {"etelecom": EtelecomFilter, "esms": EsmsFilter}
@@ -26,6 +27,8 @@ def build_command(provider: Provider, fields: Mapping[str, Any], filters: Sequen
         command: FetchFollowers = msgspec.convert({"provider": provider, **given}, FetchFollowers, strict=False)
     except msgspec.ValidationError as error:
         raise Stop(explain(error, provider), code=USAGE) from error
+    if reason := too_large(len(encode(command)), msgspec.to_builtins(command)):
+        raise Stop(reason, code=USAGE)
     return command
 
 

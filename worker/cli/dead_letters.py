@@ -41,7 +41,7 @@ async def letter_box(context: typer.Context, config: Path | None) -> "AsyncItera
         try:
             yield LetterBox(client)
         except LettersError as error:
-            raise Stop(str(error), code=USAGE if "followers setup" in str(error) else 1) from error
+            raise Stop(str(error), code=USAGE if "is missing" in str(error) else 1) from error
 
 
 def selection(

@@ -81,7 +81,9 @@ async def _stage(options: Options, view: DemoView) -> AsyncIterator[Settings]:
         etelecom = await stack.enter_async_context(Simulator(EtelecomConfig(**shared)))
         esms = await stack.enter_async_context(Simulator(EsmsConfig(**shared)))
         settings = await _enter_worker(stack, server.url, {"etelecom": etelecom.url, "esms": esms.url})
-        view.introduce(server.url, etelecom.url, esms.url, settings.worker.http_port)
+        assert server.program is not None
+        program = await asyncio.to_thread(server.program.described)
+        view.introduce(server.url, program, etelecom.url, esms.url, settings.worker.http_port)
         yield settings
 
 

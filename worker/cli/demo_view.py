@@ -30,9 +30,10 @@ class DemoView:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
-    def introduce(self, nats: str, etelecom: str, esms: str, http_port: int) -> None:
+    def introduce(self, nats: str, program: str, etelecom: str, esms: str, http_port: int) -> None:
         """Say what was started and where."""
         self.console.print(f"nats-server          {nats}")
+        self.console.print(f"                     {program}", soft_wrap=True)
         self.console.print(f"eTelecom (simulated) {etelecom}")
         self.console.print(f"eSMS (simulated)     {esms}")
         self.console.print(f"worker               http://127.0.0.1:{http_port}/readyz  …/metrics\n")

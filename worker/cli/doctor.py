@@ -50,6 +50,7 @@ def doctor(
         listed = settings.account_list() if accounts else ()
         groups = await asyncio.gather(_nats(settings, monitor), *(_account(account) for account in listed))
         found = [finding for group in groups for finding in group]
+        found.append(await asyncio.to_thread(_demo_server, settings))
         if accounts and not listed:
             found.append(_finding("account", "settings", "warn", "no account is configured", "add [accounts.NAME]"))
         if json:
@@ -114,6 +115,19 @@ def _varz(page: str) -> "Mapping[str, Any] | None":
     except (OSError, ValueError):
         return None
     return read
+
+
+def _demo_server(settings: "Settings") -> "Finding":
+    """Name the nats-server that is run here where one is; the one that is checked above may be any other."""
+    from worker.embedded import EmbeddedServerError, find_server
+
+    subject = "followers demo"
+    try:
+        program = find_server(settings.embedded.server)
+    except EmbeddedServerError as error:
+        # The settings refuse a named one that can't be run: only the demo lacks something.
+        return _finding("demo.server", subject, "ok", f"would run no nats-server: {error}")
+    return _finding("demo.server", subject, "ok", f"would run {program.described()}")
 
 
 async def _account(account: "Account") -> "list[Finding]":

@@ -17,6 +17,8 @@ _OURS = ("worker", "schemas")
 _PLACES = 3
 """Of our own, the innermost first, in the line about what nobody foresaw."""
 _NO_STREAM = 10059
+_FULL = (10002, 10023, 10028, 10047, 10077)
+"""No room in a stream, its account or its server."""
 _OFF = (10039, 10076)
 """JetStream is not enabled: for the account, on the server."""
 NO_JETSTREAM = (
@@ -61,7 +63,9 @@ def _lacks_jetstream(error: BaseException | None) -> bool:
     """Say whether JetStream's absence is behind `error`, in whatever words that was wrapped."""
     nats = sys.modules.get("nats.js.errors")
     while nats is not None and error is not None:
-        if isinstance(error, nats.ServiceUnavailableError) or getattr(error, "err_code", None) in _OFF:
+        code = getattr(error, "err_code", None)
+        # What takes nothing more is told by the same number as what isn't there.
+        if code in _OFF or (isinstance(error, nats.ServiceUnavailableError) and code not in _FULL):
             return True
         error = error.__cause__
     return False

@@ -98,7 +98,11 @@ async def publish(client: "Client", command: "FetchFollowers") -> "PubAck":
         await check_jetstream(client)
         raise Stop(f"stream {COMMANDS_STREAM} is missing: run `followers setup`", code=USAGE) from error
     except APIError as error:
-        raise Stop(f"stream {COMMANDS_STREAM} refuses the command: {error.description}") from error
+        from worker.core.cures import cure
+
+        words = error.description or "no words"
+        what_to_do = cure(error.err_code, words, COMMANDS_STREAM)
+        raise Stop(f"stream {COMMANDS_STREAM} refuses the command: {words}; {what_to_do}") from error
     except (TimeoutError, Error) as error:
         raise Stop(
             "the command may or may not be stored: NATS didn't confirm it "

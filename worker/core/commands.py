@@ -9,18 +9,27 @@ from typing import Any
 import msgspec
 
 from schemas import deadletters
-from schemas.commands import EsmsFilter, EtelecomFilter, FetchEtelecomFollowers, FetchFollowers
+from schemas.commands import (
+    MAX_COMMAND_BYTES,
+    EsmsFilter,
+    EtelecomFilter,
+    FetchEtelecomFollowers,
+    FetchFollowers,
+    too_large,
+)
 from schemas.subjects import command_subject, is_token, provider_of
 from schemas.types import Provider
 from schemas.wire import JSON, UnknownContentTypeError, content_type, decode, encoding_of, is_structured
 from worker.core.errors import FatalError, InvalidCommandError, UnsupportedError
 from worker.core.ports import CommandMessage
 
-MAX_COMMAND_BYTES = 65_536
+LOOKED_INTO = 2**20
+"""Bytes of a command that is too large up to which its fields are looked at, to name the largest."""
 MSG_ID_HEADER = "Nats-Msg-Id"
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _QUOTED_VALUE = re.compile(r"'[^']*'")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f-]{1,120}")
+_FIELDS = frozenset(FetchEtelecomFollowers.__struct_fields__)
 _NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 _NAMES: dict[Provider, str] = {"etelecom": "eTelecom", "esms": "eSMS"}
 
@@ -122,11 +131,8 @@ def header(delivery: CommandMessage, name: str) -> str | None:
 
 
 def _decode(delivery: CommandMessage, provider: Provider) -> FetchFollowers:
-    if len(delivery.data) > MAX_COMMAND_BYTES:
-        raise InvalidCommandError(
-            f"the command has {len(delivery.data)} bytes, more than the {MAX_COMMAND_BYTES} allowed: "
-            "fetch with fewer `zl_user_ids`, or in several commands"
-        )
+    if reason := _too_large(delivery):
+        raise InvalidCommandError(reason)
     if not delivery.data:
         raise InvalidCommandError('the command is empty: send an object such as {"provider": …, "oa_id": …}')
     try:
@@ -146,6 +152,18 @@ def _decode(delivery: CommandMessage, provider: Provider) -> FetchFollowers:
             f"publish it on {command_subject(command.provider)}"
         )
     return command
+
+
+def _too_large(delivery: CommandMessage) -> str | None:
+    size = len(delivery.data)
+    if size <= MAX_COMMAND_BYTES:
+        return None
+    # Names of unknown fields are the sender's own words: only ours are told.
+    known = {name: value for name, value in _loosely(delivery, LOOKED_INTO).items() if name in _FIELDS}
+    try:
+        return too_large(size, known)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        return too_large(size, {})  # MessagePack may hold what JSON can't
 
 
 def _body_type(delivery: CommandMessage) -> str | None:
@@ -224,9 +242,9 @@ def _address(fields: Mapping[str, Any], provider: Provider, job_id: str) -> Addr
     )
 
 
-def _loosely(delivery: CommandMessage) -> dict[str, Any]:
+def _loosely(delivery: CommandMessage, most: int = MAX_COMMAND_BYTES) -> dict[str, Any]:
     try:
-        fields: Any = decode(delivery.data[:MAX_COMMAND_BYTES], Any, _body_type(delivery))
+        fields: Any = decode(delivery.data[:most], Any, _body_type(delivery))
     except (msgspec.MsgspecError, UnknownContentTypeError, ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -1,7 +1,6 @@
 """Answers to requests about a job: cancel it, say how it is doing."""
 
 import asyncio
-import contextlib
 from datetime import timedelta
 
 import msgspec
@@ -22,6 +21,10 @@ ENDS_WITHIN = 2.0
 APPEARS_WITHIN = 0.5
 """Seconds that it waits for a job of which nobody has heard: it may just be on its way to a worker."""
 LOOK_EVERY = 0.1
+ON_ITS_WAY = 120.0
+"""Seconds that a command may still come after its id was cancelled, where it is known nowhere and in no queue."""
+UNSEARCHED = 7 * 86_400.0
+"""Seconds that the same is kept where the queue couldn't be searched: as long as a command may be in it."""
 OLD = 2.0
 """Seconds: the bucket has news of a job that moves each second."""
 GIVES_WAY = 0.25
@@ -41,7 +44,8 @@ class Control:
         """Note that the job is to be cancelled, and return its status, if possible after it has ended.
 
         A job that is completed or cancelled is left alone. One that failed is too, but a retry of it that is queued
-        is not run. An unknown one is noted all the same: its command may be queued.
+        is not run. An unknown one is noted all the same: its command may be queued, or on its way. Where it isn't
+        queued the note is kept for `ON_ITS_WAY` only: anybody may ask for any id.
         """
         if not is_token(job_id):
             return _no_id(job_id)
@@ -49,19 +53,47 @@ class Control:
             known = await self._world.status.look(job_id)
             if known is not None and known.state in ("completed", "cancelled"):
                 return known
-            await self._world.cancellations.request(job_id)
-            known = await self._await_end(job_id, known)
-            if known is None and self._world.queue is not None:
-                with contextlib.suppress(QueueUnavailableError):
-                    command = await self._world.queue.find(job_id)
-                    known = None if command is None else queued_status(command)
+            if known is None:
+                # First: its command may be delivered while we look for it.
+                await self._world.cancellations.request_unknown(job_id, ON_ITS_WAY)
+            else:
+                await self._world.cancellations.request(job_id)
+            was_known, known = known is not None, await self._await_end(job_id, known)
+            if not was_known:
+                known = await self._note_unknown(job_id, known)
             if known is not None:
                 known = await with_end(known, self._world.log)
             if known is not None and not _is_over(known):
                 known = msgspec.structs.replace(known, wait=cancelling(self._world.now()))
         except BoardUnavailableError:
             return _unavailable(job_id)
-        return known or _unknown(job_id, "if its command is queued, it ends as cancelled when it is delivered")
+        except QueueBusyError:
+            return _busy(job_id)
+        except QueueUnavailableError:
+            return _unknown(job_id, "if its command is queued, it ends as cancelled when it is delivered")
+        within = f"within {ON_ITS_WAY / 60:g} minutes"
+        return known or _unknown(job_id, f"its command isn't queued; if it comes {within}, it ends as cancelled")
+
+    async def _note_unknown(self, job_id: str, known: JobStatus | None) -> JobStatus | None:
+        """Note for as long as it takes what was noted for a while; return its status. Raises as `CommandQueue`."""
+        if known is None:
+            try:
+                known = await self._look_in_queue(job_id)
+            except QueueBusyError:
+                raise
+            except QueueUnavailableError:
+                await self._world.cancellations.request_unknown(job_id, UNSEARCHED)
+                raise
+        if known is not None and known.state not in ("completed", "cancelled"):
+            await self._world.cancellations.request(job_id)
+        return known
+
+    async def _look_in_queue(self, job_id: str) -> JobStatus | None:
+        if self._world.queue is None:
+            raise QueueUnavailableError("nobody can look into the queue")
+        # What was seen before a moment ago is no answer: the command may have come since.
+        command = await self._world.queue.find(job_id, anew=True)
+        return None if command is None else queued_status(command)
 
     async def status(self, job_id: str) -> Answer:
         """Return the job's status, from memory when it is in hand here: the bucket may not take what we say.

@@ -8,6 +8,8 @@ from schemas.wire import rfc3339
 NO_ROOM = frozenset({10002, 10023, 10028, 10047})
 """Of the server or the account, not of one stream."""
 STORE_FAILED = 10077
+QUOTA = "maximum messages per subject exceeded"
+"""What the server says beside that where a provider's queue holds `streams.commands_max` commands."""
 NOT_CONNECTED = "not connected"
 DUPLICATE = "it remembers a message that is gone"
 NO_ANSWER = "no answer"
@@ -18,6 +20,11 @@ _SETTINGS = {COMMANDS_STREAM: "commands", EVENTS_STREAM: "events", DEAD_STREAM: 
 
 def cure(code: int | None, words: str, stream: str) -> str:
     """Return what ends the trouble: `code` and `words` are the server's, or None and what came in place of them."""
+    if code == STORE_FAILED and words == QUOTA:
+        return (
+            "as many commands of this provider are queued as may be: wait until workers have done some,"
+            " or raise streams.commands_max and run `followers setup`"
+        )
     if code == STORE_FAILED and words.startswith("maximum"):
         return f"make room in {stream}, or raise {_limit(stream)}"
     if code in NO_ROOM:

@@ -211,9 +211,10 @@ class QueuedCommand:
 class CommandQueue(Protocol):
     """Where a job's command is, for people who ask. Never read for correctness."""
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
         """Return the oldest command of `job_id` that is queued, None when there is none. Bounded in time.
 
+        With `anew`, what another call found before this one began is no answer.
         Raises QueueUnavailableError, also when the queue is longer than what is searched.
         """
         ...
@@ -223,7 +224,17 @@ class Cancellations(Protocol):
     """Which jobs are to be cancelled: noted durably, for those that are still queued or change hands."""
 
     async def request(self, job_id: str) -> None:
-        """Note that `job_id` is to be cancelled; returns once it is stored. Raises BoardUnavailableError."""
+        """Note that `job_id`, which is known, is to be cancelled; returns once it is stored.
+
+        Kept as long as a job's status. Raises BoardUnavailableError.
+        """
+        ...
+
+    async def request_unknown(self, job_id: str, keep: float) -> None:
+        """As `request`, for an id of which nobody has heard; kept for `keep` seconds, or less where there are many.
+
+        All of these together take bounded room, whatever is asked for. Raises BoardUnavailableError.
+        """
         ...
 
     async def requested_us(self, job_id: str) -> int | None:

@@ -17,12 +17,12 @@ class Searches:
         """Take the queue to search."""
         self._queue, self._free = queue, waiting
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
         """As `CommandQueue.find`. Raises QueueBusyError at once where others keep it busy."""
         if not self._free:
             raise QueueBusyError("many jobs are being looked for just now")
         self._free -= 1
         try:
-            return await self._queue.find(job_id)
+            return await self._queue.find(job_id, anew=anew)
         finally:
             self._free += 1

@@ -14,7 +14,7 @@ from typing import Self
 
 import structlog
 
-from worker.embedded.program import EmbeddedServerError, find_server
+from worker.embedded.program import EmbeddedServerError, ServerProgram, find_server
 
 _STOP_TIMEOUT = 10.0
 
@@ -61,8 +61,8 @@ class EmbeddedServer:
         self._watcher: subprocess.Popen[bytes] | None = None
         self._address = self._monitor = "127.0.0.1:-1"
         self._scheme = "nats"
-        self.note: str | None = None
-        """What a user should know about the program that was chosen (``ServerProgram.note``)."""
+        self.program: ServerProgram | None = None
+        """What runs, or ran last; None before the first start."""
 
     @property
     def url(self) -> str:
@@ -99,8 +99,7 @@ class EmbeddedServer:
 
     async def start(self) -> None:
         """Start it and wait until JetStream answers. Raises EmbeddedServerError."""
-        program = find_server(self._binary)
-        self.note = program.note
+        program = self.program = find_server(self._binary)
         if program.note:
             structlog.get_logger(__name__).warning("embedded.server_from_path", note=program.note)
         if self._folder is None:

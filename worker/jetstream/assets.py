@@ -45,6 +45,8 @@ class TopologyConfig:
     commands_max_bytes: int = -1
     events_max_bytes: int = -1
     dead_max_bytes: int = -1
+    commands_max: int = -1
+    """Commands of a provider in the queue, those in hand included; above that publishers are refused. -1: no limit."""
     duplicate_window: float = 120
     ack_wait: float = 30
     max_ack_pending: int = 10_000
@@ -123,6 +125,7 @@ def _streams(config: TopologyConfig) -> list[Asset]:
             duplicate_window=window,
             # For people who look for a command in a long queue.
             allow_direct=True,
+            **_quota(config),
         ),
         _stream(
             DEAD_STREAM,
@@ -136,6 +139,14 @@ def _streams(config: TopologyConfig) -> list[Asset]:
             max_msgs_per_subject=-1,
         ),
     ]
+
+
+def _quota(config: TopologyConfig) -> dict[str, Any]:
+    if config.commands_max < 0:
+        return {}
+    # By subject, so that whoever floods one provider's queue shuts nobody out of another's. The second field makes the
+    # server refuse the newest: without it, it would drop the oldest command, whatever `discard` says.
+    return {"max_msgs_per_subject": config.commands_max, "discard_new_per_subject": True}
 
 
 def _stream(

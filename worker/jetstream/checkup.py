@@ -11,8 +11,8 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from schemas.counted import counted
-from schemas.subjects import COMMANDS_STREAM, PROVIDERS, consumer_name
-from worker.core.cures import STORE_FAILED, cure, paused_text, resume
+from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
+from worker.core.cures import QUOTA, STORE_FAILED, cure, paused_text, resume
 from worker.core.findings import Finding, State
 from worker.jetstream.assets import TopologyConfig, expected
 from worker.jetstream.drift import covers
@@ -200,9 +200,22 @@ async def _stream(client: Client, name: str) -> list[Finding]:
         text = f"{used / most:.0%} full: {used:,} of {most:,} bytes"
         advice = cure(STORE_FAILED, "maximum bytes exceeded", name)
         found.append(_finding("nats.space", name, "fail" if full else "warn", text, advice))
+    if name == COMMANDS_STREAM and info["config"].get("discard_new_per_subject"):
+        found += quota(info["config"], await _ask(client, f"$JS.API.STREAM.INFO.{name}", subjects_filter=">"))
     if name == COMMANDS_STREAM and info.get("ts"):
         found.append(clock(datetime.fromisoformat(info["ts"]).timestamp(), sent, time.time()))
     return found
+
+
+def quota(config: Mapping[str, Any], answer: Mapping[str, Any] | None) -> Iterable[Finding]:
+    """How many commands each provider has queued against how many may be. `answer`: with the counts by subject."""
+    most = config.get("max_msgs_per_subject", -1)
+    for provider in PROVIDERS:
+        used = (((answer or {}).get("state") or {}).get("subjects") or {}).get(command_subject(provider), 0)
+        text = f"{counted(used, 'command is', 'commands are')} queued of {most:,} that may be"
+        state: State = "fail" if used >= most else "warn" if used > FULL * most else "ok"
+        advice = "" if state == "ok" else cure(STORE_FAILED, QUOTA, COMMANDS_STREAM)
+        yield _finding("nats.quota", provider, state, text, advice)
 
 
 def clock(server_time: float, sent: float, received: float) -> Finding:
@@ -247,9 +260,10 @@ async def _queue(client: Client, name: str) -> list[Finding]:
     return [_finding("workers", name, "warn", text, f"all are busy, or none runs; {advice}" if held else advice)]
 
 
-async def _ask(client: Client, subject: str) -> dict[str, Any] | None:
+async def _ask(client: Client, subject: str, **query: Any) -> dict[str, Any] | None:
+    body = json.dumps(query).encode() if query else b""
     try:
-        answer: dict[str, Any] = json.loads((await client.request(subject, b"", timeout=_TIMEOUT)).data)
+        answer: dict[str, Any] = json.loads((await client.request(subject, body, timeout=_TIMEOUT)).data)
     except (Error, OSError, TimeoutError, ValueError):
         return None
     return answer

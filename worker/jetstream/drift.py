@@ -1,7 +1,7 @@
 """Comparing what is on the server with what should be there, field by field; changes nothing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.jetstream.assets import NANOSECONDS, Asset
@@ -12,6 +12,8 @@ _GROW_ONLY = {"max_age": 0, "max_bytes": -1, "num_replicas": None}
 """Fields that are only ever raised, and the value that means no limit."""
 _AT_LEAST = {"duplicate_window": None, "max_msgs_per_subject": -1}
 """As above, but more than wanted is as good."""
+_QUOTA = ("max_msgs_per_subject", "discard_new_per_subject")
+"""Of a stream that refuses what is too much on one subject; neither is of use without the other."""
 _DURATIONS = {"max_age", "duplicate_window", "ack_wait", "inactive_threshold"}
 
 
@@ -26,11 +28,38 @@ class Drift:
     """What to set it to; None removes it. Without meaning when refused."""
     refused: bool = False
     """Changing it could lose messages: that is left to a person."""
+    at_most: int | None = None
+    """Changing it loses none while each subject has no more messages than that."""
 
 
 def drifts(asset: Asset, found: Mapping[str, Any]) -> list[Drift]:
     """Return where `found`, the server's configuration of `asset`, isn't what `asset` wants."""
-    return [drift for field, wanted in asset.wanted.items() for drift in _compare(field, found.get(field), wanted)]
+    has_quota = "discard_new_per_subject" in asset.wanted
+    return [
+        drift
+        for field, wanted in asset.wanted.items()
+        for drift in (
+            _compare_quota(found.get(field), wanted)
+            if has_quota and field == "max_msgs_per_subject"
+            else _compare(field, found.get(field), wanted)
+        )
+    ]
+
+
+def without_room(found: list[Drift], most: int | None) -> list[Drift]:
+    """Return `found`, with what would drop messages refused: the fullest subject has `most` of them, None: not known.
+
+    The server drops the oldest messages above a new limit. Only half of it may be used, so that what is published
+    between the look and the change drops none.
+    """
+    limit = next((drift.at_most for drift in found if drift.at_most is not None), None)
+    if limit is None or (most is not None and most <= limit // 2):
+        return found
+    [quota] = [drift for drift in found if drift.at_most is not None]
+    held = "how many messages a subject holds isn't known" if most is None else f"a subject holds {most:,} messages"
+    detail = f"{quota.detail}: {held}, and above {limit // 2:,} that could drop the oldest: let them become fewer"
+    others = [drift for drift in found if drift.field not in _QUOTA]
+    return [*others, Drift(field=quota.field, detail=detail, refused=True)]
 
 
 def outlived(commands: Mapping[str, Any], events: Mapping[str, Any]) -> Drift | None:
@@ -76,6 +105,12 @@ def _compare(field: str, found: Any, wanted: Any) -> Iterator[Drift]:
             yield _refuse(field, found, wanted, "shrinking it could lose messages, which is left to you")
     else:
         yield _change(field, found, wanted)
+
+
+def _compare_quota(found: int | None, wanted: int) -> Iterator[Drift]:
+    if found != wanted:
+        drift = _change("max_msgs_per_subject", found, wanted)
+        yield replace(drift, at_most=wanted) if _size(found or -1, -1) > wanted else drift
 
 
 def _compare_subjects(found: list[str], wanted: list[str]) -> Iterator[Drift]:

@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, command_subject, dead_subject, provider_of
 from schemas.types import Provider
+from worker.core.cures import cure
 from worker.core.letters import Letter, retry_headers
 from worker.jetstream.deletion import delete_message
 from worker.jetstream.headers import can_be_published, parse_headers
@@ -106,5 +107,7 @@ def _explained(error: Exception) -> LettersError:
     if isinstance(error, nats.js.errors.NoStreamResponseError):
         return LettersError(f"stream {COMMANDS_STREAM} is missing: run `followers setup`")
     if isinstance(error, nats.js.errors.APIError):
-        return LettersError(f"NATS refuses: {error.description}")
+        words = error.description or "no words"
+        advice = f"; {cure(error.err_code, words, COMMANDS_STREAM)}" if words.startswith("maximum") else ""
+        return LettersError(f"NATS refuses: {words}{advice}")
     return LettersError(f"NATS didn't answer ({type(error).__name__}): try again, nothing is done twice")

@@ -46,14 +46,16 @@ class JetStreamCommandQueue:
         self._lock = asyncio.Lock()
         self._known: dict[str, tuple[float, QueuedCommand | str | None]] = {}
 
-    async def find(self, job_id: str) -> QueuedCommand | None:
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
         """Look through the queues; one search at a time, so that asking costs little."""
+        asked = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE), self._lock:
                 at, known = self._known.get(job_id, (0.0, None))
-                if time.monotonic() - at > KNOWN_FOR:
+                if time.monotonic() - at > KNOWN_FOR or (anew and at < asked):
+                    began = time.monotonic()
                     known = await self._search_in_time(job_id)
-                    self._remember(job_id, known)
+                    self._remember(job_id, began, known)
         except TimeoutError as error:
             raise QueueUnavailableError("other jobs are being looked for just now") from error
         if isinstance(known, str):
@@ -153,9 +155,9 @@ class JetStreamCommandQueue:
         place = None if last_found[0].sequence <= delivered else max(0, (info.num_pending or 1) - 1 - behind)
         return _queued(*last_found, info, place), True
 
-    def _remember(self, job_id: str, found: QueuedCommand | str | None) -> None:
+    def _remember(self, job_id: str, began: float, found: QueuedCommand | str | None) -> None:
         self._known.pop(job_id, None)
-        self._known[job_id] = time.monotonic(), found
+        self._known[job_id] = began, found
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
 

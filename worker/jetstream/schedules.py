@@ -20,6 +20,7 @@ from schemas.subjects import COMMANDS_STREAM, SCHEDULES_BUCKET, command_subject
 from schemas.types import Provider
 from schemas.wire import decode
 from worker.core.commands import MSG_ID_HEADER
+from worker.core.cures import QUOTA, cure
 from worker.core.desk import NoScheduleBucketError, ScheduleUnavailableError, Stored
 from worker.core.schedule import Run, ScheduleState
 from worker.jetstream.headers import parse_headers
@@ -122,5 +123,8 @@ def _decode(name: str, data: bytes) -> ScheduleState | None:
 
 
 def _unavailable(act: str, error: Exception) -> ScheduleUnavailableError:
-    why = error.description if isinstance(error, nats.js.errors.APIError) else None
-    return ScheduleUnavailableError(f"NATS did not {act} ({why or type(error).__name__})")
+    if not isinstance(error, nats.js.errors.APIError):
+        return ScheduleUnavailableError(f"NATS did not {act} ({type(error).__name__})")
+    words = error.description or "no words"
+    advice = f"; {cure(error.err_code, words, COMMANDS_STREAM)}" if words == QUOTA else ""
+    return ScheduleUnavailableError(f"NATS did not {act} ({words}){advice}")

@@ -15,7 +15,7 @@ from nats.errors import Error, NoRespondersError
 
 from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, FEEDS_BUCKET, SNAPSHOTS_BUCKET
 from worker.jetstream.assets import Asset, Kind, TopologyConfig, expected
-from worker.jetstream.drift import Drift, drifts, outlived
+from worker.jetstream.drift import Drift, drifts, outlived, without_room
 
 __all__ = [
     "OLDEST_SERVER",
@@ -139,7 +139,7 @@ async def check(client: Client, config: TopologyConfig, without: Collection[str]
             differences.append(Difference(kind=asset.kind, name=asset.name, state="refused", detail=str(error)))
         else:
             found.append((asset, live))
-            differences += _differences(asset, live)
+            differences += await _differences(client, asset, live)
     conflict = _conflict(found)
     if conflict is not None:
         differences.append(Difference(kind="stream", name=EVENTS_STREAM, state="refused", detail=conflict.detail))
@@ -168,7 +168,7 @@ async def _settle(client: Client, asset: Asset) -> list[Change]:
             return [replace(said, outcome="created")]
         # Somebody else may have made it, differently, between the look and the attempt.
         live = live or await _find(client, asset) or {}
-        found = drifts(asset, live)
+        found = await _drifts(client, asset, live)
         changeable = [drift for drift in found if not drift.refused]
         refused = [replace(said, outcome="refused", detail=drift.detail) for drift in found if drift.refused]
         if not changeable:
@@ -188,7 +188,16 @@ async def _settle(client: Client, asset: Asset) -> list[Change]:
     ]
 
 
-def _differences(asset: Asset, live: dict[str, Any] | None) -> list[Difference]:
+async def _drifts(client: Client, asset: Asset, live: dict[str, Any]) -> list[Drift]:
+    """Return where `live` isn't what `asset` wants; what would drop messages as things stand is refused."""
+    found = drifts(asset, live)
+    if not any(drift.at_most is not None for drift in found):
+        return found
+    answer = await _ask(client, f"STREAM.INFO.{asset.stream}", {"subjects_filter": ">"})
+    return without_room(found, max((answer["state"].get("subjects") or {}).values(), default=0))
+
+
+async def _differences(client: Client, asset: Asset, live: dict[str, Any] | None) -> list[Difference]:
     if live is None:
         return [Difference(kind=asset.kind, name=asset.name, state="missing", detail="is missing")]
     return [
@@ -198,7 +207,7 @@ def _differences(asset: Asset, live: dict[str, Any] | None) -> list[Difference]:
             state="refused" if drift.refused else "different",
             detail=drift.detail,
         )
-        for drift in drifts(asset, live)
+        for drift in await _drifts(client, asset, live)
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
 
-from schemas.commands import EsmsFilter, EtelecomFilter, FetchFollowers
+from schemas.commands import EsmsFilter, EtelecomFilter, FetchFollowers, too_large
 from worker.core.due import LONGEST_EVERY, Cron, Every, check_cron, seconds_of, zone_of
 from worker.core.schedule import LONGEST_NAME, Schedule, definition_of
 from worker.settings.values import AccountName, Text
@@ -98,7 +98,9 @@ def _problems(schedule: ScheduleSettings, settings: "Settings") -> Iterator[tupl
         state = "neither is set" if schedule.cron is None else "both are set"
         yield (), f"needs either cron or every; {state}"
     try:
-        schedule.command()
+        command = schedule.command()
+        if reason := too_large(len(msgspec.json.encode(command)), msgspec.to_builtins(command)):
+            yield (), reason
     except msgspec.ValidationError as error:
         yield _explain(error, schedule.provider)
     known = sorted(name for name, account in settings.accounts.items() if account.provider == schedule.provider)

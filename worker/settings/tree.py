@@ -25,6 +25,7 @@ from worker.settings.values import (
     InText,
     Level,
     Program,
+    Quota,
     Seconds,
     Servers,
     Subject,
@@ -153,6 +154,8 @@ class StreamSettings(Section):
     jobs_ttl: Age = 7 * DAY
     feeds_ttl: Age = 90 * DAY
     """A feed of changes without a complete list for so long is forgotten."""
+    commands_max: Quota = -1
+    """Commands of a provider in the queue, those in hand included; above that publishers are refused. -1: no limit."""
     commands_max_bytes: Bytes = -1
     events_max_bytes: Bytes = -1
     dead_max_bytes: Bytes = -1

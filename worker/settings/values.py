@@ -57,6 +57,13 @@ def _file_secret(value: Any) -> FileSecret:
     return value if isinstance(value, FileSecret) else FileSecret(_path(value))
 
 
+def _quota(value: int) -> int:
+    # Fewer would stop ordinary use, and half of it must be free when it is set on a stream that is there.
+    if -1 < value < 10:
+        raise ValueError("must be at least 10, or -1 for no limit")
+    return value
+
+
 def _server(value: str) -> str:
     url = value if "://" in value else f"nats://{value}"
     parts = _split(url)
@@ -123,6 +130,7 @@ def _lower(value: Any) -> Any:
 Text = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=30 * DAY)]
 Age = Annotated[int, Field(ge=1, le=3650 * DAY)]
+Quota = Annotated[int, Field(ge=-1), AfterValidator(_quota)]
 Bytes = Annotated[int, Field(ge=-1)]
 InputFile = Annotated[Path, PlainValidator(_existing_file)]
 InText = Annotated[TextSecret, PlainValidator(_text_secret), PlainSerializer(str)]

@@ -19,6 +19,7 @@ _FIELDS = {
     "maxAge": "max_age",
     "maxBytes": "max_bytes",
     "maxMsgsPerSubject": "max_msgs_per_subject",
+    "discardPerSubject": "discard_new_per_subject",
     "duplicateWindow": "duplicate_window",
     "discard": "discard",
     "allowDirect": "allow_direct",
