@@ -140,20 +140,18 @@ async def test_a_bucket_deleted_under_watch_is_one_line(mortal: World, tmp_path:
     js = client.jetstream()
     await js.purge_stream("KV_FOLLOWERS_JOBS")
     ours, theirs = os.openpty()
-
-    async def is_read() -> bool:
-        return (await js.stream_info("KV_FOLLOWERS_JOBS")).state.consumer_count == 1
-
+    reads = await client.subscribe("$JS.API.DIRECT.GET.KV_FOLLOWERS_JOBS")
+    await client.flush()
     out = theirs if terminal else asyncio.subprocess.PIPE
     async with process(mortal, "watch", folder=tmp_path, out=out) as watching:
         os.close(theirs)
-        await stage.until(is_read, 20)
+        await reads.next_msg(20)
         await js.delete_stream("KV_FOLLOWERS_JOBS")
         _, err = await finish(watching)
     await client.close()
     os.close(ours)
 
-    assert (watching.returncode, err) == (2, "stream KV_FOLLOWERS_JOBS is missing: run `followers setup`\n")
+    assert (watching.returncode, err) == (2, "bucket FOLLOWERS_JOBS is missing: run `followers setup`\n")
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def watch(
 async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncGenerator[JobStatus, None]":
     """Yield each job as it stands, then every change; with a job's id, up to its end."""
     import msgspec
+    import nats.errors
 
     from schemas.jobs import JobStatus
     from schemas.wire import decode
@@ -78,7 +79,11 @@ async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncG
     async with JobsWatch(client, timeout=_TIMEOUT, key=key, gather=_GATHER, warns=False).watching() as jobs:
         while True:
             told = await jobs.next()
-            for change in told.changes if told is not None else ():
+            if told is None:
+                with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                    await jobs_bucket(client)  # says so when it is gone
+                continue
+            for change in told.changes:
                 try:
                     status = decode(change.data or b"", JobStatus)
                 except msgspec.DecodeError:

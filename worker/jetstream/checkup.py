@@ -19,6 +19,7 @@ from worker.jetstream.assets import TopologyConfig, expected
 from worker.jetstream.drift import covers
 from worker.jetstream.guarded import GuardedClient
 from worker.jetstream.permissions import STREAMS, USER_INFO, User, permissions
+from worker.jetstream.sharing import sharing
 from worker.jetstream.topology import ServerTooOldError, TopologyError, check, check_server
 from worker.jetstream.trial import TRIALS, held_up, try_to_write
 
@@ -38,7 +39,8 @@ async def examine(client: Client, config: TopologyConfig, *, schedules: bool = F
     `schedules`: the settings have some, so the worker's user needs the rights for them.
     """
     user = await _ask(client, USER_INFO)
-    found = [*server(client), *rights(user, str(client._inbox_prefix, "ascii"), schedules=schedules)]
+    inbox = str(client._inbox_prefix, "ascii")
+    found = [*server(client), *rights(user, inbox, schedules=schedules), sharing(user, inbox)]
     # A worker's user may not look at what belongs to a feature that it has no part in.
     optional = {asset.stream: f"$JS.API.STREAM.INFO.{asset.stream}" for asset in expected(config) if asset.optional}
     limits = ((user or {}).get("data") or {}).get("permissions") or {}
