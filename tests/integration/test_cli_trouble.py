@@ -17,7 +17,6 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from tests.integration import stage
 from tests.integration.cli_trouble import (
     ARGUMENTS,
     ONLINE,
