@@ -32,7 +32,7 @@ from worker.jetstream.topology import TopologyConfig, reconcile
 # act, subject that it is a publish to, and who may.
 ACTS: list[tuple[str, str, set[Role]]] = [
     ("publish a command", "followers.fetch.esms", {"publisher", "admin"}),
-    ("ask for a status", "followers.status.job", {"publisher", "consumer", "admin"}),
+    ("ask for a status", "followers.status.job", {"publisher", "consumer", "viewer", "admin"}),
     ("cancel a job", "followers.cancel.job", {"publisher", "admin"}),
     ("release held changes", "followers.release.job", {"publisher", "admin"}),
     ("publish a page", "followers.page.esms.oa.job", {"worker", "admin"}),
@@ -46,10 +46,11 @@ ACTS: list[tuple[str, str, set[Role]]] = [
     ("change a feed", f"$KV.{FEEDS_BUCKET}.esms.shop.oa.all", {"worker", "admin"}),
     ("store a snapshot", f"$O.{SNAPSHOTS_BUCKET}.C.one", {"worker", "admin"}),
     ("purge snapshots", f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}", {"worker", "admin"}),
-    ("read the tail of a job", f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}", {"worker", "admin"}),
+    ("read the tail of a job", f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}", {"worker", "viewer", "admin"}),
+    ("read events by gets", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}", {"worker", "viewer", "admin"}),
     ("read events by its durable", f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.crm", {"consumer", "admin"}),
     ("read dead letters", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}", {"worker", "admin"}),
-    ("read events directly", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}.followers.page.esms.oa.job", {"admin"}),
+    ("read events by subject", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}.followers.page.esms.oa.job", {"admin"}),
     ("make the durable", f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.crm", {"setup", "admin"}),
     ("make another consumer", f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.mine", {"admin"}),
     ("make the worker's consumer", f"$JS.API.CONSUMER.CREATE.{COMMANDS_STREAM}.worker-esms", {"setup", "admin"}),
@@ -66,6 +67,7 @@ HEARD: list[tuple[str, str, set[Role]]] = [
     ("hear everything", ">", {"admin"}),
     ("hear pages", "followers.page.>", {"admin"}),
     ("hear others' answers", "_INBOX.>", {"admin"}),
+    ("hear that a status has changed", f"$KV.{JOBS_BUCKET}.*", {"worker", "viewer", "admin"}),
     ("hear cancellations", "followers.cancel.*", {"worker", "admin"}),
 ]
 
