@@ -25,6 +25,8 @@ from tests.chaos.cluster import Cluster
 from tests.integration import stage
 from tests.integration.parties import LAYOUTS, READER, Parties, block, followers, login, move, parties
 from tests.integration.test_consumer_kit import page, store
+from worker.core.questions import asker_of
+from worker.jetstream.inboxes import REQUEST_INFO
 from worker.jetstream.permissions import Layout
 from worker.jetstream.topology import TopologyConfig, reconcile
 from worker.simulators import OA_ID, Fault
@@ -217,6 +219,25 @@ async def test_a_worker_answers_no_inbox_of_its_own_account_but_the_peoples(
     assert [subject for subject in subjects if subject in targets] == list(own)
 
 
+async def test_two_publishers_of_an_account_are_told_apart(
+    here: Parties, placed: tuple[Layout, str, stage.Providers]
+) -> None:
+    """Else the questions of one would stand in line behind all of another one's."""
+    admin = await here.enter("admin")
+    heard = await admin.subscribe("followers.status.*")
+    await admin.flush()
+    for _ in range(2):
+        publisher = await here.enter("publisher")
+        for _ in range(2):
+            await ask(publisher, "status", "done")
+    requests = [await heard.next_msg(1) for _ in range(4)]
+
+    askers = [asker_of(one.reply, (one.headers or {}).get(REQUEST_INFO)) for one in requests]
+    assert len(set(askers)) == 2
+    assert askers[0] == askers[1]
+    assert askers[2] == askers[3]
+
+
 # A reader that leaves.
 
 
@@ -265,6 +286,9 @@ async def test_a_server_moves_to_the_accounts_and_back_under_a_worker_that_goes_
             sections = stage.sections_for(server.url, providers.accounts, nats=login("worker"))
             async with stage.replica(sections, tmp_path) as replica:
                 publisher = await here.enter("publisher", reconnect_time_wait=0.1)
+                reading = asyncio.ensure_future(
+                    read_to_the_end(await here.enter("consumer", reconnect_time_wait=0.1), 4)
+                )
                 for number, (before, after, signals) in enumerate([("one", "accounts", 2), ("accounts", "one", 1)]):
                     await order(publisher, f"before-{number}")
                     await comes_to(publisher, f"before-{number}", "running")
@@ -273,6 +297,7 @@ async def test_a_server_moves_to_the_accounts_and_back_under_a_worker_that_goes_
                     await order(publisher, f"after-{number}")
                     await comes_to(publisher, f"after-{number}", "completed")
                 assert await replica.stop() == 0
+                read = await asyncio.wait_for(reading, 60)
             admin = await here.enter("admin")
             for job_id in ("before-0", "after-0", "before-1", "after-1"):
                 pages = admin.jetstream().get_last_msg(EVENTS_STREAM, page_subject("etelecom", OA_ID, job_id))
@@ -280,3 +305,16 @@ async def test_a_server_moves_to_the_accounts_and_back_under_a_worker_that_goes_
                 assert (last.last, last.progress.followers) == (True, 200)
                 assert (await followers(server.url, "admin", "verify", job_id)).exit_code == 0
     assert [line for line in replica.log.splitlines() if "permission_denied" in line] == []
+    assert read == {job_id: list(range(1, len(pages) + 1)) for job_id, pages in read.items()}
+
+
+async def read_to_the_end(reader: Client, jobs: int) -> dict[str, list[int]]:
+    """The numbers of all pages of so many jobs, as they came."""
+    found: dict[str, list[int]] = {}
+    async with Pages(reader.jetstream(), READER) as pages:
+        async for each in pages:
+            found.setdefault(each.job_id, []).append(each.page)
+            jobs -= each.last
+            if not jobs:
+                break
+    return found
