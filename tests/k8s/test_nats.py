@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,23 @@ def test_the_server_takes_what_the_chart_makes_of_the_values(tmp_path: Path, pro
     assert done.returncode == 0, done.stderr
     assert without.returncode != 0, "a missing key must not open the door"
     assert ("sync_interval" in config.read_text("utf-8")) is True
+
+
+def test_the_server_takes_the_layout_of_the_version_before(tmp_path: Path) -> None:
+    """With which a move to the accounts begins, and to which it goes back."""
+    command = [sys.executable, "-m", "k8s.checks.accounts", "--one"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    config = tmp_path / "one.conf"
+    config.write_text(printed, "utf-8")
+    keys = {variable(role): KeyPair("user").public for role in ROLES}
+
+    done = subprocess.run(
+        [find_server().path, "-t", "-c", config], env=keys, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "FOLLOWERS_PUBLISHERS" not in printed
+    assert '"_R_.>"' in printed
 
 
 def merged(values: Any, more: Any) -> Any:

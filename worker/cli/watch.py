@@ -44,7 +44,7 @@ def watch(
 ) -> None:
     """Show jobs as they move, until Ctrl-C.
 
-    First each job as it stands, then every change. With JOB it ends with that job: exit code 0 completed, 1 not.
+    First each job as it stands, then what changes. With JOB it ends with that job: exit code 0 completed, 1 not.
     """
 
     async def work() -> int:
