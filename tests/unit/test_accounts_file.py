@@ -57,6 +57,10 @@ def test_each_party_and_each_team_of_readers_has_an_account() -> None:
     assert [name for name, account in made.items() if "jetstream" in account] == ["FOLLOWERS"]
 
 
+def test_a_reader_without_a_durable_is_apart_too() -> None:
+    assert list(accounts(listed=[User(role="consumer", login={})])) == ["FOLLOWERS", "FOLLOWERS_READERS"]
+
+
 def test_two_users_of_a_team_share_its_account() -> None:
     team = [User(role="consumer", login={"user": name}, durables=("crm",)) for name in ("a", "b")]
 

@@ -72,3 +72,12 @@ def test_what_cannot_be_asked_is_unknown(said: dict[str, Any] | None) -> None:
 )
 def test_rights_that_nobody_generated_are_unknown(limits: dict[str, Any]) -> None:
     assert sharing({"data": {"account": "OURS", "permissions": limits}}, "_INBOX").state == "unknown"
+
+
+def test_an_inbox_of_no_known_role_may_be_the_peoples() -> None:
+    said = answer("worker", "accounts")
+    said["data"]["permissions"]["publish"]["allow"].append("_INBOX_ops.>")
+
+    found = sharing(said, "_INBOX_worker")
+
+    assert (found.state, found.detail) == ("unknown", "_INBOX_ops.> may be answered: whose that is can't be seen")

@@ -177,8 +177,9 @@ def _is_home(user: User) -> bool:
 
 def _party_name(user: User, account: str) -> str:
     # Who reads other durables is another team: within one account, one could use what the other may.
-    names = {"publisher": "PUBLISHERS", "viewer": "VIEWERS"}
-    return f"{account}_{names.get(user.role) or '_'.join(('READERS', '+'.join(sorted(user.durables))))}"
+    if user.role == "consumer":
+        return "_".join((account, "READERS", *(["+".join(sorted(user.durables))] if user.durables else ())))
+    return f"{account}_{user.role.upper()}S"
 
 
 def _member(user: User, users: Sequence[User], account: str, layout: Layout) -> Member:

@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.core.findings import Finding, State
 from worker.jetstream.accounts import REPLIES, local_subject
+from worker.jetstream.permissions import Role, inbox_prefix
 
 DEFAULT_ACCOUNT = "$G"
 """The account of everybody, where the server's configuration has none."""
@@ -17,6 +18,8 @@ _LEAK = (
     "whatever their rights say, a reader can delete streams and consumers and cancel jobs there, and a publisher can"
     " write into pages, job status and limits"
 )
+_GUESTS: tuple[Role, ...] = ("publisher", "consumer", "viewer")
+_ROLES = {f"{inbox_prefix(role)}.>" for role in _GUESTS}
 _SUBJECT = "who shares an account"
 
 
@@ -35,6 +38,8 @@ def sharing(answer: Mapping[str, Any] | None, inbox: str) -> Finding:
         return _finding("unknown", text, "ask as the worker's user")
     rules = [rule.partition(" ")[0] for rule in (limits.get("publish") or {}).get("allow") or ()]
     others = [rule for rule in rules if rule.startswith("_INBOX_") and rule != f"{inbox}.>"]
+    if others and not _ROLES.intersection(others):
+        return _finding("unknown", f"{', '.join(others)} may be answered: whose that is can't be seen")
     if others:
         text = f"publishers, readers and workers share account {account} ({', '.join(others)} may be answered); {_LEAK}"
         return _finding("warn", text, CURE)
