@@ -33,7 +33,8 @@ __all__ = ["AlteredError", "ConsumeError", "ConsumerError", "GapError", "Pages",
 
 _log = logging.getLogger(__name__)
 _FETCH = 2.0
-"""Seconds for one request for a page."""
+"""Seconds for one request for a page. It can't be taken back: so long an end takes while there is none, and a process
+that dies in between may leave a page behind until `ack_wait` is over."""
 _LOST_AFTER = 1.0
 """Seconds behind that in which the server says that there was no page: a request that died with it is made again."""
 _AGAIN_AFTER = 1.0
@@ -108,8 +109,28 @@ class Pages:
                 await message.ack_sync()
             elif message is not None:
                 await message.nak(delay=_AGAIN_AFTER)
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await self._arrivals.unsubscribe()
+        try:
+            await self._end_pull()
+        finally:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await self._arrivals.unsubscribe()
+
+    async def _end_pull(self) -> None:
+        """Give back what the pull that is open still brings.
+
+        The server that has the stream may not see that nobody listens any more, when another one or another account is
+        between: a page sent then would wait for `ack_wait`, and all behind it.
+        """
+        import nats.errors
+
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            while (left := self._open_until - time.monotonic()) > 0 and self._client.is_connected:
+                message = await self._arrivals.next_msg(left)
+                what = said(message)
+                if what is Said.MESSAGE:
+                    await message.nak()
+                if what is Said.MESSAGE or (message.subject == self._reply and what is not Said.ALIVE):
+                    return
 
     def __aiter__(self) -> Self:
         """Itself."""

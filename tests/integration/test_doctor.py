@@ -15,12 +15,21 @@ from typer.testing import CliRunner, Result
 
 from tests.integration import stage
 from tests.integration.hostile import hostile, saying
+from tests.integration.parties import block, followers, parties
 from worker.cli import app
 from worker.embedded import EmbeddedServer, find_server
 from worker.jetstream import checkup
 from worker.jetstream.assets import expected
 from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.permissions import USER_INFO, User, accounts_block, inbox_prefix, permissions
+from worker.jetstream.permissions import (
+    USER_INFO,
+    Layout,
+    Role,
+    User,
+    accounts_block,
+    inbox_prefix,
+    permissions,
+)
 from worker.jetstream.topology import TopologyConfig, reconcile
 from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, Fault
 
@@ -79,6 +88,7 @@ async def test_a_server_and_accounts_that_are_well(
         "nats.transport": {"ok"},
         "nats.max_payload": {"ok"},
         "nats.permissions": {"warn"},
+        "nats.accounts": {"warn"},
         "nats.assets": {"ok"},
         "nats.storage": {"ok"},
         "nats.replicas": {"warn"},
@@ -234,6 +244,29 @@ async def test_the_workers_user_is_seen_to_have_its_rights_and_no_more(providers
     assert found["nats.permissions", "user worker"]["detail"] == "all that a worker needs"
     assert found["clock", "server"]["state"] == "ok"
     assert {item["state"] for (check, _), item in found.items() if check == "nats.assets"} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "role", "state", "text"),
+    [
+        ("one", "worker", "warn", "publishers, readers and workers share account FOLLOWERS"),
+        ("accounts", "worker", "ok", "in account FOLLOWERS this user answers requests of other accounts"),
+        ("accounts", "viewer", "ok", "account FOLLOWERS_VIEWERS is apart from that of the streams"),
+        ("one", "admin", "unknown", "can't be seen by a user that may do everything"),
+        ("accounts", "publisher", "unknown", "can't be seen: this user may not ask who it is"),
+    ],
+)
+async def test_who_shares_an_account_is_told_as_far_as_it_can_be_seen(
+    layout: Layout, role: Role, state: str, text: str
+) -> None:
+    async with stage.server(block(layout)) as server:
+        async with parties(server.url) as here:
+            await reconcile(await here.enter("admin"), TopologyConfig())
+        result = await followers(server.url, role, "doctor", "--json", "--no-accounts")
+
+    found = found_by(result)["nats.accounts", "who shares an account"]
+    assert found["state"] == state, found
+    assert found["detail"].startswith(text)
 
 
 async def test_a_worker_with_schedules_is_seen_to_lack_the_bucket_and_the_rights_for_them() -> None:

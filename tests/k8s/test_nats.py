@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from worker.jetstream.topology import TopologyConfig, reconcile
 # act, subject that it is a publish to, and who may.
 ACTS: list[tuple[str, str, set[Role]]] = [
     ("publish a command", "followers.fetch.esms", {"publisher", "admin"}),
-    ("ask for a status", "followers.status.job", {"publisher", "consumer", "admin"}),
+    ("ask for a status", "followers.status.job", {"publisher", "consumer", "viewer", "admin"}),
     ("cancel a job", "followers.cancel.job", {"publisher", "admin"}),
     ("release held changes", "followers.release.job", {"publisher", "admin"}),
     ("publish a page", "followers.page.esms.oa.job", {"worker", "admin"}),
@@ -46,10 +47,11 @@ ACTS: list[tuple[str, str, set[Role]]] = [
     ("change a feed", f"$KV.{FEEDS_BUCKET}.esms.shop.oa.all", {"worker", "admin"}),
     ("store a snapshot", f"$O.{SNAPSHOTS_BUCKET}.C.one", {"worker", "admin"}),
     ("purge snapshots", f"$JS.API.STREAM.PURGE.OBJ_{SNAPSHOTS_BUCKET}", {"worker", "admin"}),
-    ("read the tail of a job", f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}", {"worker", "admin"}),
+    ("read the tail of a job", f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}", {"worker", "viewer", "admin"}),
+    ("read events by gets", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}", {"worker", "viewer", "admin"}),
     ("read events by its durable", f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.crm", {"consumer", "admin"}),
     ("read dead letters", f"$JS.API.STREAM.MSG.GET.{DEAD_STREAM}", {"worker", "admin"}),
-    ("read events directly", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}.followers.page.esms.oa.job", {"admin"}),
+    ("read events by subject", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}.followers.page.esms.oa.job", {"admin"}),
     ("make the durable", f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.crm", {"setup", "admin"}),
     ("make another consumer", f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.mine", {"admin"}),
     ("make the worker's consumer", f"$JS.API.CONSUMER.CREATE.{COMMANDS_STREAM}.worker-esms", {"setup", "admin"}),
@@ -66,6 +68,7 @@ HEARD: list[tuple[str, str, set[Role]]] = [
     ("hear everything", ">", {"admin"}),
     ("hear pages", "followers.page.>", {"admin"}),
     ("hear others' answers", "_INBOX.>", {"admin"}),
+    ("hear that a status has changed", f"$KV.{JOBS_BUCKET}.*", {"worker", "viewer", "admin"}),
     ("hear cancellations", "followers.cancel.*", {"worker", "admin"}),
 ]
 
@@ -151,6 +154,23 @@ def test_the_server_takes_what_the_chart_makes_of_the_values(tmp_path: Path, pro
     assert done.returncode == 0, done.stderr
     assert without.returncode != 0, "a missing key must not open the door"
     assert ("sync_interval" in config.read_text("utf-8")) is True
+
+
+def test_the_server_takes_the_layout_of_the_version_before(tmp_path: Path) -> None:
+    """With which a move to the accounts begins, and to which it goes back."""
+    command = [sys.executable, "-m", "k8s.checks.accounts", "--one"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    config = tmp_path / "one.conf"
+    config.write_text(printed, "utf-8")
+    keys = {variable(role): KeyPair("user").public for role in ROLES}
+
+    done = subprocess.run(
+        [find_server().path, "-t", "-c", config], env=keys, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "FOLLOWERS_PUBLISHERS" not in printed
+    assert '"_R_.>"' in printed
 
 
 def merged(values: Any, more: Any) -> Any:

@@ -14,10 +14,12 @@ from schemas.counted import counted
 from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
 from worker.core.cures import QUOTA, STORE_FAILED, cure, paused_text, resume
 from worker.core.findings import Finding, State
+from worker.jetstream.accounts import local_subject
 from worker.jetstream.assets import TopologyConfig, expected
 from worker.jetstream.drift import covers
 from worker.jetstream.guarded import GuardedClient
 from worker.jetstream.permissions import STREAMS, USER_INFO, User, permissions
+from worker.jetstream.sharing import sharing
 from worker.jetstream.topology import ServerTooOldError, TopologyError, check, check_server
 from worker.jetstream.trial import TRIALS, held_up, try_to_write
 
@@ -37,7 +39,8 @@ async def examine(client: Client, config: TopologyConfig, *, schedules: bool = F
     `schedules`: the settings have some, so the worker's user needs the rights for them.
     """
     user = await _ask(client, USER_INFO)
-    found = [*server(client), *rights(user, str(client._inbox_prefix, "ascii"), schedules=schedules)]
+    inbox = str(client._inbox_prefix, "ascii")
+    found = [*server(client), *rights(user, inbox, schedules=schedules), sharing(user, inbox)]
     # A worker's user may not look at what belongs to a feature that it has no part in.
     optional = {asset.stream: f"$JS.API.STREAM.INFO.{asset.stream}" for asset in expected(config) if asset.optional}
     limits = ((user or {}).get("data") or {}).get("permissions") or {}
@@ -274,8 +277,10 @@ def _allowed(rules: Mapping[str, Any] | None, line: str) -> bool:
     subject, _, queue = line.partition(" ")
     listed = [rule.partition(" ") for rule in (rules or {}).get("allow") or [">"]]
     denied = [rule.partition(" ")[0] for rule in (rules or {}).get("deny") or []]
-    allowed = any(covers(rule, subject) and group in ("", queue) for rule, _, group in listed)
-    return allowed and not any(covers(rule, subject) for rule in denied)
+    # In an account without JetStream of its own, what is asked of ours has another name there.
+    names = {subject, local_subject(subject)}
+    allowed = any(covers(rule, name) and group in ("", queue) for rule, _, group in listed for name in names)
+    return allowed and not any(covers(rule, name) for rule in denied for name in names)
 
 
 def _finding(check: str, subject: str, state: State, detail: str, advice: str = "") -> Finding:
