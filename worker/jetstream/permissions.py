@@ -1,12 +1,12 @@
 """Who may do what on the NATS server: least privilege for each kind of user, and a server configuration with it.
 
-Every line is needed by something that a test names; everything else is refused by the server.
+Every line is needed by something that a test names; everything else is refused by the server. That alone doesn't hold
+where all users share one account, see `accounts.py`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from schemas.subjects import (
     CANCEL_SUBJECTS,
@@ -28,8 +28,13 @@ from schemas.subjects import (
     consumer_name,
     exhausted_subject,
 )
+from worker.jetstream.accounts import REPLIES, Member, limited, local_subject, render_accounts
 
-Role = Literal["worker", "publisher", "consumer", "setup", "admin"]
+Role = Literal["worker", "publisher", "consumer", "viewer", "setup", "admin"]
+Layout = Literal["accounts", "one"]
+"""An account for each party, which holds; or one for all, as before that, for moving over and back."""
+ACCOUNT = "FOLLOWERS"
+"""The account with the streams, and the beginning of the others' names."""
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 LIMITS_STREAM = f"KV_{LIMITS_BUCKET}"
@@ -122,7 +127,9 @@ def inbox_prefix(role: Role) -> str:
     return "_INBOX" if role == "admin" else f"_INBOX_{role}"
 
 
-def permissions(user: User, askers: Sequence[User] = ()) -> Permissions | None:
+def permissions(
+    user: User, askers: Sequence[User] = (), *, layout: Layout = "accounts", account: str = ACCOUNT
+) -> Permissions | None:
     """Return what `user` may do; None means everything in the account (`admin`, for people).
 
     `askers`: those whose requests a worker may answer. NATS has a general leave to answer (`allow_responses`), but
@@ -130,50 +137,68 @@ def permissions(user: User, askers: Sequence[User] = ()) -> Permissions | None:
     """
     if user.role == "admin":
         return None
-    rules = {"worker": _worker, "publisher": _publisher, "consumer": _consumer, "setup": _setup}
-    worker = user.role == "worker"
-    inboxes = sorted({_inbox(asker) for asker in askers if asker.role in _ASKING}) if worker else []
-    return Permissions(
-        publish=(*rules[user.role](user), *inboxes),
-        subscribe=(_inbox(user), *(_HEARD if worker else ())),
-    )
+    publish, subscribe = _publish(user), (_inbox(user), *_HEARD.get(user.role, ()))
+    if user.role == "worker":
+        within = [asker for asker in askers if asker.role in _ASKING and (layout == "one" or _is_home(asker))]
+        publish = (*publish, REPLIES, *sorted({_inbox(asker) for asker in within}))
+    elif layout == "accounts" and not _is_home(user):
+        publish = tuple(local_subject(line, account) for line in publish)
+    return Permissions(publish=publish, subscribe=subscribe)
 
 
-def accounts_block(users: Sequence[User], *, account: str = "FOLLOWERS") -> str:
-    """Return an `accounts {}` block of nats-server's configuration with one account of `users`.
+def accounts_block(users: Sequence[User], *, account: str = ACCOUNT, layout: Layout = "accounts") -> str:
+    """Return an `accounts {}` block of nats-server's configuration with `users`.
+
+    `account` has JetStream, the workers, setup and people; publishers, each team of readers and the viewers have one
+    of their own, named after it. With the layout `one` all of them share `account`.
 
     A server with accounts and without `no_auth_user` refuses the anonymous.
     """
-    listed = [_user(user, users) for user in users]
-    return f"accounts: {json.dumps({account: {'jetstream': 'enabled', 'users': listed}}, indent=2)}\n"
+    return render_accounts(account, [_member(user, users, account, layout) for user in users])
 
 
-_ASKING: tuple[Role, ...] = ("publisher", "consumer", "admin")
-_HEARD = (
-    # Each worker looks whether it has the job; one of them answers, or the one that has it does.
-    CANCEL_SUBJECTS,
-    STATUS_SUBJECTS,
-    *CHANGES_HEARD,
-    PAGE_HEARS,
-    *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
-)
+_ASKING: tuple[Role, ...] = ("publisher", "consumer", "viewer", "admin")
+_HEARD: dict[Role, tuple[str, ...]] = {
+    "worker": (
+        # Each worker looks whether it has the job; one of them answers, or the one that has it does.
+        CANCEL_SUBJECTS,
+        STATUS_SUBJECTS,
+        *CHANGES_HEARD,
+        PAGE_HEARS,
+        *(f"{exhausted_subject(provider)} {CONTROL_QUEUE}" for provider in PROVIDERS),
+    ),
+    # That a status has changed.
+    "viewer": (PAGE_HEARS,),
+}
+
+
+def _is_home(user: User) -> bool:
+    """Whether the user is one of the account with the streams."""
+    return user.role in ("worker", "setup", "admin")
+
+
+def _party_name(user: User, account: str) -> str:
+    # Who reads other durables is another team: within one account, one could use what the other may.
+    names = {"publisher": "PUBLISHERS", "viewer": "VIEWERS"}
+    return f"{account}_{names.get(user.role) or '_'.join(('READERS', '+'.join(sorted(user.durables))))}"
+
+
+def _member(user: User, users: Sequence[User], account: str, layout: Layout) -> Member:
+    allowed = permissions(user, users, layout=layout, account=account)
+    listed = dict(user.login) if allowed is None else limited(user.login, allowed.publish, allowed.subscribe)
+    if layout == "one" or _is_home(user):
+        return Member(account=account, user=listed)
+    services = [line for line in _publish(user) if line != USER_INFO]  # each account has its own
+    return Member(account=_party_name(user, account), user=listed, services=services, streams=_HEARD.get(user.role, ()))
+
+
+def _publish(user: User) -> tuple[str, ...]:
+    rules = {"worker": _worker, "publisher": _publisher, "consumer": _consumer, "viewer": _viewer, "setup": _setup}
+    return rules[user.role](user)
 
 
 def _inbox(user: User) -> str:
     return f"{user.inbox or inbox_prefix(user.role)}.>"
-
-
-def _user(user: User, others: Sequence[User]) -> dict[str, Any]:
-    allowed = permissions(user, others)
-    if allowed is None:
-        return dict(user.login)
-    return {
-        **user.login,
-        "permissions": {
-            "publish": {"allow": list(allowed.publish)},
-            "subscribe": {"allow": list(allowed.subscribe)},
-        },
-    }
 
 
 def _worker(user: User) -> tuple[str, ...]:
@@ -230,6 +255,29 @@ def _consumer(user: User) -> tuple[str, ...]:
         STATUS_SUBJECTS,
         f"$JS.API.STREAM.INFO.{JOBS_STREAM}",
         f"$JS.API.DIRECT.GET.{JOBS_STREAM}.>",
+    )
+
+
+def _viewer(user: User) -> tuple[str, ...]:
+    # Not CONSUMER.CREATE here either: all is read by gets.
+    consumers = [f"{COMMANDS_STREAM}.{consumer_name(provider)}" for provider in PROVIDERS]
+    return (
+        # What waits in the queue, and for how long.
+        f"$JS.API.STREAM.INFO.{COMMANDS_STREAM}",
+        *(f"$JS.API.CONSUMER.INFO.{consumer}" for consumer in consumers),
+        f"$JS.API.DIRECT.GET.{COMMANDS_STREAM}",
+        # A job's pages and events; the leader says which is the last.
+        f"$JS.API.STREAM.INFO.{EVENTS_STREAM}",
+        f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}",
+        f"$JS.API.DIRECT.GET.{EVENTS_STREAM}",
+        # Status: asked of a worker, read by key, or all of the bucket.
+        STATUS_SUBJECTS,
+        f"$JS.API.STREAM.INFO.{JOBS_STREAM}",
+        f"$JS.API.STREAM.MSG.GET.{JOBS_STREAM}",
+        f"$JS.API.DIRECT.GET.{JOBS_STREAM}",
+        f"$JS.API.DIRECT.GET.{JOBS_STREAM}.>",
+        # What it may ask, so that a command leaves out what it can't do.
+        USER_INFO,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from k8s.checks.accounts import FILE, ROLES, accounts_file, variable
+from k8s.checks.accounts import FILE, READERS, ROLES, accounts_file, variable
 from k8s.checks.registry import rule
 from k8s.checks.shipped import Shipped
 
@@ -99,7 +99,8 @@ def nats_server(shipped: Shipped) -> Iterator[str]:
         yield "KEDA asks port 8222"
     if "accounts.conf" not in [value for key, value in config["merge"].items() if key.endswith("$include")]:
         yield "accounts.conf is not included: everybody could do everything"
-    missing = {variable(role) for role in ROLES} - set(container.get("env", {}))
+    missing = {variable(role) for role in ROLES} | set(READERS.values())
+    missing -= set(container.get("env", {}))
     if missing:
         yield f"the servers have no variable {', '.join(sorted(missing))}"
     version = [int(part) for part in re.findall(r"\d+", str(container["image"]["tag"]))[:3]]
