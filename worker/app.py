@@ -76,6 +76,7 @@ from worker.jetstream.delivery import JetStreamDelivery
 from worker.jetstream.exhausted import find_exhausted
 from worker.jetstream.guarded import CredentialsFile, GuardedClient
 from worker.jetstream.identity import keeps_ids
+from worker.jetstream.inboxes import FROM_ANOTHER_ACCOUNT, REQUEST_INFO, Inboxes
 from worker.jetstream.lag import queued
 from worker.jetstream.latest_time import LatestTime
 from worker.jetstream.limits import JetStreamLimit, ServerClock
@@ -115,8 +116,6 @@ END_WITHIN = 3.0
 """Seconds that jobs which are cancelled have for handing their commands back; whoever goes on then is left behind."""
 LEAVE_AFTER = 10.0
 """Seconds after `worker.drain_timeout` at which a worker told to stop is gone, whatever still holds it up."""
-INBOXES = "_INBOX"
-"""What the reply subject of a request starts with, as NATS clients make it."""
 CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
 FIRST_PULLS = 0.1
@@ -177,6 +176,7 @@ class Worker:
         self._tells_own = False
         """Requests about the status of the jobs in hand are answered before anybody looks into the bucket."""
         self._client: Client | None = None
+        self._inboxes: Inboxes | None = None
         self._world: World | None = None
         self._pulling: dict[Provider, Any] = {}
         self.broker = self._make_broker()
@@ -268,7 +268,7 @@ class Worker:
         questions = self._line(answer)
 
         async def take(message: NatsMessage) -> None:
-            questions.put(asker_of(message.raw_message.reply), message.raw_message)
+            questions.put(_asker(message.raw_message), message.raw_message)
 
         self._listen(subject, take, queue=CONTROL_QUEUE)
 
@@ -282,10 +282,10 @@ class Worker:
 
     async def _reply(self, reply: str, given: Answer | Feed) -> None:
         assert self._client is not None
+        assert self._inboxes is not None
         if not reply:
             return  # told, not asked
-        if not reply.startswith(INBOXES):
-            # Whoever may ask could else have us write for them: to the event log, or to the JetStream API.
+        if not await self._inboxes.may_answer(reply):
             _log.warning("control.not_answered", advice="ask with a reply subject that starts with _INBOX")
             return
         await self._client.publish(reply, encode(given), headers={CONTENT_TYPE: JSON})
@@ -350,7 +350,7 @@ class Worker:
         questions = self._line(answer)
 
         async def take(message: Msg) -> None:
-            questions.put(asker_of(message.reply), message)
+            questions.put(_asker(message), message)
 
         await client.subscribe(RELEASE_SUBJECTS, queue=CONTROL_QUEUE, cb=take)
         self._background.append(begin_lasting(releases.watch, "changes.resume"))
@@ -514,6 +514,7 @@ class Worker:
 
     async def _connect(self) -> None:
         client = self._client = await self._reach()
+        self._inboxes = Inboxes(client)
         await self._check(client)
         worker = self.settings.worker
         timeout = max(1.0, min(5.0, worker.ack_wait / 4))
@@ -747,6 +748,11 @@ class _Broker(NatsBroker):
         stream: Any = self.config.connection_state.stream
         stream.pull_subscribe = partial(_bind, stream)
         return client
+
+
+def _asker(request: Msg) -> str:
+    info = (request.headers or {}).get(REQUEST_INFO) if request.reply.startswith(FROM_ANOTHER_ACCOUNT) else None
+    return asker_of(request.reply, info)
 
 
 async def _bind(js: JetStreamContext, *, stream: str, durable: str, inbox_prefix: bytes, **_: object) -> object:

@@ -198,3 +198,18 @@ def test_so_many_searches_wait_and_the_others_are_refused_at_once() -> None:
 
     play(scene())
     assert WAITING == 8
+
+
+@pytest.mark.parametrize(
+    ("info", "asker"),
+    [
+        ('{"acc":"FOLLOWERS_PUBLISHERS","server":"N1","id":7,"rtt":5}', "FOLLOWERS_PUBLISHERS N1 7"),
+        ('{"acc":"FOLLOWERS_PUBLISHERS","rtt":5}', "FOLLOWERS_PUBLISHERS  "),
+        ("{}", "_R_.abc"),
+        ("[]", "_R_.abc"),
+        ("{", "_R_.abc"),
+        (None, "_R_.abc"),
+    ],
+)
+def test_an_asker_in_another_account_is_known_by_what_the_server_says_of_it(info: str | None, asker: str) -> None:
+    assert asker_of("_R_.abc.1", info) == asker

@@ -258,50 +258,35 @@ async def _feeds(client: "Client") -> "list[tuple[str, Feed]]":
 
 async def _print_changes(client: "Client", job: str) -> int:
     import msgspec
+    from nats.js.errors import NotFoundError
 
     from schemas.changes import ChangeEvent
+    from schemas.subjects import EVENTS_STREAM
     from schemas.wire import content_type, decode
     from worker.cli.follow import unreadable
-    from worker.jetstream.reader import EventReader
+    from worker.jetstream.stored import SilentError, read_stored
 
     number, of, encoder = 0, 0, msgspec.json.Encoder()
-    async with EventReader(client, "followers.change.>") as reader:
-        try:
-            pending = await _pending(client)
-            while pending:
-                message = await reader.next(_SILENCE)
-                if message is None:
-                    raise Stop("NATS has fallen silent in the middle of the changes: try again")
-                pending = message.metadata.num_pending
-                try:
-                    event: Any = decode(message.data, ChangeEvent, content_type(message.headers))
-                except ValueError as error:
-                    note(f"left out: {unreadable(message, error)}")  # it may be any job's, or nobody's
-                    continue
-                if event.job_id == job:
-                    number, of = event.number, event.of
-                    write_line(encoder.encode(event))
-        except LookupError as error:
-            raise Stop(str(error), code=USAGE) from error
+    try:
+        async for entry in read_stored(client, "followers.change.>", patience=_SILENCE):
+            try:
+                event: Any = decode(entry.data, ChangeEvent, content_type(entry.headers))
+            except ValueError as error:
+                note(f"left out: {unreadable(entry, error)}")  # it may be any job's, or nobody's
+                continue
+            if event.job_id == job:
+                number, of = event.number, event.of
+                write_line(encoder.encode(event))
+    except SilentError as error:
+        raise Stop("NATS has fallen silent in the middle of the changes: try again") from error
+    except NotFoundError as error:
+        raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
     if not number:
         raise Stop(f"job {job} has no changes: its list isn't complete, or they are older than the stream keeps")
     if number < of:
         note(f"{number:,} of {counted(of, 'event')} so far")
         return FAILED
     return OK
-
-
-async def _pending(client: "Client") -> int:
-    """Return how many change events there are."""
-    from nats.js.errors import NotFoundError
-
-    from schemas.subjects import EVENTS_STREAM
-
-    try:
-        info = await client.jetstream().stream_info(EVENTS_STREAM, subjects_filter="followers.change.>")
-    except NotFoundError as error:
-        raise Stop(f"stream {EVENTS_STREAM} is missing: run `followers setup`", code=USAGE) from error
-    return sum((info.state.subjects or {}).values())
 
 
 def _row(key: str, feed: "Feed") -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from schemas.events import TERMINAL, JobCompleted
 from worker.cli.console import FAILED, OK, Stop, emit
 from worker.cli.demo_view import DemoView, summarize
 from worker.cli.fetch import publish
-from worker.cli.follow import Terminal, decode_event
+from worker.cli.follow import Terminal, as_entry, decode_event
 from worker.cli.session import connected
 from worker.cli.simulate import accounts
 from worker.embedded import EmbeddedServer, EmbeddedServerError
@@ -150,7 +150,7 @@ async def _play(client: Client, shows: list[Show], view: DemoView) -> dict[str, 
                 message = await reader.next(_SILENCE)
                 if message is None:
                     raise Stop(f"no event for {_SILENCE:g} s: the demo gives up")
-                event = decode_event(message)
+                event = decode_event(as_entry(message))
                 if isinstance(event, TERMINAL):
                     ends[event.job_id] = event
                 if event is not None:
@@ -163,7 +163,7 @@ async def _keep_showing(client: Client, view: DemoView) -> None:
     async with EventReader(client, "followers.*.*.*.*") as reader:
         while True:
             message = await reader.next(60)
-            event = decode_event(message) if message is not None else None
+            event = decode_event(as_entry(message)) if message is not None else None
             if event is not None and event.job_id not in own:
                 view.show(event.job_id, event)
 

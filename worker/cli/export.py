@@ -179,27 +179,17 @@ async def _copy(
 
 async def _pages(client: "Client", job: "JobSubject", *, partial: bool) -> "AsyncIterator[FollowerPage]":
     """Yield the pages that are there now, in order. Raises Stop."""
-    from nats.js.errors import NotFoundError
-
     from schemas.events import FollowerPage
     from schemas.order import AlteredError, GapError, Order
-    from schemas.subjects import EVENTS_STREAM, page_subject
+    from schemas.subjects import page_subject
     from worker.cli.follow import decode_event
-    from worker.jetstream.reader import EventReader
+    from worker.jetstream.stored import SilentError, read_stored
 
     subject = page_subject(job.provider, job.oa_id, job.job_id)
-    order, here = Order(), 0
+    order = Order()
     try:
-        last = (await client.jetstream().get_last_msg(EVENTS_STREAM, subject)).seq or 0
-    except NotFoundError:
-        return
-    async with EventReader(client, subject) as reader:
-        while here < last:
-            message = await reader.next(_SILENCE)
-            if message is None:
-                raise Stop(f"NATS has fallen silent in the middle of job {job.job_id}: try again")
-            here = message.metadata.sequence.stream
-            page = decode_event(message)
+        async for entry in read_stored(client, subject, patience=_SILENCE):
+            page = decode_event(entry)
             assert isinstance(page, FollowerPage), "the subject has pages only"
             try:
                 if not order.admit(subject, page):
@@ -216,6 +206,8 @@ async def _pages(client: "Client", job: "JobSubject", *, partial: bool) -> "Asyn
                     ) from altered
             order.took(subject, page)
             yield page
+    except SilentError as error:
+        raise Stop(f"NATS has fallen silent in the middle of job {job.job_id}: try again") from error
 
 
 def _left(job: "JobSubject") -> Stop:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
+    from worker.core.ports import Entry
+
 _NO_WORKER_AFTER = 5.0
 """Seconds without a sign of a worker until we say so."""
 _LINE_EVERY = 1.0
@@ -63,14 +65,21 @@ async def follow(client: "Client", command: FetchFollowers) -> Terminal:
                     patience = float("inf")
                     continue
                 patience = float("inf")
-                event = decode_event(message)
+                event = decode_event(as_entry(message))
                 reopened = isinstance(event, JobFailed) and message.metadata.num_pending > 0
                 if isinstance(event, TERMINAL) and not reopened:
                     return event
                 show(event, view)
 
 
-def decode_event(message: "Msg") -> FollowerPage | JobEvent | None:
+def as_entry(message: "Msg") -> "Entry":
+    """Return what a consumer has delivered as a message of the stream."""
+    from worker.core.ports import Entry
+
+    return Entry(message.metadata.sequence.stream, message.data, message.headers or {}, message.subject)
+
+
+def decode_event(message: "Entry") -> FollowerPage | JobEvent | None:
     """Return the page or job event in `message`; None when it is of a kind that this version doesn't know.
 
     Raises Stop when it can't be read.
@@ -81,7 +90,7 @@ def decode_event(message: "Msg") -> FollowerPage | JobEvent | None:
         raise Stop(unreadable(message, error)) from error
 
 
-def read_event(message: "Msg", front: str = "") -> FollowerPage | JobEvent | None:
+def read_event(message: "Entry", front: str = "") -> FollowerPage | JobEvent | None:
     """As `decode_event`; `front`: what its subject has before `followers.`. Raises ValueError."""
     _, kind, *whose = message.subject.removeprefix(front).split(".")
     encoding = content_type(message.headers)
@@ -93,12 +102,11 @@ def read_event(message: "Msg", front: str = "") -> FollowerPage | JobEvent | Non
     return event
 
 
-def unreadable(message: "Msg", error: ValueError, stream: str = EVENTS_STREAM) -> str:
+def unreadable(message: "Entry", error: ValueError, stream: str = EVENTS_STREAM) -> str:
     """Return the line that says which message can't be read, why, and what to do; nothing of what is in it."""
-    sequence = message.metadata.sequence.stream
     return (
-        f"message {sequence} on {message.subject} can't be read: {why_unreadable(error)}; is this `followers` older"
-        f" than the worker? Look at it by `nats stream get {stream} {sequence}`"
+        f"message {message.sequence} on {message.subject} can't be read: {why_unreadable(error)}; is this `followers`"
+        f" older than the worker? Look at it by `nats stream get {stream} {message.sequence}`"
     )
 
 

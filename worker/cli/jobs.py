@@ -2,7 +2,7 @@
 
 import contextlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,6 +32,8 @@ STATUS_EXAMPLES = examples(
 _NEWS = 2
 """Seconds: what is older of a job that goes on is told with its age, and asked of its worker."""
 _ANSWERED_WITHIN = 1.5
+_SILENCE = 10.0
+"""Seconds without an entry, while more are known to be there, until we give up."""
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -196,17 +198,23 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
     import msgspec
 
     from schemas.jobs import JobStatus
+    from schemas.subjects import JOBS_BUCKET
     from schemas.wire import decode
+    from worker.jetstream.stored import SilentError, read_stored
 
-    watcher: Any = await (await jobs_bucket(client)).watch("*", ignore_deletes=True)
+    await jobs_bucket(client)
     found: list[JobStatus] = []
     unreadable = 0
-    while (entry := await watcher.updates(timeout=10)) is not None:
-        try:
-            found.append(decode(entry.value or b"", JobStatus))
-        except msgspec.DecodeError:
-            unreadable += 1
-    await watcher.stop()
+    try:
+        async for entry in read_stored(client, f"$KV.{JOBS_BUCKET}.*", stream=f"KV_{JOBS_BUCKET}", patience=_SILENCE):
+            if not entry.data:
+                continue  # the mark of a key that was deleted
+            try:
+                found.append(decode(entry.data, JobStatus))
+            except msgspec.DecodeError:
+                unreadable += 1
+    except SilentError as error:
+        raise Stop("NATS has fallen silent in the middle of the jobs: try again") from error
     if unreadable:
         what = counted(unreadable, "entry is no job status", "entries are no job status")
         complain(f"{what} of this version and left out")
@@ -278,12 +286,11 @@ async def _told_by_worker(client: "Client", job: str) -> "JobStatus | None":
     from schemas.jobs import JobStatus
     from schemas.subjects import status_subject
     from schemas.wire import decode
-    from worker.jetstream.checkup import lacking
 
     try:
-        if await lacking(client, (status_subject(job),)):
-            return None
-        return decode((await client.request(status_subject(job), timeout=_ANSWERED_WITHIN)).data, JobStatus)
+        with bearing_refusals():
+            answer = await client.request(status_subject(job), timeout=_ANSWERED_WITHIN)
+        return decode(answer.data, JobStatus)
     except (Error, OSError, ValueError):
         return None
 

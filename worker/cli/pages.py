@@ -62,22 +62,21 @@ async def _print_pages(client: "Client", job: "JobSubject", *, provider_pages: b
     from schemas.events import FollowerPage
     from schemas.subjects import page_subject
     from worker.cli.follow import decode_event
-    from worker.jetstream.reader import EventReader
+    from worker.jetstream.stored import SilentError, read_stored
 
     page: FollowerPage | None = None
     encoder = msgspec.json.Encoder()
-    async with EventReader(client, page_subject(job.provider, job.oa_id, job.job_id)) as reader:
-        while True:
-            message = await reader.next(_SILENCE)
-            if message is None:
-                raise Stop(f"NATS has fallen silent in the middle of job {job.job_id}: try again")
-            event = decode_event(message)
+    subject = page_subject(job.provider, job.oa_id, job.job_id)
+    try:
+        async for entry in read_stored(client, subject, patience=_SILENCE):
+            event = decode_event(entry)
             assert isinstance(event, FollowerPage), "the subject has pages only"
             page = event
             for line in [page] if provider_pages else page.followers:
                 write_line(encoder.encode(line))
-            if message.metadata.num_pending == 0:
-                return page
+    except SilentError as error:
+        raise Stop(f"NATS has fallen silent in the middle of job {job.job_id}: try again") from error
+    return page
 
 
 async def _find(client: "Client", job: str, *, oa: str | None, provider: str | None) -> "JobSubject | None":

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from nats.aio.client import Client
-    from nats.aio.msg import Msg
     from nats.js.api import StreamInfo
 
     from schemas.subjects import JobSubject
     from schemas.verify import Checker, Finding
+    from worker.core.ports import Entry
 
 EXAMPLES = examples(
     ("followers verify nightly-2026-11-23", "Every page is there, in order, as published? Exit code 0, else 1."),
@@ -125,28 +125,25 @@ async def _check(
     return checker, checker.end()
 
 
-async def _messages(client: "Client", subject: str, stream: str) -> "AsyncIterator[Msg]":
+async def _messages(client: "Client", subject: str, stream: str) -> "AsyncIterator[Entry]":
     """Yield what is there now. Raises Stop."""
-    from worker.jetstream.reader import EventReader
+    from worker.jetstream.stored import SilentError, read_stored
 
-    async with EventReader(client, subject, stream=stream) as reader:
-        while True:
-            message = await reader.next(_SILENCE)
-            if message is None:
-                raise Stop(f"NATS has fallen silent in the middle of {subject}: try again")
-            yield message
-            if message.metadata.num_pending == 0:
-                return
+    try:
+        async for entry in read_stored(client, subject, stream=stream, patience=_SILENCE):
+            yield entry
+    except SilentError as error:
+        raise Stop(f"NATS has fallen silent in the middle of {subject}: try again") from error
 
 
-def _aged(finding: "Finding", message: "Msg", info: "StreamInfo") -> "Finding":
+def _aged(finding: "Finding", message: "Entry", info: "StreamInfo") -> "Finding":
     """Say so where the job's beginning has left the stream, which is no fault in what is there."""
     first = info.state.first_seq
     if finding.kind != "missing" or first <= 1:
         return finding
-    here = message.metadata.sequence.stream
     text = (
-        f"{finding.text}. The stream begins with message {first:,} now, the job's pages with message {here:,}:"
+        f"{finding.text}. The stream begins with message {first:,} now, the job's pages with message"
+        f" {message.sequence:,}:"
         " what was before has left it (streams.events_max_age), or was deleted"
     )
     return finding._replace(kind="aged_out", text=text)

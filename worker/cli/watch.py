@@ -30,6 +30,9 @@ _SHOWN_FOR = timedelta(minutes=10)
 """How long a job that is over stays on the screen while others run."""
 _COLORS = {"running": "cyan", "waiting": "yellow", "completed": "green", "failed": "red", "cancelled": "bright_black"}
 _FRAME = 0.25
+_GATHER = 0.05
+"""Seconds that changes are gathered: of a job that moves faster, what stands then is shown."""
+_TIMEOUT = 2.0
 
 
 def watch(
@@ -66,26 +69,24 @@ async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncG
     import msgspec
 
     from schemas.jobs import JobStatus
-    from schemas.subjects import JOBS_BUCKET
     from schemas.wire import decode
-    from worker.jetstream.reader import EventReader
+    from worker.jetstream.watch import JobsWatch
 
-    # Not nats-py's watch: after a restart of the server that one is deaf for a quarter of a minute.
+    # Not nats-py's watch: that one needs the right to make consumers, and is deaf after a restart of the server.
     if key != "*" and (queued := await queued_job(client, key)) is not None:
         yield queued
-    async with EventReader(client, f"$KV.{JOBS_BUCKET}.{key}", stream=f"KV_{JOBS_BUCKET}") as reader:
+    async with JobsWatch(client, timeout=_TIMEOUT, key=key, gather=_GATHER, warns=False).watching() as jobs:
         while True:
-            message = await reader.next(60)
-            if message is None or not message.data:
-                continue
-            try:
-                status = decode(message.data, JobStatus)
-            except msgspec.DecodeError:
-                continue  # of another version, or not ours: `followers jobs` counts these
-            if provider is None or status.provider == provider:
-                yield status
-            if key != "*" and status.state in OVER:
-                return
+            told = await jobs.next()
+            for change in told.changes if told is not None else ():
+                try:
+                    status = decode(change.data or b"", JobStatus)
+                except msgspec.DecodeError:
+                    continue  # deleted, of another version, or not ours: `followers jobs` counts these
+                if provider is None or status.provider == provider:
+                    yield status
+                if key != "*" and status.state in OVER:
+                    return
 
 
 async def _lines(statuses: "AsyncGenerator[JobStatus, None]", *, json: bool) -> "JobStatus | None":

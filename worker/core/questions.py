@@ -1,6 +1,7 @@
 """Requests of many askers: some at once, each asker in turn, and no more in line than can be answered soon."""
 
 import asyncio
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -87,6 +88,16 @@ class Questions(Generic[Q]):
         return task
 
 
-def asker_of(reply: str) -> str:
-    """Return who asks, as far as a reply subject tells: clients have an inbox each, with a number behind it."""
+def asker_of(reply: str, info: str | None = None) -> str:
+    """Return who asks, as far as that is told.
+
+    `info`: what the server says of one from another account, whose reply subjects are all alike; else clients have an
+    inbox each, with a number behind it.
+    """
+    try:
+        told = json.loads(info) if info else None
+    except ValueError:
+        told = None
+    if isinstance(told, dict) and "acc" in told:
+        return " ".join(str(told.get(key, "")) for key in ("acc", "server", "id"))
     return reply.rpartition(".")[0]

@@ -11,9 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.subjects import CANCEL_SUBJECTS, RELEASE_SUBJECTS, STATUS_SUBJECTS
+
 REPLIES = "_R_.>"
 """Where a request from another account is answered: the server makes these subjects."""
+TOLD_WHO = (CANCEL_SUBJECTS, STATUS_SUBJECTS, RELEASE_SUBJECTS)
+"""Requests with which the server says whose connection asks: each gets its turn, however much another one asks."""
 _API = "$JS.API."
+_LOCAL_API = "$JS.FOLLOWERS.API."
 _MANY_ANSWERS = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.", "$JS.ACK.")
 """Requests that are answered more than once, or long after they were made."""
 
@@ -31,13 +36,13 @@ class Member:
     """Outside of the first account: what it may hear there."""
 
 
-def local_subject(subject: str, account: str) -> str:
-    """Return what a party calls a service of `account`.
+def local_subject(subject: str) -> str:
+    """Return what a party calls a service of the first account.
 
     Each account answers `$JS.API.>` itself, were it only to say that JetStream is off: imported under that name, a
     request would have two answers. Clients still ask `$JS.API.…`, which the party's account maps.
     """
-    return f"$JS.{account}.API.{subject.removeprefix(_API)}" if subject.startswith(_API) else subject
+    return f"{_LOCAL_API}{subject.removeprefix(_API)}" if subject.startswith(_API) else subject
 
 
 def limited(login: Mapping[str, str], publish: Sequence[str], subscribe: Sequence[str]) -> dict[str, Any]:
@@ -81,8 +86,10 @@ def _party(account: str, members: Sequence[Member]) -> dict[str, Any]:
     mappings: dict[str, str] = {}
     for subject in dict.fromkeys(line for member in members for line in member.services):
         imported: dict[str, Any] = {"service": {"account": account, "subject": subject}}
-        if (local := local_subject(subject, account)) != subject:
+        if (local := local_subject(subject)) != subject:
             imported["to"] = mappings[subject] = local
+        elif subject in TOLD_WHO:
+            imported["share"] = True
         imports.append(imported)
     heard = dict.fromkeys(line for member in members for line in member.streams)
     imports += [{"stream": {"account": account, "subject": subject}} for subject in heard]

@@ -14,6 +14,7 @@ from schemas.counted import counted
 from schemas.subjects import COMMANDS_STREAM, PROVIDERS, consumer_name
 from worker.core.cures import STORE_FAILED, cure, paused_text, resume
 from worker.core.findings import Finding, State
+from worker.jetstream.accounts import local_subject
 from worker.jetstream.assets import TopologyConfig, expected
 from worker.jetstream.drift import covers
 from worker.jetstream.guarded import GuardedClient
@@ -260,8 +261,10 @@ def _allowed(rules: Mapping[str, Any] | None, line: str) -> bool:
     subject, _, queue = line.partition(" ")
     listed = [rule.partition(" ") for rule in (rules or {}).get("allow") or [">"]]
     denied = [rule.partition(" ")[0] for rule in (rules or {}).get("deny") or []]
-    allowed = any(covers(rule, subject) and group in ("", queue) for rule, _, group in listed)
-    return allowed and not any(covers(rule, subject) for rule in denied)
+    # In an account without JetStream of its own, what is asked of ours has another name there.
+    names = {subject, local_subject(subject)}
+    allowed = any(covers(rule, name) and group in ("", queue) for rule, _, group in listed for name in names)
+    return allowed and not any(covers(rule, name) for rule in denied for name in names)
 
 
 def _finding(check: str, subject: str, state: State, detail: str, advice: str = "") -> Finding:

@@ -127,9 +127,7 @@ def inbox_prefix(role: Role) -> str:
     return "_INBOX" if role == "admin" else f"_INBOX_{role}"
 
 
-def permissions(
-    user: User, askers: Sequence[User] = (), *, layout: Layout = "accounts", account: str = ACCOUNT
-) -> Permissions | None:
+def permissions(user: User, askers: Sequence[User] = (), *, layout: Layout = "accounts") -> Permissions | None:
     """Return what `user` may do; None means everything in the account (`admin`, for people).
 
     `askers`: those whose requests a worker may answer. NATS has a general leave to answer (`allow_responses`), but
@@ -142,7 +140,7 @@ def permissions(
         within = [asker for asker in askers if asker.role in _ASKING and (layout == "one" or _is_home(asker))]
         publish = (*publish, REPLIES, *sorted({_inbox(asker) for asker in within}))
     elif layout == "accounts" and not _is_home(user):
-        publish = tuple(local_subject(line, account) for line in publish)
+        publish = tuple(local_subject(line) for line in publish)
     return Permissions(publish=publish, subscribe=subscribe)
 
 
@@ -184,7 +182,7 @@ def _party_name(user: User, account: str) -> str:
 
 
 def _member(user: User, users: Sequence[User], account: str, layout: Layout) -> Member:
-    allowed = permissions(user, users, layout=layout, account=account)
+    allowed = permissions(user, users, layout=layout)
     listed = dict(user.login) if allowed is None else limited(user.login, allowed.publish, allowed.subscribe)
     if layout == "one" or _is_home(user):
         return Member(account=account, user=listed)

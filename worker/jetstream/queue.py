@@ -117,10 +117,10 @@ class JetStreamCommandQueue:
 
     async def _look(self) -> "_Stream":
         """Ask what the stream is like, and what this user may do."""
+        info = await self._js.stream_info(COMMANDS_STREAM)
         if self._may is None:
             # Trying it would do no harm here, but a refusal counts as trouble of the whole worker.
             self._may = not await lacking(self._client, (f"$JS.API.DIRECT.GET.{COMMANDS_STREAM}",))
-        info = await self._js.stream_info(COMMANDS_STREAM)
         direct = self._may and bool(info.config.allow_direct)
         scan = Scan(self._client, COMMANDS_STREAM, timeout=self._timeout, direct=direct)
         return _Stream(info.state.first_seq, info.state.last_seq, scan)

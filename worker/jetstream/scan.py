@@ -41,9 +41,16 @@ class _Part:
 class Scan:
     """The messages of one stream. Every call may raise nats-py's errors."""
 
-    def __init__(self, client: Client, stream: str, *, timeout: float, direct: bool) -> None:
-        """`direct`: the stream has direct get, and this user may use it. `timeout`: seconds for one answer."""
+    def __init__(
+        self, client: Client, stream: str, *, timeout: float, direct: bool, chunk: int = CHUNK, sure: bool = False
+    ) -> None:
+        """`direct`: the stream has direct get, and this user may use it. `timeout`: seconds for one answer.
+
+        `sure`: single messages are asked of the leader. Of two replicas one may lag, and single answers of both would
+        leave a hole; a batch is one replica's.
+        """
         self._client, self._stream, self._timeout = client, stream, timeout
+        self._chunk, self._sure = chunk, sure
         self._js = client.jetstream(timeout=timeout)
         self._direct = self._batches = direct
 
@@ -68,11 +75,13 @@ class Scan:
 
     async def _read_singly(self, subject: str, first: int, last: int) -> AsyncGenerator[list[Entry], None]:
         async def get(sequence: int) -> Entry | None:
-            return await (self._ask_any(subject, sequence) if self._direct else self._ask_leader(subject, sequence))
+            if self._direct and not self._sure:
+                return await self._ask_any(subject, sequence)
+            return await self._ask_leader(subject, sequence)
 
         # Each chunk begins at a message: a work queue may have holes of any size.
         while first <= last and (head := await get(first)) is not None and head.sequence <= last:
-            end = min(last, head.sequence + CHUNK - 1)
+            end = min(last, head.sequence + self._chunk - 1)
             yield [head, *await _gather(get, head.sequence + 1, end)]
             first = end + 1
 

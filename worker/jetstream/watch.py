@@ -35,7 +35,6 @@ BREATH = 0.005
 
 _STREAM = f"KV_{JOBS_BUCKET}"
 _PREFIX = f"$KV.{JOBS_BUCKET}."
-_ENTRIES = f"{_PREFIX}*"
 _GET = f"$JS.API.DIRECT.GET.{_STREAM}"
 _log = structlog.get_logger(__name__)
 
@@ -67,9 +66,15 @@ class JobChanges:
 class JobsWatch:
     """The bucket from its beginning, then every change."""
 
-    def __init__(self, client: Client, *, timeout: float) -> None:
-        """Take a connection, and the seconds after which an unanswered call is given up."""
+    def __init__(
+        self, client: Client, *, timeout: float, key: str = "*", gather: float = GATHER, warns: bool = True
+    ) -> None:
+        """Take a connection, and the seconds after which an unanswered call is given up.
+
+        `key`: one job's id, else all are watched. `warns`: a server that doesn't answer is logged.
+        """
         self._client = client
+        self._entries, self._gather, self._warns = f"{_PREFIX}{key}", gather, warns
         self._js = client.jetstream(timeout=timeout)
         self._timeout = timeout
         self._revision = 0
@@ -85,7 +90,7 @@ class JobsWatch:
         async def hear(message: Msg) -> None:
             self._told.set()
 
-        subscription = await self._client.subscribe(_ENTRIES, cb=hear)
+        subscription = await self._client.subscribe(self._entries, cb=hear)
         self._told.set()
         try:
             yield self
@@ -102,7 +107,7 @@ class JobsWatch:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._look_at):
                     await self._told.wait()
-                    await asyncio.sleep(GATHER)
+                    await asyncio.sleep(self._gather)
         self._told.clear()
         try:
             first = await self._oldest() if loop.time() >= self._look_at - EARLY else None
@@ -112,7 +117,8 @@ class JobsWatch:
                 return JobChanges([], more=True, anew=True)
             changes, self._behind = await self._read()
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            _log.warning("jobs.unwatchable", error=type(error).__name__)
+            if self._warns:
+                _log.warning("jobs.unwatchable", error=type(error).__name__)
             self._look_at = loop.time() + 1.0
             return None
         if first is not None:
@@ -133,7 +139,7 @@ class JobsWatch:
         changes: list[JobChange] = []
         while len(changes) < BATCH:
             start = changes[-1].revision if changes else self._revision
-            message = await self._client.request(_GET, _query(start + 1), timeout=self._timeout)
+            message = await self._client.request(_GET, self._query(start + 1), timeout=self._timeout)
             found = read_answer(message)
             if isinstance(found, Nothing):
                 return changes, False
@@ -145,7 +151,7 @@ class JobsWatch:
         answers = await self._client.subscribe(inbox)
         changes: list[JobChange] = []
         try:
-            await self._client.publish(_GET, _query(self._revision + 1), reply=inbox)
+            await self._client.publish(_GET, self._query(self._revision + 1), reply=inbox)
             while True:
                 message = await answers.next_msg(self._timeout)
                 found = read_answer(message)
@@ -159,9 +165,8 @@ class JobsWatch:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await answers.unsubscribe()
 
-
-def _query(revision: int) -> bytes:
-    return json.dumps({"seq": revision, "batch": BATCH, "next_by_subj": _ENTRIES}).encode()
+    def _query(self, revision: int) -> bytes:
+        return json.dumps({"seq": revision, "batch": BATCH, "next_by_subj": self._entries}).encode()
 
 
 def _change(entry: Entry) -> JobChange:
