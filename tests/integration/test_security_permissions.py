@@ -49,6 +49,7 @@ from tests.integration import page_kit, stage
 from worker.app import StartError, Worker
 from worker.core.limit import Limit
 from worker.embedded import EmbeddedServer
+from worker.jetstream.accounts import REPLIES, local_subject
 from worker.jetstream.backlog import Backlog
 from worker.jetstream.bulk import BulkReader
 from worker.jetstream.cancellations import JetStreamCancellations
@@ -64,11 +65,12 @@ from worker.jetstream.queue import JetStreamCommandQueue
 from worker.jetstream.scan import Scan
 from worker.jetstream.snapshots import JetStreamSnapshots
 from worker.jetstream.status import JetStreamStatusBoard
+from worker.jetstream.stored import read_stored
 from worker.jetstream.topology import TopologyConfig, missing, missing_for_changes, reconcile
 from worker.jetstream.watch import JobsWatch
 from worker.simulators import OA_ID, Fault
 
-ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "setup", "admin")
+ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "viewer", "setup", "admin")
 READER = "reader"
 TOPOLOGY = TopologyConfig(ack_wait=2)
 
@@ -116,7 +118,7 @@ def config_with(lacking_users: dict[str, tuple[User, str]]) -> str:
     """The rendered block of all roles, and the users who lack a line."""
     block = accounts_block([*map(user, ROLES), *(lame for lame, _ in lacking_users.values())])
     accounts = json.loads(block.removeprefix("accounts: "))
-    for listed in accounts["FOLLOWERS"]["users"]:
+    for listed in (one for account in accounts.values() for one in account["users"]):
         if listed["user"] in lacking_users:
             for act in ("publish", "subscribe"):
                 allowed = listed["permissions"][act]["allow"]
@@ -209,6 +211,20 @@ async def read_tail(client: Client) -> None:
 async def look_through_the_queue(client: Client) -> None:
     scan = Scan(client, COMMANDS_STREAM, timeout=2, direct=True)
     assert [entries async for entries in scan.read(command_subject("esms"), 1, 2**62)]
+
+
+async def look_at_the_queue(client: Client) -> None:
+    await JetStreamCommandQueue(client, timeout=2).waiting(1)
+
+
+async def read_pages(client: Client) -> None:
+    subject = "followers.page.esms.oa.job"
+    assert [entry.subject async for entry in read_stored(client, subject, patience=2)]
+
+
+async def read_jobs(client: Client) -> None:
+    async for entry in read_stored(client, f"$KV.{JOBS_BUCKET}.*", stream=f"KV_{JOBS_BUCKET}", patience=2):
+        assert entry.subject.startswith("$KV.")
 
 
 async def take_an_id(client: Client) -> None:
@@ -357,6 +373,11 @@ async def who_am_i(client: Client) -> None:
     await client.request(USER_INFO, b"", timeout=5)
 
 
+def in_another_account(needs: dict[str, Act]) -> dict[str, Act]:
+    """The same, as the lines are called where another account lets them in."""
+    return {local_subject(line): act for line, act in needs.items()}
+
+
 NEEDS: dict[str, dict[str, Act]] = {
     "worker": {
         **{f"$JS.API.STREAM.INFO.{stream}": look for stream in STREAMS},
@@ -379,7 +400,7 @@ NEEDS: dict[str, dict[str, Act]] = {
         f"$JS.API.STREAM.MSG.GET.{COMMANDS_STREAM}": end_exhausted,
         f"$JS.API.STREAM.MSG.DELETE.{COMMANDS_STREAM}": end_exhausted,
         f"$JS.API.DIRECT.GET.{COMMANDS_STREAM}": look_through_the_queue,
-        **{line: answer(line) for line in ("_INBOX.>", "_INBOX_consumer.>", "_INBOX_publisher.>")},
+        **{line: answer(line) for line in ("_INBOX.>", REPLIES)},
         **{line: hear(line) for line in (CANCEL_SUBJECTS, STATUS_SUBJECTS)},
         f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}": hear(f"{RELEASE_SUBJECTS} {CONTROL_QUEUE}"),
         f"$JS.API.DIRECT.GET.{EVENTS_STREAM}": read_pages_back,
@@ -402,15 +423,33 @@ NEEDS: dict[str, dict[str, Act]] = {
         RELEASE_SUBJECTS: ask(RELEASE_SUBJECTS),
         "_INBOX_publisher.>": order("esms"),
     },
-    "consumer": {
-        f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{READER}": read_events,
-        f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{READER}": read_events,
-        f"$JS.ACK.{EVENTS_STREAM}.{READER}.>": read_events,
-        STATUS_SUBJECTS: ask(STATUS_SUBJECTS),
-        f"$JS.API.STREAM.INFO.KV_{JOBS_BUCKET}": read_bucket,
-        f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_bucket,
-        "_INBOX_consumer.>": read_events,
-    },
+    "consumer": in_another_account(
+        {
+            f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{READER}": read_events,
+            f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{READER}": read_events,
+            f"$JS.ACK.{EVENTS_STREAM}.{READER}.>": read_events,
+            STATUS_SUBJECTS: ask(STATUS_SUBJECTS),
+            f"$JS.API.STREAM.INFO.KV_{JOBS_BUCKET}": read_bucket,
+            f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_bucket,
+            "_INBOX_consumer.>": read_events,
+        }
+    ),
+    "viewer": in_another_account(
+        {
+            f"$JS.API.STREAM.INFO.{COMMANDS_STREAM}": look_at_the_queue,
+            **dict.fromkeys(consumers_of("$JS.API.CONSUMER.INFO"), look_at_the_queue),
+            f"$JS.API.DIRECT.GET.{COMMANDS_STREAM}": look_through_the_queue,
+            **{f"$JS.API.{act}.{EVENTS_STREAM}": read_pages for act in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET")},
+            STATUS_SUBJECTS: ask(STATUS_SUBJECTS),
+            f"$JS.API.STREAM.INFO.KV_{JOBS_BUCKET}": read_bucket,
+            f"$JS.API.STREAM.MSG.GET.KV_{JOBS_BUCKET}": read_jobs,
+            f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}": watch_jobs,
+            f"$JS.API.DIRECT.GET.KV_{JOBS_BUCKET}.>": read_bucket,
+            USER_INFO: who_am_i,
+            "_INBOX_viewer.>": read_pages,
+            f"$KV.{JOBS_BUCKET}.*": watch_jobs,
+        }
+    ),
     "setup": {
         **{f"$JS.API.STREAM.{act}.{stream}": set_up for stream in MADE for act in ("INFO", "CREATE", "UPDATE")},
         **{line: set_up for act in ("INFO", "CREATE") for line in consumers_of(f"$JS.API.CONSUMER.{act}")},
@@ -542,6 +581,7 @@ FORBIDDEN: dict[Role, Sequence[str]] = {
     ],
     "publisher": [*MANAGE, *CHANGE, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING],
     "consumer": [*MANAGE, *CHANGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING[:2]],
+    "viewer": [*MANAGE, *CHANGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *CONSUMERS, *TAKING, *READING[1:]],
     "setup": [*MANAGE, *COMMANDS, *EVENTS, *DEAD, *BUCKETS, *TAKING, *READING],
 }
 
