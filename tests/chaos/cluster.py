@@ -16,8 +16,8 @@ START_LIMIT = 60.0
 class Cluster:
     """`async with Cluster(binary) as cluster`; nodes are named n0, n1, n2 and keep port and data over a restart."""
 
-    def __init__(self, binary: Path | None) -> None:
-        """`binary` as for EmbeddedServer."""
+    def __init__(self, binary: Path | None, extra_config: str = "") -> None:
+        """`binary` and `extra_config` as for EmbeddedServer."""
         ports = _free_ports(NODES)
         routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
         self.nodes = {
@@ -25,7 +25,7 @@ class Cluster:
                 binary=binary,
                 start_timeout=START_LIMIT,
                 extra_config=f"server_name: n{number}\n"
-                f"cluster {{ name: chaos, listen: 127.0.0.1:{port}, routes: [{routes}] }}",
+                f"cluster {{ name: chaos, listen: 127.0.0.1:{port}, routes: [{routes}] }}\n{extra_config}",
             )
             for number, port in enumerate(ports)
         }
