@@ -87,7 +87,9 @@ def _counts(result: Result) -> tuple[Counter[tuple[str, str]], Counter[tuple[str
 
 async def main(options: argparse.Namespace) -> int:
     """Run it; return the exit code."""
+    # What the workers and the command line say would bury the table.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable()
     rows = []
     servers: list[Path | None] = [None, *options.nats_server]
     if not options.nats_server:
