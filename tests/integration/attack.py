@@ -1,6 +1,7 @@
 """All attacks and all uses, on each server, with one node and three, in either layout: `make attack`.
 
-Prints a table. Ends with 1 when an attack did anything in the accounts, none did in one account, or a use failed.
+Prints a table. Ends with 1 when an attack did anything in the accounts, none did in one account, or a use failed; what
+stays open whatever the layout (`attack_groups.STAYS_OPEN`) is listed and doesn't count.
 """
 
 import argparse
@@ -43,7 +44,8 @@ class Row:
     @property
     def as_it_must_be(self) -> bool:
         """Whether the layout does what is said of it."""
-        return not self.failed and bool(self.result.successes) == (self.result.layout == "one")
+        harm = len(self.result.successes) - len(self.result.foreseen)
+        return not self.failed and (harm > 0) == (self.result.layout == "one")
 
 
 async def uses(layout: Layout, nodes: int, binary: Path | None) -> dict[str, str]:

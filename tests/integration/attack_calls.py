@@ -100,7 +100,6 @@ def _commands(line: str) -> Iterator[Call]:
     for name, value in (
         ("Nats-Expected-Last-Sequence", "999999"),
         ("Nats-Expected-Stream", EVENTS_STREAM),
-        ("Nats-Expected-Last-Msg-Id", "nobody"),
     ):
         yield Call(name=f"{provider} command refused by {name}", subject=line, data=command, headers={name: value})
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nats.errors
+import nats.js.errors
 from nats.aio.client import Client
 
 from schemas.jobs import JobStatus
@@ -16,12 +18,13 @@ from schemas.subjects import (
     EVENTS_STREAM,
     JOBS_BUCKET,
     cancel_mark_key,
+    command_subject,
     page_subject,
     status_subject,
 )
 from schemas.wire import decode
 from tests.integration.attack_calls import HELD
-from tests.integration.attack_groups import Group, bunched, groups
+from tests.integration.attack_groups import STAYS_OPEN, Group, bunched, groups
 from tests.integration.attack_layout import API, BULK, DURABLES, users_of
 from tests.integration.attack_stage import Guest, Stage, build, populate, pulled
 from tests.integration.attack_state import State, call, difference, digest, look, messages
@@ -61,6 +64,11 @@ class Result:
         return sum(len(outcome.group.shots) for outcome in self.outcomes if outcome.group.kind == "reply")
 
     @property
+    def foreseen(self) -> list[Outcome]:
+        """Those that no layout stops, and that is said."""
+        return [one for one in self.successes if str(one.group) == STAYS_OPEN and self.nodes > 1]
+
+    @property
     def successes(self) -> list[Outcome]:
         """The groups that did anything."""
         return [outcome for outcome in self.outcomes if outcome.effects]
@@ -84,7 +92,7 @@ async def attack(
         await built.spy({subject for group in made for subject in group.targets})
         whole = digest(await messages(admin))
         for group in made:
-            if not group.worker:
+            if not group.worker and not group.last:
                 result.outcomes.append(await run.measured(group))
         if not result.successes:
             await asyncio.sleep(_LATE)
@@ -93,6 +101,9 @@ async def attack(
             for group in made:
                 if group.worker:
                     result.outcomes.append(await run.measured(group))
+        for group in made:
+            if group.last:
+                result.outcomes.append(await run.measured_by_a_command(group))
     result.seconds = asyncio.get_running_loop().time() - began
     return result
 
@@ -124,11 +135,7 @@ class _Run:
         before = await self._look()
         if group.listens:
             return Outcome(group=group, effects=tuple(await self._overheard(attacker, group)))
-        for number, shot in enumerate(group.shots):
-            reply = shot.reply or f"{self._built.users.logins[group.role].inbox}.attack.{number}"
-            subject = shot.subject.replace(HELD, held)
-            await attacker.client.publish(subject, shot.data, reply=reply, headers=dict(shot.headers) or None)
-        await attacker.hear_all()
+        await self._fire(attacker, group, held)
         await asyncio.sleep(group.after)
         after = await self._stand_still()
         for spy in spies:
@@ -138,6 +145,24 @@ class _Run:
         effects += [f"{count} heard on {subject}" for subject, count in heard.items()]
         await self._mend(group, before, effects)
         return Outcome(group=group, effects=_short(effects))
+
+    async def measured_by_a_command(self, group: Group) -> Outcome:
+        """Make attacks that may stop the queue of commands, and see whether it still takes any. Nothing is put back."""
+        await self._fire(await self._attacker(group), group, "")
+        await asyncio.sleep(_LATE)
+        publisher = (await self._guest("victim-publisher", node=1)).client.jetstream(timeout=5)
+        try:
+            await publisher.publish(command_subject("esms"), b"{}")
+        except (nats.errors.Error, nats.js.errors.Error) as error:
+            return Outcome(group=group, effects=(f"others' commands are no longer taken: {type(error).__name__}",))
+        return Outcome(group=group, effects=())
+
+    async def _fire(self, attacker: Guest, group: Group, held: str) -> None:
+        for number, shot in enumerate(group.shots):
+            reply = shot.reply or f"{self._built.users.logins[group.role].inbox}.attack.{number}"
+            subject = shot.subject.replace(HELD, held)
+            await attacker.client.publish(subject, shot.data, reply=reply, headers=dict(shot.headers) or None)
+        await attacker.hear_all()
 
     async def _attacker(self, group: Group) -> Guest:
         """One connection a role; who listens gets a fresh one."""
