@@ -1,7 +1,7 @@
 """All attacks and all uses, on each server, with one node and three, in either layout: `make attack`.
 
 Prints a table. Ends with 1 when an attack did anything in the accounts, none did in one account, or a use failed; what
-stays open whatever the layout (`attack_groups.STAYS_OPEN`) is listed and doesn't count.
+stays open whatever the layout (`STAYS_OPEN`, `NEEDS_PERMISSIONS` in `attack_groups`) is listed and doesn't count.
 """
 
 import argparse

@@ -157,6 +157,9 @@ LAST_MSG_ID = "Nats-Expected-Last-Msg-Id"
 STAYS_OPEN = f"publisher: header: {LAST_MSG_ID}"
 """A fault of nats-server (seen on 2.15.1, not on 2.10.25): where a stream has three replicas, a message whose header
 doesn't fit stops the stream on all of them, also after a restart. No layout of accounts is in its way."""
+NEEDS_PERMISSIONS = "direct: system, without limits"
+"""On 2.10.25 `$JS.API.ACCOUNT.PURGE.<account>` empties any account for a user of any other who may publish there: only
+the permissions of its user are in the way, which the users of our roles have."""
 HEADERS: dict[str, dict[str, str]] = {
     "Nats-Rollup: all": {"Nats-Rollup": "all"},
     "Nats-Rollup: sub": {"Nats-Rollup": "sub"},

@@ -1,5 +1,6 @@
 """What is attacked: a nats-server, or three, with a layout of users and the data that a worker left there."""
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Collection
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nats.errors
+import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -34,6 +36,7 @@ HELD = 2
 """Commands of either provider that a worker has taken and not settled."""
 QUEUED = 3
 """And that nobody has taken."""
+_RESTORES = 4
 _PULLS, _PULL_WITHIN = 8, 1.0
 PULL = b'{"batch": 1, "expires": 1000000000}'
 _NOT_COPIED = (b"Nats-Expected-", b"Nats-Rollup")
@@ -157,11 +160,21 @@ class Stage:
                 self.acks[durable] = (await pulled(admin, stream, durable)).reply
 
     async def restore(self, admin: Client) -> None:
-        """Put everything back as it was, whatever has become of it."""
+        """Put everything back as it was, whatever has become of it.
+
+        Deleting a stream ends the pulls that are open on it, and where a reply does harm, that does some more.
+        """
+        for _ in range(_RESTORES):
+            with contextlib.suppress(RuntimeError, AssertionError, nats.errors.Error, nats.js.errors.Error):
+                return await self._restore(admin)
+        return await self._restore(admin)
+
+    async def _restore(self, admin: Client) -> None:
         while names := await stream_names(admin):
             for name in names:
                 with contextlib.suppress(RuntimeError):  # an attack is still at it
                     await call(admin, f"STREAM.DELETE.{name}")
+            await asyncio.sleep(self.settle)
         await self.set_up(admin)
         for stored in self.image:
             await admin.jetstream(timeout=10).publish(stored.subject, stored.data, headers=_headers(stored.headers))
