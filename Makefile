@@ -10,6 +10,7 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 CHAOS_ARGS ?=
 SOAK_ARGS ?=
+ATTACK_ARGS ?=
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 IMAGE ?= followers-worker:0.1.0
@@ -57,6 +58,10 @@ chaos: $(DEV) ## kill workers and server for 150 s and check every event; CHAOS_
 .PHONY: soak
 soak: $(DEV) ## half an hour of steady load: memory, open files and tasks must stay flat; SOAK_ARGS="--seconds 300"
 	@$(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
+
+.PHONY: attack
+attack: $(DEV) ## attack the NATS server with the rights of each role, 1 and 3 nodes; ATTACK_ARGS="--nats-server OLDER"
+	@$(BIN)/python -m tests.integration.attack $(ATTACK_ARGS)
 
 .PHONY: mutants
 mutants: $(DEV) ## break the code 200 times in a copy and see what no test notices, 10 minutes; MUTANTS_ARGS="--seed 2 --group core"

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.bench.accounts import accounts
 from tests.bench.cost import cost
 from tests.bench.latency import latency
 from tests.bench.life import life
@@ -23,7 +24,7 @@ BUSY = 0.5
 """A load average from which figures are no good for the README."""
 TAKEN = 0.05
 """The same: a share of the machine's CPU that others take meanwhile."""
-PARTS = ("cost", "latency", "scale", "life")
+PARTS = ("cost", "latency", "scale", "life", "accounts")
 
 
 async def main(options: argparse.Namespace) -> int:
@@ -36,14 +37,17 @@ async def main(options: argparse.Namespace) -> int:
         for part in options.only or PARTS:
             say(f"{time.monotonic() - began:4.0f} s: {part}")
             if part == "cost":
-                found, notes = await cost(place, 2 * options.rounds, options.dlt_python)
-                figures += found
+                found, said = await cost(place, 2 * options.rounds, options.dlt_python)
+                figures, notes = figures + found, notes + said
             elif part == "latency":
                 figures += await latency(place, options.rounds)
             elif part == "scale":
                 figures += await scale(place, options.rounds)
-            else:
+            elif part == "life":
                 figures += await life(place, options.rounds)
+            else:
+                found, said = await accounts(options.rounds)
+                figures, notes = figures + found, notes + said
     seconds = time.monotonic() - began
     took = f"{machine()}; {options.rounds} rounds, seed {options.seed}, {seconds:.0f} s in all."
     others = (machine_seconds() - own_seconds() - taken) / (seconds * (os.cpu_count() or 1))
