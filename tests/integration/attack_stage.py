@@ -199,7 +199,7 @@ async def build(users: Users, *, nodes: int = 1, binary: Path | None = None) -> 
             server = EmbeddedServer(binary=binary, extra_config=users.config)
             urls = [(await stack.enter_async_context(server)).url]
         else:
-            urls = (await stack.enter_async_context(Cluster(binary, users.config))).urls
+            urls = (await stack.enter_async_context(Cluster(binary, extra_config=users.config))).urls
         built = Stage(users=users, urls=urls, stack=stack, replicas=nodes)
         await built.set_up((await built.enter("admin")).client)
         yield built

@@ -237,8 +237,8 @@ def test_what_only_the_other_provider_can_do_is_unsupported_and_named():
         (Command(b""), 'the command is empty: send an object such as {"provider": …, "oa_id": …}'),
         (
             Command(b"x" * 65_537),
-            "the command has 65537 bytes, more than the 65536 allowed: fetch with fewer `zl_user_ids`, or in several "
-            "commands",
+            "the command has 65537 bytes, more than the 65536 allowed for labels, filter and all else together: fetch "
+            "with fewer `zl_user_ids`, tags or labels, or in several commands",
         ),
     ],
 )

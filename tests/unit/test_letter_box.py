@@ -20,7 +20,11 @@ AT = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
 REFUSED = nats.js.errors.ServiceUnavailableError(code=503, err_code=10077, description="maximum bytes exceeded")
 TROUBLES = [
     (nats.js.errors.NoStreamResponseError(), "stream FOLLOWERS_COMMANDS is missing: run `followers setup`"),
-    (REFUSED, "NATS refuses: maximum bytes exceeded"),
+    (
+        REFUSED,
+        "NATS refuses: maximum bytes exceeded; make room in FOLLOWERS_COMMANDS, or raise streams.commands_max_bytes and "
+        "run `followers setup`",
+    ),
     (nats.errors.TimeoutError(), "NATS didn't answer (TimeoutError): try again, nothing is done twice"),
     (ConnectionResetError(), "NATS didn't answer (ConnectionResetError): try again, nothing is done twice"),
 ]
