@@ -91,6 +91,8 @@ def delivered(number: int, delivery: int = 1, **given: Any) -> Message:
 class Server:
     """A client, its context and the subscription to its inbox: one consumer, and what it was asked."""
 
+    is_connected = True
+
     def __init__(self, config: ConsumerConfig = FIT, delivered: int | None = 0) -> None:
         sequence = None if delivered is None else SequenceInfo(consumer_seq=delivered, stream_seq=0)
         self.info: Any = SimpleNamespace(config=config, delivered=sequence)

@@ -22,8 +22,8 @@ TROUBLES = [
     (nats.js.errors.NoStreamResponseError(), "stream FOLLOWERS_COMMANDS is missing: run `followers setup`"),
     (
         REFUSED,
-        "NATS refuses: maximum bytes exceeded; make room in FOLLOWERS_COMMANDS, or raise streams.commands_max_bytes and "
-        "run `followers setup`",
+        "NATS refuses: maximum bytes exceeded; make room in FOLLOWERS_COMMANDS, or raise streams.commands_max_bytes "
+        "and run `followers setup`",
     ),
     (nats.errors.TimeoutError(), "NATS didn't answer (TimeoutError): try again, nothing is done twice"),
     (ConnectionResetError(), "NATS didn't answer (ConnectionResetError): try again, nothing is done twice"),
