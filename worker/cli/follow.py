@@ -63,7 +63,11 @@ async def follow(client: "Client", command: FetchFollowers) -> Terminal:
                     patience = float("inf")
                     continue
                 patience = float("inf")
-                event = decode_event(message)
+                try:
+                    event = read_event(message)
+                except ValueError as error:
+                    view.say(f"left out: {unreadable(message, error)}")
+                    continue
                 reopened = isinstance(event, JobFailed) and message.metadata.num_pending > 0
                 if isinstance(event, TERMINAL) and not reopened:
                     return event
@@ -95,9 +99,13 @@ def read_event(message: "Msg", front: str = "") -> FollowerPage | JobEvent | Non
 
 def unreadable(message: "Msg", error: ValueError, stream: str = EVENTS_STREAM) -> str:
     """Return the line that says which message can't be read, why, and what to do; nothing of what is in it."""
-    sequence = message.metadata.sequence.stream
+    return unreadable_at(message.subject, message.metadata.sequence.stream, error, stream)
+
+
+def unreadable_at(subject: str, sequence: int, error: ValueError, stream: str = EVENTS_STREAM) -> str:
+    """As `unreadable`."""
     return (
-        f"message {sequence} on {message.subject} can't be read: {why_unreadable(error)}; is this `followers` older"
+        f"message {sequence} on {subject} can't be read: {why_unreadable(error)}; is this `followers` older"
         f" than the worker? Look at it by `nats stream get {stream} {sequence}`"
     )
 
