@@ -61,7 +61,7 @@ class Pages:
         after: Mapping[str, Place] | None = None,
         on_error: Callable[[ConsumeError], None] | None = None,
         stream: str = EVENTS_STREAM,
-        skip_unreadable: bool = False,
+        skip_unreadable: bool = True,
     ) -> None:
         """Read what `durable` on `stream` delivers, over `js`, which stays the caller's.
 
@@ -70,7 +70,8 @@ class Pages:
         does an altered page. `on_error` is called with a GapError, AlteredError or UnreadableError: what it raises
         ends the loop, as without it the error itself does; returning goes on, with the page behind the gap, with the
         altered page as it is, or without the message that can't be read. `skip_unreadable`: without `on_error`, such a
-        message is acknowledged and left out, with a warning by `logging` that names it.
+        message is acknowledged and left out, with a warning by `logging` that names it; where it stood in the place of
+        a page, a GapError follows. False: it is an error as well, and comes again until somebody deletes it.
         """
         self._js = js
         self._durable = durable

@@ -61,7 +61,7 @@ class UnreadableError(ConsumeError):
         """Keep where it is. `why`: without anything that stands in the message."""
         super().__init__(
             f"message {sequence} on {subject} can't be read: {why}. Is this `schemas` older than the worker? Look at it"
-            f" by `nats stream get {stream} {sequence}`. Read with skip_unreadable=True, or let on_error return, to go"
+            f" by `nats stream get {stream} {sequence}`. Leave skip_unreadable as it is, or let on_error return, to go"
             " on behind it"
         )
         self.subject, self.sequence, self.stream = subject, sequence, stream

@@ -45,6 +45,7 @@ from schemas.subjects import (
 )
 from schemas.types import Provider
 from schemas.wire import CONTENT_TYPE, JSON, encode
+from worker.connections import most_within, viewers_within
 from worker.core.account import EtelecomAccount
 from worker.core.budget import Budget
 from worker.core.changes import ChangeFeeds
@@ -472,8 +473,9 @@ class Worker:
             # In place of FastStream's own handler, which takes SIGINT for SIGTERM.
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         worker = self.settings.worker
-        page = self.page = Page(self.name, lambda: self.readiness.why, worker.page_secret)
         descriptors, before = raise_limit()
+        places = viewers_within(most_within(descriptors))
+        page = self.page = Page(self.name, lambda: self.readiness.why, worker.page_secret, places=places)
         ops = OpsServer(
             self.readiness,
             self._registry,

@@ -8,8 +8,9 @@ import asyncio
 import ipaddress
 from typing import Any
 
-import structlog
 from aiohttp import web
+
+from worker.seldom import Seldom
 
 MOST = 256
 """Connections at the same time."""
@@ -19,10 +20,6 @@ FIRST_WITHIN = 10.0
 """Seconds until the first request is here, all its headers included."""
 NEXT_WITHIN = 75.0
 """Seconds from one answer to the next request, and for the answer to be read: proxies mostly wait for 60."""
-TELL_EVERY = 60.0
-"""Seconds between two log lines about connections that were closed for others."""
-
-_log = structlog.get_logger(__name__)
 
 
 class Connections:
@@ -34,12 +31,12 @@ class Connections:
 
     def __init__(self, descriptors: int) -> None:
         """Take how many descriptors the process may have."""
-        self.most = max(2, min(MOST, descriptors // SHARE))
+        self.most = most_within(descriptors)
         """Of all addresses; one alone may have half of them."""
         self._of: dict[str, dict[_Connection, None]] = {}
         """By address: in the order of their last requests."""
-        self._open = self._closed = 0
-        self._told = -TELL_EVERY
+        self._open = 0
+        self._crowded = Seldom("http.crowded", "closed")
 
     def open(self, server: web.Server) -> "_Connection":
         """Return what handles a new connection to `server`."""
@@ -85,11 +82,7 @@ class Connections:
         gone = next((one for one in line if not one.is_used), next(reversed(line)))
         self.left(gone)
         gone.cut()
-        self._closed += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._told >= TELL_EVERY:
-            _log.warning("http.crowded", open=self._open, most=self.most, closed=self._closed)
-            self._told, self._closed = now, 0
+        self._crowded.tell(open=self._open, most=self.most)
 
 
 class _Connection(web.RequestHandler):
@@ -146,6 +139,19 @@ class _Connection(web.RequestHandler):
             self._timer = None
 
 
+def most_within(descriptors: int) -> int:
+    """Return how many connections a process of so many descriptors takes."""
+    return max(2, min(MOST, descriptors // SHARE))
+
+
+def viewers_within(connections: int) -> int:
+    """Return how many of the connections may be streams: of what one address may have, a fifth is left for requests.
+
+    A stream is in use for as long as somebody looks, and what is in use makes no room for probes.
+    """
+    return max(1, connections * 2 // 5)
+
+
 def address_of(peer: Any) -> str:
     """Return whose connection it is: the address, or for IPv6 the network, which holds addresses without number."""
     if not isinstance(peer, tuple):
@@ -154,3 +160,8 @@ def address_of(peer: Any) -> str:
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
+def is_near(address: str) -> bool:
+    """Say whether `address`, of `address_of`, is this machine's own."""
+    return address.startswith("127.") or address == "::/64"

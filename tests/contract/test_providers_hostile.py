@@ -348,7 +348,7 @@ async def test_a_200_that_is_not_a_list_is_never_an_empty_list(
         (b"upstream is away", "upstream is away"),
         (b'{"error":{"message":"maintenance until noon"}}', "maintenance until noon"),
         (b'{"Message":"no healthy upstream"}', "no healthy upstream"),
-        (b"<title>call +84 912 000 111 or 0912\x1b000111, KEY</title>", "call *** or ***, ***"),
+        (b"<title>call +84 912 000 111 or 0912\x1b000111, then KEY</title>", "call *** or ***, then ***"),
         (b"<title>\x1bin\x07 \x00red\xe2\x80\xae\r\nnow</title>", "in red now"),
     ],
     ids=["title", "text", "plain", "error", "message", "phones", "control"],

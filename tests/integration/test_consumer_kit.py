@@ -206,12 +206,12 @@ async def test_whoever_hears_of_trouble_may_let_it_pass(events: JetStreamContext
     assert "message 2 on followers.page.esms.1.job can't be read" in str(heard[0])
 
 
-async def test_what_cannot_be_read_ends_the_loop_and_stays(events: JetStreamContext) -> None:
+async def test_what_cannot_be_read_ends_the_loop_and_stays_for_whoever_wants_that(events: JetStreamContext) -> None:
     await events.publish(JOB, b"{}")
 
     for _ in range(2):
         with pytest.raises(UnreadableError, match="missing required field"):
-            async with Pages(events, "crm") as pages:
+            async with Pages(events, "crm", skip_unreadable=False) as pages:
                 await anext(pages)
 
 
@@ -242,9 +242,9 @@ async def test_what_cannot_be_read_is_named_without_its_content_and_can_be_gone_
     await store(events, page(2))
 
     with pytest.raises(UnreadableError) as caught:
-        async with Pages(events, "crm") as pages:
+        async with Pages(events, "crm", skip_unreadable=False) as pages:
             await take(pages, 2)
-    async with Pages(events, "crm", skip_unreadable=True) as pages:
+    async with Pages(events, "crm") as pages:
         found = await take(pages, 1)
 
     assert f"message 2 on {JOB} can't be read: " in str(caught.value)
@@ -261,7 +261,7 @@ async def test_what_cannot_be_read_is_named_without_its_content_and_can_be_gone_
 async def test_a_gap_is_no_message_that_can_be_skipped(events: JetStreamContext) -> None:
     await store(events, page(1), page(3))
 
-    async with Pages(events, "crm", skip_unreadable=True) as pages:
+    async with Pages(events, "crm") as pages:
         await take(pages, 1)
         with pytest.raises(GapError):
             await take(pages, 1)

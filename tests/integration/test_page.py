@@ -212,7 +212,7 @@ async def test_a_foreign_page_gets_no_leave_to_send_the_token(http: aiohttp.Clie
         "Access-Control-Request-Headers": "authorization",
     }
     async with http.options("/jobs/nobody/cancel", headers=asking) as answer:
-        assert answer.status == 405
+        assert answer.status == 403
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
@@ -286,8 +286,10 @@ async def test_the_watch_is_shared_begins_with_the_first_viewer_and_ends_after_t
     await stage.until(lambda: watches() == 0, 5)
 
 
-async def test_too_many_viewers_are_refused(http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "VIEWERS", 1)
+async def test_too_many_viewers_are_refused(
+    live: Live, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live.worker.page._hub, "_places", 1)
     async with stream(http) as events:
         await events.next("overview")
         async with http.get("/stream") as response:
@@ -306,7 +308,7 @@ async def visitor(live: Live, address: str) -> AsyncIterator[aiohttp.ClientSessi
 async def test_a_crowd_at_one_address_makes_room_for_somebody_at_another(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "VIEWERS", 3)
+    monkeypatch.setattr(live.worker.page._hub, "_places", 3)
     async with visitor(live, "127.0.0.2") as crowd, visitor(live, "127.0.0.3") as operator:
         streams = [await crowd.get("/stream") for _ in range(3)]
         for response in streams:
@@ -352,6 +354,9 @@ FOREIGN = {
     "no name": {"Host": ""},
     "another site's page": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
     "another origin of the site": {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+    "another origin, by a browser that says no more": {"Origin": "http://localhost:3000"},
+    "another site's origin": {"Origin": "https://evil.example"},
+    "a page without an origin": {"Origin": "null"},
     "another site's link to data": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
 }
 

@@ -97,6 +97,33 @@ async def test_a_job_event_that_can_not_be_read_is_named_too(
     assert exported.stderr.count("\n") == 1
 
 
+async def test_beside_a_whole_list_it_is_named_and_holds_nothing_up(
+    server: EmbeddedServer, js: JetStreamContext, tmp_path: Path
+) -> None:
+    pages, events = page_subject("esms", OA, "job"), job_subject("esms", OA, "job")
+    await publish(js, page("job", 1, 2))
+    await js.publish(pages, SECRET.encode())
+    await publish(js, page("job", 2, 2), completed("job", 2))
+    await js.publish(events, SECRET.encode())
+
+    printed = await command_line(server, "pages", "job", "--provider-pages")
+    exported = await command_line(server, "export", "job", str(tmp_path / "job.jsonl"))
+    verified = await command_line(server, "verify", "job")
+
+    assert (printed.exit_code, exported.exit_code, verified.exit_code) == (1, 0, 1)
+    assert [json.loads(line)["page"] for line in printed.stdout.splitlines()] == [1, 2]
+    assert f"left out: message 2 on {pages} can't be read" in printed.stderr
+    assert (
+        len((tmp_path / "job.jsonl").read_text("utf-8").splitlines())
+        == json.loads((await js.get_msg(EVENTS_STREAM, 4)).data or b"")["followers"]
+    )
+    for sequence, subject in ((2, pages), (5, events)):
+        assert f"left out: message {sequence} on {subject} can't be read" in exported.stderr
+    assert f"not verified: message 2 on {pages} can't be read" in verified.stdout
+    for result in (printed, exported, verified):
+        assert SECRET.lower() not in f"{result.stdout}{result.stderr}".lower()
+
+
 async def test_a_subject_that_only_looks_like_a_jobs_is_no_job(
     server: EmbeddedServer, js: JetStreamContext, tmp_path: Path
 ) -> None:

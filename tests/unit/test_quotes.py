@@ -1,5 +1,10 @@
 """What an error repeats of a provider's own words, and what it never does."""
 
+import base64
+import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
 import pytest
 
 from worker.providers.quotes import kind_of, mask, plain_code, quoted, words
@@ -94,11 +99,17 @@ SECRET = "Kx7Qm2Wv9Tz4Rb6Ny8Lc3Hd5Gf1Js0Pa"
         (SECRET[-7:], SECRET[-7:]),
         (SECRET.lower()[3:15], "***"),
         (f"x{SECRET[:20]}y", "x***y"),
-        (f"key {SECRET[:9]}... and {SECRET[-9:]}", "key ***... and ***"),
+        (f"key {SECRET[:9]}... or {SECRET[-9:]}", "key ***... or ***"),
         (f"{SECRET[:4]}\u200b{SECRET[4:9]}", "***"),
         (f"{SECRET} {SECRET[:10]}", "*** ***"),
         (f"İ{SECRET[:10]}İ", "İ***İ"),
-        ("Mẫu Thị Trần", "Mẫu Thị Trần"),
+        ("Mẫu Thị Trần", "*** *** ***"),
+        ("tran thi mau", "***"),
+        ("Tran Mau", "*** ***"),
+        ("Trần's list", "***'s list"),
+        ("Trầntest", "Trầntest"),
+        (f"{SECRET[:5]} {SECRET[5:12]}", "***"),
+        ("-".join(SECRET), "***"),
     ],
 )
 def test_a_part_of_a_secret_is_repeated_up_to_seven_characters(said: str, shown: str) -> None:
@@ -115,6 +126,58 @@ def test_digits_are_repeated_up_to_eight_in_a_row() -> None:
     assert mask("123456789") == "***"
     assert mask("+84 (912)") == "+84 (912)"
     assert mask("8 4-9.1 2 0 0 0 1") == "***"
+    assert mask("call (091) 200-0111 now") == "call (*** now"
+    assert mask("2026-11-30T23:44") == "2026-11-30T23:44"
+
+
+def test_addresses_of_e_mail_are_never_repeated() -> None:
+    assert mask("no such user thi.mau+oa@mail.example.vn: none") == "no such user ***: none"
+    assert mask("user=thi%40mail.vn") == "user=***"
+    assert mask("a @ b, x@y") == "a @ b, x@y"
+
+
+KEY = "1150000000000000001:pL8vK2mXq/Rt+Zw5Yb9NcJ4hTg7DsFe3"
+NAME = "Nguyễn Thị Đào"
+WRITTEN: dict[str, Callable[[str], str]] = {
+    "percent": lambda text: quote(text, safe=""),
+    "percent, lower": lambda text: quote(text, safe="").lower(),
+    "plus": quote_plus,
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "HTML": lambda text: "".join(f"&#{ord(one)};" for one in text),
+    "hexadecimal": lambda text: text.encode().hex(),
+    "Base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "Base64 of more": lambda text: base64.b64encode(b"u:" + text.encode() + b":p").decode(),
+    "Base64 of one more": lambda text: base64.b64encode(b"u" + text.encode() + b":p").decode(),
+    "Base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "upper": str.upper,
+    "lower": str.lower,
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("value", [KEY, NAME, "0912000111"])
+def test_no_writing_of_a_hidden_value_is_repeated(value: str, written: str) -> None:
+    said = WRITTEN[written](value)
+
+    shown = mask(f"refused: {said}!", [KEY, NAME, "0912000111"])
+
+    assert "***" in shown
+    assert not [said[at : at + 8] for at in range(len(said) - 7) if said[at : at + 8] in shown]
+
+
+@pytest.mark.parametrize("cut", [slice(0, 12), slice(20, 32), slice(-12, None)], ids=["beginning", "middle", "end"])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_no_writing_of_a_part_of_a_key_is_repeated(written: str, cut: slice) -> None:
+    shown = mask(f"key {WRITTEN[written](KEY[cut])}", [KEY])
+
+    # In Base64, what was beside the key, and the ends of its own, stay.
+    assert "***" in shown
+    assert len(shown.removeprefix("key ").replace("***", "").rstrip("=")) < 8
+
+
+def test_what_is_short_is_hidden_as_a_word_and_not_within_others() -> None:
+    assert mask("An error: An is no band", ["An"]) == "*** error: *** is no band"
+    assert mask("banana e", ["e", "na"]) == "banana ***"
 
 
 def test_words_end_where_data_begins() -> None:

@@ -17,6 +17,7 @@ from worker.cli.wording import counted
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
+    from nats.js.api import RawStreamMsg
 
     from schemas.events import FollowerPage, JobCompleted
     from schemas.subjects import JobSubject
@@ -114,11 +115,11 @@ async def _find(
 
     from schemas.events import JobCompleted, JobEvent
     from schemas.subjects import EVENTS_STREAM, is_token, job_subject
-    from schemas.wire import content_type, decode, why_unreadable
+    from schemas.wire import content_type, decode
 
     if not is_token(job):
         raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")
-    js = client.jetstream()
+    js, event = client.jetstream(), None
     try:
         info = await js.stream_info(EVENTS_STREAM, subjects_filter=f"followers.*.*.*.{job}")
     except NotFoundError as error:
@@ -132,11 +133,29 @@ async def _find(
     except NotFoundError:
         return one, None
     except ValueError as error:
-        raise Stop(
-            f"message {last.seq} on {last.subject} can't be read: {why_unreadable(error)}; is this `followers` older"
-            f" than the worker? Look at it by `nats stream get {EVENTS_STREAM} {last.seq}`"
-        ) from error
+        event = await _before(client, last, error)
     return one, event if isinstance(event, JobCompleted) else None
+
+
+async def _before(client: "Client", last: "RawStreamMsg", error: ValueError) -> "JobCompleted":
+    """Return the end before `last`, which can't be read: what is behind an end ends nothing. Raises Stop."""
+    from schemas.events import TERMINAL, JobCompleted
+    from worker.cli.follow import read_event, unreadable_at
+    from worker.jetstream.stored import SilentError, read_stored
+
+    end, seq, subject = None, last.seq or 0, last.subject or ""
+    try:
+        async for entry in read_stored(client, subject, patience=_SILENCE):
+            with contextlib.suppress(ValueError):
+                event = read_event(entry)
+                end = event if isinstance(event, TERMINAL) else None
+    except SilentError as silent:
+        raise Stop(f"NATS has fallen silent at {subject}: try again") from silent
+    line = unreadable_at(subject, seq, error)
+    if not isinstance(end, JobCompleted):
+        raise Stop(line) from error
+    note(f"left out: {line}")
+    return end
 
 
 async def _copy(
@@ -152,11 +171,12 @@ async def _copy(
     from worker.cli.export_files import open_writer
 
     rows = pages = 0
+    left_out: list[str] = []
     said = time.monotonic()
     try:
         writer = open_writer(format, place)
         try:
-            async for page in _pages(client, job, partial=partial):
+            async for page in _pages(client, job, left_out, partial=partial):
                 writer.add(page)
                 rows, pages = rows + len(page.followers), pages + (page.part == page.parts)
                 if time.monotonic() - said >= _SAY_EVERY:
@@ -173,30 +193,38 @@ async def _copy(
         raise Stop(f"the file can't be written: {error.strerror or error}; nothing of it was left") from error
     complete = end is not None and rows == end.followers
     if not complete and not partial:
-        raise _left(job)
+        raise Stop(left_out[0]) if left_out else _left(job)
+    for line in left_out:
+        note(f"left out: {line}")
     return _Written(rows=rows, pages=pages, complete=complete)
 
 
-async def _pages(client: "Client", job: "JobSubject", *, partial: bool) -> "AsyncIterator[FollowerPage]":
-    """Yield the pages that are there now, in order. Raises Stop."""
+async def _pages(
+    client: "Client", job: "JobSubject", left_out: list[str], *, partial: bool
+) -> "AsyncIterator[FollowerPage]":
+    """Yield the pages that are there now, in order; add to `left_out` what can't be read. Raises Stop."""
     from schemas.events import FollowerPage
     from schemas.order import AlteredError, GapError, Order
     from schemas.subjects import page_subject
-    from worker.cli.follow import decode_event
+    from worker.cli.follow import read_event, unreadable
     from worker.jetstream.stored import SilentError, read_stored
 
     subject = page_subject(job.provider, job.oa_id, job.job_id)
     order = Order()
     try:
         async for entry in read_stored(client, subject, patience=_SILENCE):
-            page = decode_event(entry)
+            try:
+                page = read_event(entry)
+            except ValueError as error:
+                left_out.append(unreadable(entry, error))
+                continue
             assert isinstance(page, FollowerPage), "the subject has pages only"
             try:
                 if not order.admit(subject, page):
                     continue
             except GapError as gap:
                 if not partial:
-                    raise _left(job) from gap
+                    raise (Stop(left_out[0]) if left_out else _left(job)) from gap
             try:
                 order.check(subject, page)
             except AlteredError as altered:

@@ -65,7 +65,12 @@ async def follow(client: "Client", command: FetchFollowers) -> Terminal:
                     patience = float("inf")
                     continue
                 patience = float("inf")
-                event = decode_event(as_entry(message))
+                entry = as_entry(message)
+                try:
+                    event = read_event(entry)
+                except ValueError as error:
+                    view.say(f"left out: {unreadable(entry, error)}")
+                    continue
                 reopened = isinstance(event, JobFailed) and message.metadata.num_pending > 0
                 if isinstance(event, TERMINAL) and not reopened:
                     return event
@@ -104,9 +109,14 @@ def read_event(message: "Entry", front: str = "") -> FollowerPage | JobEvent | N
 
 def unreadable(message: "Entry", error: ValueError, stream: str = EVENTS_STREAM) -> str:
     """Return the line that says which message can't be read, why, and what to do; nothing of what is in it."""
+    return unreadable_at(message.subject, message.sequence, error, stream)
+
+
+def unreadable_at(subject: str, sequence: int, error: ValueError, stream: str = EVENTS_STREAM) -> str:
+    """As `unreadable`."""
     return (
-        f"message {message.sequence} on {message.subject} can't be read: {why_unreadable(error)}; is this `followers`"
-        f" older than the worker? Look at it by `nats stream get {stream} {message.sequence}`"
+        f"message {sequence} on {subject} can't be read: {why_unreadable(error)}; is this `followers` older"
+        f" than the worker? Look at it by `nats stream get {stream} {sequence}`"
     )
 
 

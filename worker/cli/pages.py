@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from worker.cli.console import OK, USAGE, AsJson, ConfigFile, Stop, examples, note, perform, write_line
+from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, examples, note, perform, write_line
 from worker.cli.session import connected, load_settings
 from worker.cli.which_job import choose
 from worker.cli.wording import counted
@@ -39,44 +39,55 @@ def pages(
 ) -> None:
     """Print the followers of a job as JSON lines, in order.
 
-    A job that still runs is printed as far as it has come. `--json` changes nothing: it is JSON already.
+    A job that still runs is printed as far as it has come. `--json` changes nothing: it is JSON already. A message that
+    can't be read is named and left out; the exit code is 1 then.
     """
 
     async def work() -> int:
         settings = load_settings(context, config)
         async with connected(settings) as client:
             one = await _find(client, job, oa=oa, provider=provider)
-            last = await _print_pages(client, one, provider_pages=provider_pages) if one else None
+            found = await _print_pages(client, one, provider_pages=provider_pages) if one else (None, 0)
+        last, left_out = found
         sys.stdout.flush()
         if last is None or not last.last:
             pages_so_far = "no pages" if last is None else counted(last.page, "page")
             note(f"job {job} is not complete: {pages_so_far} so far; see `followers status {job}`")
-        return OK
+        return FAILED if left_out else OK
 
     perform(work)
 
 
-async def _print_pages(client: "Client", job: "JobSubject", *, provider_pages: bool) -> "FollowerPage | None":
+async def _print_pages(
+    client: "Client", job: "JobSubject", *, provider_pages: bool
+) -> "tuple[FollowerPage | None, int]":
+    """Print them; return the last one, and how many messages were left out. Raises Stop."""
     import msgspec
 
     from schemas.events import FollowerPage
     from schemas.subjects import page_subject
-    from worker.cli.follow import decode_event
+    from worker.cli.follow import read_event, unreadable
     from worker.jetstream.stored import SilentError, read_stored
 
     page: FollowerPage | None = None
+    left_out = 0
     encoder = msgspec.json.Encoder()
     subject = page_subject(job.provider, job.oa_id, job.job_id)
     try:
         async for entry in read_stored(client, subject, patience=_SILENCE):
-            event = decode_event(entry)
+            try:
+                event = read_event(entry)
+            except ValueError as error:
+                note(f"left out: {unreadable(entry, error)}")
+                left_out += 1
+                continue
             assert isinstance(event, FollowerPage), "the subject has pages only"
             page = event
             for line in [page] if provider_pages else page.followers:
                 write_line(encoder.encode(line))
     except SilentError as error:
         raise Stop(f"NATS has fallen silent in the middle of job {job.job_id}: try again") from error
-    return page
+    return page, left_out
 
 
 async def _find(client: "Client", job: str, *, oa: str | None, provider: str | None) -> "JobSubject | None":

@@ -22,18 +22,35 @@ HEADERS = {
 }
 
 
-async def allowed(request: web.Request, token: Secret) -> bool:
-    """Say whether `request` bears the token, and comes from our own page or from no page at all.
+READ_EVERY = 1.0
+"""Seconds between two looks for a rotated token: anybody can cause one."""
 
-    The token travels in a header that a foreign page can't set: there is no cookie that a browser would add for it.
-    """
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        return False
-    kind, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    if kind.lower() != "bearer":
-        return False
-    # A rotated token needs no restart; a file is read away from the event loop.
-    return _same(given, token) or (await asyncio.to_thread(token.reload) and _same(given, token))
+
+class Guard:
+    """Knows the token of the page. Belongs to one event loop."""
+
+    def __init__(self, token: Secret | None) -> None:
+        """Take the token; without one, nobody bears it."""
+        self._token = token
+        self._read_at = -READ_EVERY
+
+    async def allows(self, request: web.Request) -> bool:
+        """Say whether `request` bears the token. Whether a foreign page sent it, `worker.hosts` has looked already.
+
+        The token travels in a header that a foreign page can't set: there is no cookie that a browser would add for it.
+        """
+        kind, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if self._token is None or kind.lower() != "bearer":
+            return False
+        if _same(given, self._token):
+            return True
+        now = asyncio.get_running_loop().time()
+        if now - self._read_at < READ_EVERY:
+            return False
+        self._read_at = now
+        # A rotated token needs no restart; a file is read away from the event loop.
+        await asyncio.to_thread(self._token.reload)
+        return _same(given, self._token)
 
 
 def _same(given: str, token: Secret) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,8 @@ ROWS = 50
 """Jobs in one picture."""
 VIEWERS = 100
 """Open pages at the same time, in this replica: those of one address make room for those of another."""
+RESERVED = 10
+"""One place in so many is kept for whoever looks from the replica's own machine, as `kubectl port-forward` does."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,12 +37,26 @@ class FullError(Exception):
     """So many look already."""
 
 
+@dataclass(eq=False, kw_only=True, slots=True)
+class Viewer:
+    """Somebody who looks."""
+
+    address: str
+    is_near: bool = False
+    """On the replica's own machine: has the places that are kept free."""
+    bears: bool = False
+    """The token: gets a place of others who don't, and gives none away to them."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once somebody else has the place."""
+
+
 class Hub:
     """The picture that all viewers see. Belongs to one event loop."""
 
-    def __init__(self, sources: Sources, worker: str = "") -> None:
-        """Take where to look, and this replica's name; nothing is looked at before the first viewer."""
-        self._viewers: dict[str, list[asyncio.Event]] = {}
+    def __init__(self, sources: Sources, worker: str = "", places: int = VIEWERS) -> None:
+        """Take where to look, this replica's name and how many may; nothing is looked at before the first viewer."""
+        self._places = min(places, VIEWERS)
+        self._viewers: dict[str, list[Viewer]] = {}
         """Who looks, by address, in the order in which they came."""
         self.trouble: str | None = None
         """Why nothing new is told."""
@@ -64,35 +81,40 @@ class Hub:
         return sum(map(len, self._viewers.values()))
 
     @contextlib.asynccontextmanager
-    async def viewer(self, address: str) -> AsyncIterator[asyncio.Event]:
-        """Somebody at `address` looks, until the event is set: others have their place then. Raises FullError."""
-        if self.viewers >= VIEWERS:
-            self._make_room(address)
-        ended = asyncio.Event()
-        self._viewers.setdefault(address, []).append(ended)
+    async def viewer(self, viewer: Viewer) -> AsyncIterator[None]:
+        """Let `viewer` look, until `ended` is set: others have their place then. Raises FullError."""
+        kept = 0 if viewer.is_near or viewer.bears else -(-self._places // RESERVED)
+        if self.viewers >= max(1, self._places - kept):
+            self._make_room(viewer)
+        self._viewers.setdefault(viewer.address, []).append(viewer)
         self._begin()
         try:
-            yield ended
+            yield
         finally:
-            self._forget(address, ended)
+            self._forget(viewer)
             if not self._viewers:
                 self._ending = asyncio.get_running_loop().call_later(LINGER, self._end)
 
-    def _make_room(self, address: str) -> None:
-        largest = max(self._viewers, key=lambda one: len(self._viewers[one]))
-        # Not one that has just one more: they would take the place from each other, again and again.
-        if len(self._viewers[largest]) <= len(self._viewers.get(address, ())) + 1:
+    def _make_room(self, viewer: Viewer) -> None:
+        others = {
+            address: without for address, line in self._viewers.items() if (without := [v for v in line if not v.bears])
+        }
+        largest = max(others, key=lambda one: len(others[one]), default=None)
+        if largest is None:
             raise FullError
-        newest = self._viewers[largest][-1]
-        self._forget(largest, newest)
-        newest.set()
+        # Not one that has just one more: they would take the place from each other, again and again.
+        if not viewer.bears and len(others[largest]) <= len(self._viewers.get(viewer.address, ())) + 1:
+            raise FullError
+        newest = others[largest][-1]
+        self._forget(newest)
+        newest.ended.set()
 
-    def _forget(self, address: str, viewer: asyncio.Event) -> None:
-        line = self._viewers.get(address, [])
+    def _forget(self, viewer: Viewer) -> None:
+        line = self._viewers.get(viewer.address, [])
         if viewer in line:
             line.remove(viewer)
         if not line:
-            self._viewers.pop(address, None)
+            self._viewers.pop(viewer.address, None)
 
     async def tick(self) -> None:
         """Wait for the next picture."""

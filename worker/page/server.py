@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,19 +14,23 @@ from aiohttp import web
 from schemas.jobs import ControlError, JobStatus
 from schemas.subjects import is_token
 from schemas.types import JobState
-from worker.connections import address_of
+from worker.connections import address_of, is_near
 from worker.core.account import Secret
+from worker.core.tasks import begin
 from worker.page import guard, view
-from worker.page.hub import FullError, Hub
+from worker.page.guard import Guard
+from worker.page.hub import VIEWERS, FullError, Hub, Viewer
 from worker.page.ports import Sources, SourceUnavailableError, Steering
 from worker.page.reference import asyncapi_html, asyncapi_json
+from worker.page.search import Search, is_silent
+from worker.seldom import Seldom
 
 HEARTBEAT = 10.0
 """Seconds after which a comment is sent when there is nothing else: proxies close what is silent."""
 STALLED_AFTER = 20.0
 """Seconds after which a viewer who reads nothing of what is sent is let go."""
-SILENT_AFTER = timedelta(seconds=15)
-OVER = ("completed", "failed", "cancelled")
+GOES_WITHIN = 1.0
+"""Seconds in which a viewer whose place somebody else has must have taken what was sent."""
 TIMELINE = 200
 """Job events that a page shows at most; a job that waits often has more."""
 ASSETS = {
@@ -35,6 +39,8 @@ ASSETS = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+Pictures = AsyncGenerator[dict[str, Any] | None, None]
+"""None: nothing to show yet."""
 _STATIC = Path(__file__).parent / "static"
 _log = structlog.get_logger(__name__)
 
@@ -42,9 +48,17 @@ _log = structlog.get_logger(__name__)
 class Page:
     """The live page of one replica. Routes exist before there is anything to show."""
 
-    def __init__(self, worker: str, why: Callable[[], str | None], token: Secret | None) -> None:
-        """`worker`: this replica's name. `why`: what stands in the way of its work. `token`: for cancel and retry."""
-        self._worker, self._why, self._token = worker, why, token
+    def __init__(
+        self, worker: str, why: Callable[[], str | None], token: Secret | None, *, places: int = VIEWERS
+    ) -> None:
+        """`worker`: this replica's name. `why`: what stands in the way of its work. `token`: for cancel and retry.
+
+        `places`: how many may look at the same time.
+        """
+        self._worker, self._why, self._token, self._places = worker, why, token, places
+        self._guard = Guard(token)
+        self._refused = Seldom("page.refused", "refused")
+        self._searching = asyncio.Lock()
         self._sources: Sources | None = None
         self._steering: Steering | None = None
         self._hub: Hub | None = None
@@ -58,7 +72,7 @@ class Page:
 
     def open(self, sources: Sources, steering: Steering) -> None:
         """There is something to show from now on."""
-        self._sources, self._steering, self._hub = sources, steering, Hub(sources, self._worker)
+        self._sources, self._steering, self._hub = sources, steering, Hub(sources, self._worker, self._places)
 
     async def close(self) -> None:
         """End all streams, and the watch."""
@@ -75,8 +89,8 @@ class Page:
         )
         return [
             *(web.get(path, self._asset) for path in ASSETS),
-            web.get("/stream", self._overview),
-            web.get("/stream/jobs/{job}", self._job),
+            web.get("/stream", self._overview, allow_head=False),
+            web.get("/stream/jobs/{job}", self._job, allow_head=False),
             web.get("/asyncapi", self._reference),
             web.get("/asyncapi.json", self._document),
             *(steering if self._token is not None else ()),
@@ -98,7 +112,7 @@ class Page:
         number = request.query.get("page", "")
         page = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 1
 
-        async def look(hub: Hub) -> AsyncGenerator[dict[str, Any], None]:
+        async def look(hub: Hub) -> Pictures:
             while True:
                 yield hub.picture(state, page)
 
@@ -110,15 +124,16 @@ class Page:
             return _said(404, "this can't be a job's id")
         sources = self._sources
 
-        async def look(hub: Hub) -> AsyncGenerator[dict[str, Any], None]:
+        async def look(hub: Hub) -> Pictures:
             assert sources is not None
+            search = Search(self._searching, sources, job_id)
             shown, told, events, after, more = None, None, list[dict[str, Any]](), 0, False
             while True:
                 with contextlib.suppress(SourceUnavailableError):
                     # What this replica knows of its own jobs, the bucket may not take.
                     status = sources.in_hand(job_id) or hub.job(job_id)
-                    if status is None or _is_silent(status):
-                        status = await sources.status(job_id) or status
+                    if status is None or is_silent(status):
+                        status = await search.look(status)
                     told = status or told  # whether or not the log says what happened before
                     if status is not None and status != shown:
                         async for entry in sources.timeline(status, after):
@@ -128,24 +143,27 @@ class Page:
                             events.append(view.timeline_row(entry))
                             after = entry.sequence
                         shown = status
+                if told is None and not search.done:
+                    yield None  # others are searching: not known yet is not unknown
+                    continue
                 job = told and view.job_row(told)
                 yield {"trouble": hub.trouble, "id": job_id, "job": job, "events": events, "more": more}
 
         return await self._stream(request, "job", look)
 
-    async def _stream(
-        self, request: web.Request, event: str, look: Callable[[Hub], AsyncGenerator[dict[str, Any], None]]
-    ) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, event: str, look: Callable[[Hub], Pictures]) -> web.StreamResponse:
         hub = self._hub
         if hub is None:
             return _said(503, self._why() or "starting")
         response = web.StreamResponse(headers=guard.HEADERS | {"Content-Type": "text/event-stream; charset=utf-8"})
         about = {"worker": self._worker, "steer": self._token is not None}
+        address = address_of(_peer(request))
+        viewer = Viewer(address=address, is_near=is_near(address), bears=await self._guard.allows(request))
         try:
-            async with hub.viewer(_address(request)) as ended:
+            async with hub.viewer(viewer), _cut_after(viewer.ended, request):
                 await response.prepare(request)
                 with contextlib.suppress(ConnectionError):
-                    await self._send(request, response, event, look(hub), hub, about, ended)
+                    await self._send(request, response, event, look(hub), hub, about, viewer.ended)
         except FullError:
             return _said(503, "too many pages are open: close some")
         return response
@@ -155,7 +173,7 @@ class Page:
         request: web.Request,
         response: web.StreamResponse,
         event: str,
-        pictures: AsyncGenerator[dict[str, Any], None],
+        pictures: Pictures,
         hub: Hub,
         about: dict[str, Any],
         ended: asyncio.Event,
@@ -168,7 +186,7 @@ class Page:
         try:
             async with contextlib.aclosing(pictures):
                 async for picture in pictures:
-                    frame = view.frame(event, {**about, "why": self._why(), **picture})
+                    frame = last if picture is None else view.frame(event, about | {"why": self._why()} | picture)
                     if frame != last:
                         await _write(request, response, frame)
                         last, said_at = frame, loop.time()
@@ -189,9 +207,8 @@ class Page:
         self, act: Callable[[Steering, web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            assert self._token is not None
-            if not await guard.allowed(request, self._token):
-                _log.warning("page.refused", path=request.path[:100])
+            if not await self._guard.allows(request):
+                self._refused.tell(path=request.path[:100])
                 return _said(403, "the token is missing or wrong: it is worker.page_token of this replica")
             if self._steering is None:
                 return _said(503, self._why() or "starting")
@@ -225,8 +242,25 @@ class Page:
         return web.json_response({"sequence": sequence}, headers=guard.HEADERS)
 
 
-def _address(request: web.Request) -> str:
-    return address_of(request.transport and request.transport.get_extra_info("peername"))
+def _peer(request: web.Request) -> Any:
+    return request.transport and request.transport.get_extra_info("peername")
+
+
+@contextlib.asynccontextmanager
+async def _cut_after(ended: asyncio.Event, request: web.Request) -> AsyncIterator[None]:
+    """Close the connection soon after `ended`: who reads nothing would have it for longer than the place."""
+
+    async def cut() -> None:
+        await ended.wait()
+        await asyncio.sleep(GOES_WITHIN)
+        if request.transport is not None:
+            request.transport.abort()
+
+    task = begin(cut(), "page.cut")
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def _write(request: web.Request, response: web.StreamResponse, frame: bytes) -> None:
@@ -238,11 +272,6 @@ async def _write(request: web.Request, response: web.StreamResponse, frame: byte
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionAbortedError from error
-
-
-def _is_silent(status: JobStatus) -> bool:
-    """Say whether a worker should have been heard of: then more may be known than its status says."""
-    return status.state not in OVER and datetime.now(UTC) - status.updated_at > SILENT_AFTER
 
 
 def _answer(answer: JobStatus | ControlError) -> web.Response:

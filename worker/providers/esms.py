@@ -128,7 +128,8 @@ class EsmsClient:
         url = self._urls[endpoint]
         where = f"eSMS {endpoint} at {url.host}"
         answer = await self._http.post(url, self._body(endpoint, command, place, keys))
-        user_ids, total = read_answer(answer, endpoint, self._account.name, where, keys)
+        hidden = [*keys, (command.filter and command.filter.tag) or ""]
+        user_ids, total = read_answer(answer, endpoint, self._account.name, where, hidden)
         return listed(user_ids, total)
 
     def _body(self, endpoint: Endpoint, command: FetchEsmsFollowers, place: _Place, keys: Sequence[str]) -> bytes:

@@ -51,38 +51,38 @@ _anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 def read_answer(
-    answer: Answer, endpoint: Endpoint, account: str, where: str, keys: Sequence[str]
+    answer: Answer, endpoint: Endpoint, account: str, where: str, hidden: Sequence[str]
 ) -> tuple[list[str], int | None]:
     """Return user ids and total; the documented spelling straight, others loosely (PROVIDERS 2.3)."""
     try:
-        return _read(answer, endpoint, account, where, keys)
+        return _read(answer, endpoint, account, where, hidden)
     except ProviderUnavailableError as error:
         error.retry_after = answer.retry_after
         raise
 
 
 def _read(
-    answer: Answer, endpoint: Endpoint, account: str, where: str, keys: Sequence[str]
+    answer: Answer, endpoint: Endpoint, account: str, where: str, hidden: Sequence[str]
 ) -> tuple[list[str], int | None]:
     rows: list[Any]
     if answer.status == 200:
         try:
             if endpoint == "GetFollowers":
-                listed = decode(_followers, answer.body, where, keys)
+                listed = decode(_followers, answer.body, where, hidden)
                 code, rows, total = listed.code, [row.user_id for row in listed.rows], listed.total
             else:
-                users = decode(_users, answer.body, where, keys)
+                users = decode(_users, answer.body, where, hidden)
                 code, rows, total = users.code, list(users.data.rows), users.data.total
             if code == SUCCESS and total >= 0:
                 return _ids(rows, where), total
         except msgspec.ValidationError:
             pass
-    return _read_loosely(answer, account, where, keys)
+    return _read_loosely(answer, account, where, hidden)
 
 
-def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str]) -> tuple[list[str], int | None]:
+def _read_loosely(answer: Answer, account: str, where: str, hidden: Sequence[str]) -> tuple[list[str], int | None]:
     try:
-        said = decode(_anything, answer.body, where, keys)
+        said = decode(_anything, answer.body, where, hidden)
     except msgspec.ValidationError as error:
         raise wrong_shape(error, where) from error
     except FetchFailure:
@@ -92,9 +92,9 @@ def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str])
     top = _folded(said)
     code = normalise.text(top.get("coderesult", top.get("coderesponse")))
     if code is None or answer.status == 429 or (answer.status != 200 and code.strip() == SUCCESS):
-        raise _not_the_api(answer, where, keys)
+        raise _not_the_api(answer, where, hidden)
     if code.strip() != SUCCESS:
-        raise failure(code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(keys))
+        raise failure(code.strip(), top.get("errormessage") or top.get("message"), answer, account, where, list(hidden))
     data = _folded(top.get("data")) or top
     rows = data.get("followers", data.get("users"))
     total = normalise.count(data.get("total"))
@@ -102,7 +102,7 @@ def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str])
     if rows is None and total == 0:
         rows = []
     if rows is None:
-        raise away(answer, where, keys, why="success without a list of followers, and no total of 0")
+        raise away(answer, where, hidden, why="success without a list of followers, and no total of 0")
     if not isinstance(rows, list):
         raise BadResponseError(
             f"{where} answered success with something else for the list of followers; the job stops rather than lose "
@@ -112,15 +112,15 @@ def _read_loosely(answer: Answer, account: str, where: str, keys: Sequence[str])
     return _ids([_user_id(row) for row in rows], where), total
 
 
-def _not_the_api(answer: Answer, where: str, keys: Sequence[str]) -> FetchFailure:
+def _not_the_api(answer: Answer, where: str, hidden: Sequence[str]) -> FetchFailure:
     if answer.status in _GONE:
         return EndpointGoneError(
             f"{where} is not there (HTTP {answer.status}): check the account's base_url and endpoint",
             http_status=answer.status,
         )
     if answer.status == 200:
-        return away(answer, where, keys, why="JSON without CodeResult")
-    return status_failure(answer, where, keys)
+        return away(answer, where, hidden, why="JSON without CodeResult")
+    return status_failure(answer, where, hidden)
 
 
 def _folded(value: Any) -> dict[str, Any]:

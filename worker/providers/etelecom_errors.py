@@ -19,7 +19,7 @@ from worker.core.errors import (
     UnsupportedError,
 )
 from worker.providers.http import Answer
-from worker.providers.quotes import words
+from worker.providers.quotes import LONG_RUN, words
 from worker.providers.refusals import decode, status_failure
 
 
@@ -128,8 +128,13 @@ def _known(code: object) -> str | None:
 
 def not_to_be_repeated(command: FetchEtelecomFollowers, key: str) -> list[str]:
     """Return what no error may repeat of a request: the key, and whom the filter names."""
-    filters = command.filter
-    return [key, *key.split(":"), *((filters.name or "", filters.phone or "") if filters else ())]
+    named = command.filter
+    if named is None:
+        return [key, *key.split(":")]
+    ids = (named.assigned_user_id, named.zl_user_id, *(named.zl_user_ids or ()))
+    # Of a thousand ids a pattern takes long to make, and a run of digits is never repeated.
+    short = (one for one in ids if one is not None and len(one) < LONG_RUN)
+    return [key, *key.split(":"), named.name or "", named.phone or "", *(named.tags or ()), *short]
 
 
 class NotToBeRepeated(Struct, frozen=True):

@@ -7,17 +7,19 @@ from typing import Any
 
 import msgspec
 
+from worker.providers.hiding import without
 from worker.providers.normalise import clean
 
 _LONGEST = 200
 _LOOKED_AT = 4096
 """Bytes of a page of text, or characters of a message, in which words are looked for."""
 _LARGEST_JSON = 64 * 1024
-_PHONE_OR_ID = re.compile(r"\+?\d(?:[ .\-]?\d){8,}")
+LONG_RUN = 9
+"""Digits in a row that may be a phone or an id."""
+_PHONE_OR_ID = re.compile(rf"\+?\d(?:[ .\-()/]{{0,3}}\d){{{LONG_RUN - 1},}}")
+_MAIL = re.compile(r"[\w.+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 _DATA = re.compile(r"[{<\[]")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-_PART = 8
-"""Characters of a hidden value that say too much of it, wherever in it they stand."""
 _BOM = b"\xef\xbb\xbf"
 _TITLE = re.compile(r"<title\b[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _UNSEEN = re.compile(
@@ -31,36 +33,13 @@ _anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 def mask(message: object, hidden: Iterable[str] = ()) -> str:
     """Return a provider's own words fit for an error: one line, at most 200 characters, nothing of `hidden`.
 
-    Runs of 9 or more digits go too: they may be phones or ids.
+    Runs of 9 or more digits go too, which may be phones or ids, and so do addresses of e-mail.
     """
     line = " ".join(clean(message if isinstance(message, str) else "").split())
     line = "".join(character for character in line[:_LOOKED_AT] if character.isprintable())
-    line = _PHONE_OR_ID.sub("***", _without(line, {clean(value) for value in hidden if value}))
+    line = without(line, {clean(value) for value in hidden if value})
+    line = _MAIL.sub("***", _PHONE_OR_ID.sub("***", line))
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
-
-
-def _without(line: str, hidden: Iterable[str]) -> str:
-    """Return `line` without the `hidden` values: whole ones, and runs of `_PART` characters that stand in one."""
-    for value in sorted(hidden, key=len, reverse=True):
-        line = re.sub(re.escape(value), "***", line, flags=re.IGNORECASE)
-    folded = _folded(line)
-    covered = bytearray(len(line))
-    parts = {part for value in hidden for part in _parts(_folded(value))}
-    for start in range(len(line) - _PART + 1):
-        if folded[start : start + _PART] in parts:
-            covered[start : start + _PART] = b"\1" * _PART
-    for run in reversed(list(re.finditer(rb"\x01+", covered))):
-        line = line[: run.start()] + "***" + line[run.end() :]
-    return line
-
-
-def _parts(value: str) -> Iterable[str]:
-    return (value[start : start + _PART] for start in range(len(value) - _PART + 1))
-
-
-def _folded(text: str) -> str:
-    """Return `text` in lower case, each character in its place: a few become two."""
-    return "".join(low if len(low := character.lower()) == 1 else character for character in text)
 
 
 def words(message: object, hidden: Iterable[str] = ()) -> str:
