@@ -345,7 +345,7 @@ async def test_an_event_that_cannot_be_read_is_named(followers: Run, ready: JetS
 
     assert result.exit_code == 1
     subject = page_subject("esms", OA, "job")
-    assert result.stderr.startswith(f"message 1 on {subject} can't be read: Object missing required field")
+    assert result.stderr.startswith(f"left out: message 1 on {subject} can't be read: Object missing required field")
 
 
 # jobs and status
