@@ -94,8 +94,7 @@ def test_the_page_has_each_row_and_names_tests_that_exist() -> None:
     root = PAGE.parents[1]
     named = [word.strip("`.,;()") for word in text.split() if "tests/" in word]
     assert named
-    # tests/integration/test_attacks.py comes with the accounts.
-    missing = [name for name in named if not (root / name).exists() and not name.endswith("test_attacks.py")]
+    missing = [name for name in named if not (root / name).exists()]
     assert not missing
 
 
