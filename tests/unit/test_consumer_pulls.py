@@ -463,7 +463,7 @@ def test_a_page_on_the_subject_of_another_is_named_with_its_sequence(played: Pla
         subject = f"followers.page.{'.'.join(tokens.values())}"
         server = Server()
         server.inbox.put_nowait(Message(subject, encode(page(1)), stream=42))
-        async with Pages(server.js, "crm", stream="OTHER") as pages:
+        async with Pages(server.js, "crm", stream="OTHER", skip_unreadable=False) as pages:
             with pytest.raises(UnreadableError, match="it is a page of another job") as caught:
                 await anext(pages)
 
