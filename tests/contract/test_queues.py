@@ -167,6 +167,7 @@ async def test_what_is_missing_is_told_once_and_not_looked_at(js: JetStreamConte
         "nats.transport",
         "nats.max_payload",
         "nats.permissions",
+        "nats.accounts",
         "nats.assets",
     }
     assert [(one.subject, one.state) for one in whole if one.check == "nats.assets"] == [(f"{count} of {count}", "ok")]
