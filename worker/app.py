@@ -81,7 +81,7 @@ from worker.jetstream.inboxes import FROM_ANOTHER_ACCOUNT, REQUEST_INFO, Inboxes
 from worker.jetstream.lag import queued
 from worker.jetstream.latest_time import LatestTime
 from worker.jetstream.limits import JetStreamLimit, ServerClock
-from worker.jetstream.pace import paced
+from worker.jetstream.pace import CommandPull
 from worker.jetstream.pages import JetStreamLog
 from worker.jetstream.paused import look_for_paused
 from worker.jetstream.permissions import SCHEDULING
@@ -119,8 +119,6 @@ LEAVE_AFTER = 10.0
 """Seconds after `worker.drain_timeout` at which a worker told to stop is gone, whatever still holds it up."""
 CLOSED_EXIT = 70
 """The exit code when the server closed the connection for good: only a new process gets another."""
-FIRST_PULLS = 0.1
-"""Seconds that a worker told to stop while starting waits for what its first pulls bring, to hand it back."""
 STRANDED_LOOK = 5
 """Times `ack_wait`: between two looks for commands that the server has forgotten to deliver again."""
 GARBAGE_LOOK = 10_000
@@ -154,7 +152,6 @@ class Worker:
         self._limits: dict[str, int] = {}
         """What the start has found, for the log: only one that succeeds says more than why it doesn't."""
         self.draining = asyncio.Event()
-        self._drained = asyncio.Event()
         self._started = asyncio.Event()
         self._registry = CollectorRegistry()
         self._meter = PrometheusMeter(self._registry, tuple(settings.schedules))
@@ -179,7 +176,7 @@ class Worker:
         self._client: Client | None = None
         self._inboxes: Inboxes | None = None
         self._world: World | None = None
-        self._pulling: dict[Provider, Any] = {}
+        self._pulls: list[CommandPull] = []
         self.broker = self._make_broker()
         for provider in PROVIDERS:
             self._subscribe(provider)
@@ -234,7 +231,16 @@ class Worker:
             "reconnected_cb": self._complaints.on_reconnected,
             "closed_cb": self._closed,
         }
-        return _Broker(callbacks, **arguments)
+        return _Broker(self._pull, callbacks, **arguments)
+
+    async def _pull(self, js: JetStreamContext, client: Client, *, stream: str, durable: str, **_: object) -> object:
+        provider = next(provider for provider in PROVIDERS if consumer_name(provider) == durable)
+        at_once = partial(self._slots[provider].at_once, SENT_BACK_AT_ONCE)
+        pull = await CommandPull.open(js, client, at_once, stream=stream, durable=durable)
+        self._pulls.append(pull)
+        if self.draining.is_set():
+            await pull.end(within=DRAIN_WITHOUT_NATS)
+        return pull
 
     def _subscribe(self, provider: Provider) -> None:
         async def take(message: NatsMessage) -> None:
@@ -251,10 +257,8 @@ class Worker:
             decoder=_as_it_is,
             # FastStream would publish an answer wherever a command's header `reply_to` says, with our rights.
             no_reply=True,
-            inbox_prefix=f"{self.settings.nats.inbox_prefix}.".encode(),
         )
         subscriber(take)
-        self._pulling[provider] = subscriber
 
     def _listen(self, subject: str, take: Callable[[NatsMessage], Awaitable[None]], *, queue: str = "") -> None:
         self.broker.subscriber(subject, queue=queue, decoder=_as_it_is, no_reply=True)(take)
@@ -426,9 +430,6 @@ class Worker:
             self._tell_sent_back(account or "", slots.share, now)
             await delivery.nak(delay)
         await self._room_for_more(provider)
-        if self.draining.is_set():
-            # FastStream goes on pulling while it shuts down, and would pull what was just handed back.
-            await self._drained.wait()
 
     def _begin(self, provider: Provider, account: str | None, delivery: JetStreamDelivery) -> None:
         assert self._handler is not None
@@ -614,11 +615,6 @@ class Worker:
 
     async def _ready(self) -> None:
         assert self._client is not None
-        for provider, subscriber in self._pulling.items():
-            subscription = subscriber.subscription
-            at_once = partial(self._slots[provider].at_once, SENT_BACK_AT_ONCE)
-            if isinstance(subscription, JetStreamContext.PullSubscription):
-                setattr(subscription, "fetch", paced(subscription.fetch, self._client, at_once=at_once))  # noqa: B010
         if self._releases is not None:
             await self._listen_for_releases(self._client, self._releases)
         await self._tell_own(self._client)
@@ -691,11 +687,11 @@ class Worker:
             room.set()
         self.readiness.why = "stopping"
         await self._let_start_finish()
+        await asyncio.gather(*(pull.end(within=DRAIN_WITHOUT_NATS) for pull in self._pulls))
         tasks = [task for tasks in self._tasks.values() for task in tasks]
         _log.info("worker.draining", jobs=len(tasks))
         if tasks and (left := await end(await self._wait_for(tasks), within=END_WITHIN)):
             _log.error("worker.jobs_left_behind", jobs=len(left), advice="`ack_wait` brings them to other workers")
-        self._drained.set()
         await asyncio.gather(*(questions.close(ENDS_WITHIN) for questions in self._questions))
 
     def _leave_in_time(self) -> None:
@@ -710,7 +706,6 @@ class Worker:
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._started.wait(), DRAIN_WITHOUT_NATS)
-        await asyncio.sleep(FIRST_PULLS)
 
     async def _wait_for(self, tasks: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
         """Return the jobs that are still in hand when the time to drain is over, or NATS has been away too long."""
@@ -737,9 +732,9 @@ class Worker:
 class _Broker(NatsBroker):
     """A broker on our client and with our callbacks: FastStream's say "connection broken" for every error."""
 
-    def __init__(self, callbacks: dict[str, Any], **arguments: Any) -> None:
+    def __init__(self, pull: Callable[..., Awaitable[object]], callbacks: dict[str, Any], **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._callbacks = callbacks
+        self._pull, self._callbacks = pull, callbacks
 
     async def _connect(self) -> Client:
         client = GuardedClient()
@@ -748,17 +743,13 @@ class _Broker(NatsBroker):
         # FastStream subscribes by a look at the consumer, fails for good when the server is away just then, and
         # makes the consumer with other settings when it is gone. It has been looked at, so binding is enough.
         stream: Any = self.config.connection_state.stream
-        stream.pull_subscribe = partial(_bind, stream)
+        stream.pull_subscribe = partial(self._pull, stream, client)
         return client
 
 
 def _asker(request: Msg) -> str:
     info = (request.headers or {}).get(REQUEST_INFO) if request.reply.startswith(FROM_ANOTHER_ACCOUNT) else None
     return asker_of(request.reply, info)
-
-
-async def _bind(js: JetStreamContext, *, stream: str, durable: str, inbox_prefix: bytes, **_: object) -> object:
-    return await js.pull_subscribe_bind(durable=durable, stream=stream, inbox_prefix=inbox_prefix)
 
 
 async def run_worker(settings: Settings) -> int:

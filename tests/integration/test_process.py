@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from schemas.jobs import JobStatus
-from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, JOBS_BUCKET, consumer_name
+from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, JOBS_BUCKET, command_subject, consumer_name
 from schemas.wire import decode, encode
 from tests.integration import stage
 from worker.app import Worker
@@ -333,6 +333,30 @@ async def test_a_worker_told_to_stop_while_it_starts_keeps_no_command_from_other
         await asyncio.gather(starting, return_exceptions=True)
 
     async with Worker(stage.settings(server.url, providers.accounts, worker={"ack_wait": 600.0})):
+        await stage.until(lambda: nothing_left(client), 20)
+
+
+async def test_a_worker_that_stops_leaves_no_command_to_itself(
+    server: EmbeddedServer, client: Client, providers: stage.Providers
+) -> None:
+    """What the server delivers at the very moment of the stop would else come back after `ack_wait` only."""
+    await reconcile(client, TopologyConfig(ack_wait=600))
+    settings = stage.settings(server.url, providers.accounts, worker={"ack_wait": 600.0})
+    js = client.jetstream()
+
+    async def flood() -> None:
+        while True:  # rejected at once, so that one after the other is pulled
+            await js.publish(command_subject("etelecom"), b"{}")
+
+    flooding = asyncio.create_task(flood())
+    try:
+        for number in range(25):
+            async with Worker(settings):
+                await asyncio.sleep(0.05 + number / 1000)
+    finally:
+        flooding.cancel()
+
+    async with Worker(settings):
         await stage.until(lambda: nothing_left(client), 20)
 
 

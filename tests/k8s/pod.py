@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -85,8 +86,9 @@ class Pod(stage.Replica):
         shareProcessNamespace.
         """
         self.port = stage.free_port()
-        folder = folder / f"pod-{self.port}"
-        folder.mkdir()
+        # Not by the port alone: a pod that has ended may have had the same one.
+        folder = Path(tempfile.mkdtemp(prefix=f"pod-{self.port}-", dir=folder))
+        folder.chmod(0o755)
         (folder / "worker.toml").write_text(config.replace("{port}", str(self.port)), "utf-8")
         self._log = folder / "log"
         reads, writes = os.pipe()
