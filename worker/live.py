@@ -101,18 +101,17 @@ class LiveSources:
         """Read the key, and look for the command in the queue when no worker is heard of."""
         world = self._world
         try:
-            known = await world.status.look(job_id)
-        except BoardUnavailableError as error:
-            raise SourceUnavailableError("the bucket of job status doesn't answer: try again") from error
-        try:
             return await explained(
                 job_id,
-                known,
+                await world.status.look(job_id),
+                look_again=lambda: world.status.look(job_id),
                 queue=world.queue,
                 cancellations=world.cancellations,
                 now=world.now(),
                 silent_after=world.ack_wait,
             )
+        except BoardUnavailableError as error:
+            raise SourceUnavailableError("the bucket of job status doesn't answer: try again") from error
         except QueueUnavailableError:
             return None  # as for a job that isn't known: the page says what both may mean
 

@@ -38,6 +38,8 @@ class Ledger:
 
 def timeline(job_id: str, events: Iterable[Record], journal: Journal) -> list[str]:
     """Return what happened to a job and around it, in order of time."""
+    # The record of whose the id is, `followers.id.<job>`, is no event.
+    events = [record for record in events if not record.subject.startswith("followers.id.")]
     mine = [record for record in events if record.subject.endswith(f".{job_id}")]
     lines = [(record.at, f"#{record.sequence} {_told(record)}") for record in mine]
     lines += [(note.at, note.text) for note in journal.notes if note.job_id == job_id]

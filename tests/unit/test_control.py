@@ -197,6 +197,28 @@ def test_a_status_that_nobody_knows_says_where_it_was_looked_for(queue: Any, mea
     assert found.error.message == f"no worker has seen job j: {meaning}"
 
 
+class SlowQueue(Queue):
+    """It is searched for a second, and has nothing."""
+
+    async def find(self, job_id: str, *, anew: bool = False) -> QueuedCommand | None:
+        await asyncio.sleep(1)
+        return await super().find(job_id, anew=anew)
+
+
+@pytest.mark.parametrize("act", ["status", "cancel"])
+def test_a_job_that_is_taken_and_finished_while_it_is_looked_for_in_the_queue_is_found(act: str) -> None:
+    found, _, _ = answer(act, Board((0, None), (1, status("completed"))), SlowQueue())
+
+    assert found == status("completed")
+
+
+def test_a_job_that_is_taken_while_it_is_looked_for_in_the_queue_is_cancelled() -> None:
+    found, _, noted = answer("cancel", Board((0, None), (1, status("running"))), SlowQueue())
+
+    assert (found.state, found.wait is not None) == ("running", True)
+    assert noted["j"] > 1_000_000
+
+
 def test_a_status_that_is_known_is_told() -> None:
     assert answer("status", Board((0, status("completed")))) == (status("completed"), 0.0, {})
 

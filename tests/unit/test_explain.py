@@ -49,9 +49,24 @@ def status(state: Any, age: float = 1, **fields: Any) -> JobStatus:
     return JobStatus(job_id="j", state=state, updated_at=heard, started_at=STORED, **common, **fields)
 
 
-async def explain(known: JobStatus | None, queue: Queue, marks: FakeCancellations | None = None) -> JobStatus | None:
+async def explain(
+    known: JobStatus | None,
+    queue: Queue,
+    marks: FakeCancellations | None = None,
+    *,
+    by_then: JobStatus | None = None,
+) -> JobStatus | None:
+    async def look_again() -> JobStatus | None:
+        return by_then
+
     return await explained(
-        "j", known, queue=queue, cancellations=marks or FakeCancellations(), now=NOW, silent_after=30
+        "j",
+        known,
+        look_again=look_again,
+        queue=queue,
+        cancellations=marks or FakeCancellations(),
+        now=NOW,
+        silent_after=30,
     )
 
 
@@ -197,6 +212,9 @@ async def test_a_wait_for_nats_is_told_also_of_a_job_that_was_asked_to_end() -> 
     marks = FakeCancellations()
     marks.marks["j"] = int(NOW.timestamp() * 1_000_000)
 
-    told = await explained("j", held, queue=None, cancellations=marks, now=NOW, silent_after=30)
+    assert await explain(held, Queue(None), marks) == held
 
-    assert told == held
+
+@pytest.mark.parametrize("known", [status("completed"), status("running"), None])
+async def test_a_job_that_was_taken_while_it_was_looked_for_is_found(known: JobStatus | None) -> None:
+    assert await explain(None, Queue(None), by_then=known) == known

@@ -262,6 +262,7 @@ async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus"
             found = await explained(
                 job,
                 known,
+                look_again=lambda: _status(client, job),
                 queue=JetStreamCommandQueue(client, timeout=5),
                 cancellations=JetStreamCancellations(client, timeout=5),
                 now=datetime.now(UTC),

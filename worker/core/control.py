@@ -84,6 +84,8 @@ class Control:
             except QueueUnavailableError:
                 await self._world.cancellations.request_unknown(job_id, UNSEARCHED)
                 raise
+            # It may have been taken and finished between the two looks.
+            known = known or await self._world.status.look(job_id)
         if known is not None and known.state not in ("completed", "cancelled"):
             await self._world.cancellations.request(job_id)
         return known
@@ -109,6 +111,7 @@ class Control:
             known = await explained(
                 job_id,
                 known,
+                look_again=lambda: self._world.status.look(job_id),
                 queue=self._world.queue,
                 cancellations=self._world.cancellations,
                 now=self._world.now(),

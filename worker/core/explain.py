@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -19,6 +20,7 @@ async def explained(
     job_id: str,
     known: JobStatus | None,
     *,
+    look_again: Callable[[], Awaitable[JobStatus | None]],
     queue: CommandQueue | None,
     cancellations: Cancellations,
     now: datetime,
@@ -27,13 +29,15 @@ async def explained(
     """Return `known`, the status in the bucket, with why the job doesn't move; None when it is known nowhere.
 
     A job without a status is looked for in `queue`, and so is one whose worker handed it back, or was last heard of
-    more than `silent_after` seconds ago. Raises QueueUnavailableError when a job without a status can't be looked for.
+    more than `silent_after` seconds ago. `look_again` reads the bucket once more, where the queue has no such job.
+    Raises QueueUnavailableError when a job without a status can't be looked for, and what `look_again` does.
     """
     if known is not None and known.state in OVER:
         return known
     if known is None:
         command = None if queue is None else await queue.find(job_id)
-        told = None if command is None else queued_status(command)
+        # A command that is taken and finished between the two looks is in neither place.
+        told = await look_again() if command is None else queued_status(command)
     else:
         told = await _placed(known, queue, now, silent_after)
     if told is None:
