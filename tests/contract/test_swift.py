@@ -193,3 +193,21 @@ async def test_the_servers_own_word_is_still_heard(stored: Client) -> None:
     assert nothing.headers.get(Header.STATUS) == "404"
     with pytest.raises(nats.errors.NoRespondersError):
         await stored.request("nobody", timeout=5)
+
+
+@pytest.mark.parametrize("headers", [None, HEADERS])
+async def test_a_publish_on_a_connection_that_has_just_broken_fails_as_others_do(
+    headers: dict[str, str] | None, nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop raises a RuntimeError, which nobody expects of a network: a job would fail by it."""
+    client = SwiftClient()
+    await client.connect(nats_server.url)
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_flush_pending", broken)
+        with pytest.raises(OSError, match="the connection to NATS has broken"):
+            await client.publish("a", b"1", headers=headers)
+    await client.close()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.events import FetchError, JobCancelled, JobCompleted, JobEvent, JobFailed, JobWaiting
+from schemas.events import FetchError, JobCancelled, JobCompleted, JobEvent, JobFailed, JobStarted, JobWaiting
 from schemas.jobs import JobStatus
 from schemas.subjects import job_subject
 from tests.fakes import FakeLog, FakeStatusBoard, make_world
@@ -33,6 +33,7 @@ COMPLETED = JobCompleted(
 ERROR = FetchError(code="unauthorized", message="the key is wrong", retryable=False)
 FAILED = JobFailed(**WHOSE, attempt=2, error=ERROR, finished_at=AT)
 CANCELLED = JobCancelled(**WHOSE, attempt=2, finished_at=AT)
+STARTED = JobStarted(**WHOSE, attempt=4, resumed_at_page=3, started_at=AT)
 WAITING = JobWaiting(**WHOSE, attempt=2, reason="rate_limited", until=AT)
 
 
@@ -95,7 +96,35 @@ def test_a_log_that_is_away_holds_up_no_answer() -> None:
     assert LOG_WITHIN == 0.5
 
 
-@pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
+FAILED_BEFORE = msgspec.structs.replace(
+    RUNNING, state="failed", error=ERROR, finished_at=AT, reason=None, until=None, eta=None, generation=1
+)
+
+
+@pytest.mark.parametrize(
+    ("event", "differs"),
+    [
+        (COMPLETED, {"state": "completed", "attempt": 3, "page": 4, "followers": 9, "total": 8, "percent": 100.0,
+                     "reason": "max_pages", "verdict": "truncated"}),
+        (msgspec.structs.replace(CANCELLED, generation=2), {"state": "cancelled", "attempt": 2}),
+        (msgspec.structs.replace(STARTED, generation=2), {"state": "running", "attempt": 4, "finished_at": None,
+                     "worker": None}),
+        (msgspec.structs.replace(WAITING, generation=2), {"state": "waiting", "attempt": 2, "finished_at": None,
+                     "worker": None, "reason": "rate_limited", "until": AT}),
+    ],
+)  # fmt: skip
+def test_a_failure_is_told_with_the_retry_that_the_log_has(event: JobEvent, differs: Any) -> None:
+    later = {"error": None, "generation": 2, "event_sequence": 7}
+
+    assert told(Log(event), FAILED_BEFORE) == msgspec.structs.replace(FAILED_BEFORE, **later, **differs)
+
+
+@pytest.mark.parametrize("event", [FAILED, STARTED, COMPLETED])
+def test_a_failure_is_told_where_the_log_has_nothing_of_a_later_generation(event: JobEvent) -> None:
+    assert told(Log(msgspec.structs.replace(event, generation=1)), FAILED_BEFORE) is FAILED_BEFORE
+
+
+@pytest.mark.parametrize("state", ["completed", "cancelled"])
 def test_an_end_is_told_without_a_look(state: Any) -> None:
     log, over = Log(COMPLETED), msgspec.structs.replace(RUNNING, state=state)
 

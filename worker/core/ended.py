@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from schemas.events import TERMINAL, JobCompleted, JobEvent, JobFailed
+from schemas.events import TERMINAL, JobCompleted, JobEvent, JobFailed, JobWaiting
 from schemas.jobs import JobStatus
 from schemas.subjects import job_subject
 from worker.core.ports import EventLog, LogUnavailableError
@@ -16,8 +16,9 @@ LOG_WITHIN = 0.5
 
 
 async def with_end(known: JobStatus, log: EventLog) -> JobStatus:
-    """Return `known`, unless it goes on by that and has ended by the log: then its end."""
-    if known.state in OVER:
+    """Return `known`, unless the log has an end that `known` hasn't, or a retry of the failure that `known` is."""
+    has_failed = known.state == "failed"
+    if known.state in OVER and not has_failed:
         return known
     whose = known.provider, known.oa_id, known.job_id
     subject = job_subject(*whose)
@@ -29,7 +30,27 @@ async def with_end(known: JobStatus, log: EventLog) -> JobStatus:
         event = EventDecoder(subject, *whose).event(entry)
     except (LogUnavailableError, UnreadableEventError, TimeoutError):
         return known
-    return _ended(known, event, entry.sequence) if isinstance(event, TERMINAL) else known
+    if has_failed and event.generation <= known.generation:
+        return known
+    if isinstance(event, TERMINAL):
+        return _ended(known, event, entry.sequence)
+    return _retried(known, event, entry.sequence) if has_failed else known
+
+
+def _retried(known: JobStatus, event: JobEvent, sequence: int) -> JobStatus:
+    told = msgspec.structs.replace(
+        known,
+        state="running",
+        attempt=event.attempt,
+        error=None,
+        finished_at=None,
+        worker=None,
+        generation=event.generation,
+        event_sequence=sequence,
+    )
+    if isinstance(event, JobWaiting):
+        return msgspec.structs.replace(told, state="waiting", reason=event.reason, until=event.until, wait=event.wait)
+    return told
 
 
 def _ended(known: JobStatus, event: JobEvent, sequence: int) -> JobStatus:
@@ -42,6 +63,7 @@ def _ended(known: JobStatus, event: JobEvent, sequence: int) -> JobStatus:
         until=None,
         eta=None,
         wait=None,
+        error=None,
         finished_at=event.finished_at,
         generation=event.generation,
         event_sequence=sequence,

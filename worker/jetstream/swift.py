@@ -69,6 +69,15 @@ class SwiftClient(Client):
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
     ) -> None:
+        try:
+            await self._send(subject, reply, payload, payload_size, headers)
+        except RuntimeError as error:
+            # uvloop says it so, and nats-py learns only a moment later that the connection has broken.
+            raise ConnectionResetError("the connection to NATS has broken") from error
+
+    async def _send(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
         if not headers or not subject or self._flush_queue is None:
             await super()._send_publish(subject, reply, payload, payload_size, headers)
             return
