@@ -11,6 +11,8 @@ STOPS_WITHIN = 10.0
 """Seconds after the answer to a cancel in which a page may still come: a worker may be frozen for half of it."""
 
 Status = Mapping[str, Any]
+CLAIM_NOTHING = ("internal", "rate_limited")
+"""Codes of answers which say that the worker can't tell now, and to ask again."""
 
 
 def check_statuses(ends: Mapping[str, list[End]], statuses: Mapping[str, Status]) -> Iterator[Violation]:
@@ -50,7 +52,7 @@ def check_answers(asked: Asked, ends: Mapping[str, list[End]], events: Collectio
                 yield Violation("answer", told.job_id, f"nobody's job is told as {told.state}")
             continue
         yield from _contradicts(told, ends[told.job_id], began.get(told.job_id, []))
-        if told.act == "cancel" and told.code != "internal" and not asked.retried[told.job_id]:
+        if told.act == "cancel" and told.code not in CLAIM_NOTHING and not asked.retried[told.job_id]:
             yield from _goes_on(told, ends[told.job_id], first.get(told.job_id, 0.0), pages.get(told.job_id, 0.0))
 
 
@@ -60,7 +62,7 @@ def _contradicts(told: Told, generations: list[End], began: list[float]) -> Iter
         before = [end for end in generations if end.record.at < told.received + CLOCKS]
         if not any(_is_of(told, end) for end in (before if not over else before[len(over) - 1 :])):
             yield Violation("answer", told.job_id, f"{told.act} is told {told.state}, which the log doesn't have")
-    elif over and told.code != "internal":
+    elif over and told.code not in CLAIM_NOTHING:
         anew = any(over[-1].record.at < at < told.received + CLOCKS for at in began)
         if not anew and told.answer.get("generation", 1) <= over[-1].generation:
             late = told.sent - over[-1].record.at

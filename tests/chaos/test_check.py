@@ -307,6 +307,7 @@ def test_a_status_that_is_its_jobs_last_end_is_no_violation(log: Log) -> None:
         {"event_sequence": 3},
         {"verdict": "drifted"},
         {"error": {"code": "internal"}},
+        {"error": {"code": "rate_limited"}},
     ],
 )
 def test_a_status_that_differs_from_the_last_end_is_found(changes: Body) -> None:
