@@ -307,7 +307,6 @@ def test_a_status_that_is_its_jobs_last_end_is_no_violation(log: Log) -> None:
         {"event_sequence": 3},
         {"verdict": "drifted"},
         {"error": {"code": "internal"}},
-        {"error": {"code": "rate_limited"}},
     ],
 )
 def test_a_status_that_differs_from_the_last_end_is_found(changes: Body) -> None:
@@ -359,6 +358,7 @@ BAD = {"code": "bad_response"}
         answer(7.0, "completed", generation=2, received=8.0),
         answer(9.0, "completed", generation=2),
         answer(9.0, None, error={"code": "internal"}),
+        answer(9.0, None, error={"code": "rate_limited"}),
     ],
 )
 def test_an_answer_that_the_log_bears_out_is_no_violation(told: Told) -> None:
