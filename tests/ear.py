@@ -28,7 +28,11 @@ FORESEEN = (
 LOOK_AFTER = 1_000
 """Tasks; those that ended well are let go then."""
 
-_TOLD = re.compile(r"^.*(?:\b[a-z_]+\.fault\b|\btask\.failed\b|exception was never retrieved).*$", re.MULTILINE)
+_TOLD = re.compile(
+    r"^.*(?:\b[a-z_]+\.fault\b|\btask\.failed\b|exception was never retrieved).*$"
+    r"|^Fatal Python error: .*(?:\n.*){0,20}",  # a process that broke, and where: faulthandler's words
+    re.MULTILINE,
+)
 
 heard: list[str] = []
 """What was unforeseen in the current test, outside simulated loops."""

@@ -8,6 +8,7 @@ knows that its id isn't somebody else's by now. When stdin closes, every child i
 """
 
 import contextlib
+import faulthandler
 import gc
 import json
 import os
@@ -98,6 +99,7 @@ class _Launcher:
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 0)
             os.dup2(nothing, 1)
+            faulthandler.enable()
             if self._way == "exec":
                 os.execv(sys.executable, [sys.executable, "-m", "worker", *self._arguments])
             from worker.cli import main

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -173,3 +175,13 @@ def test_faults_are_found_in_the_log_of_a_real_worker(format: Any, capfd: pytest
     assert len(faults) == 2
     assert "command.fault" in faults[0]
     assert "never retrieved" in faults[1]
+
+
+def test_a_process_that_breaks_is_found_with_the_place() -> None:
+    program = "import faulthandler; faulthandler.enable()\ndef planted(): faulthandler._sigsegv()\nplanted()"
+    broken = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    (fault,) = faults_in(f"a line before\n{broken.stderr}")
+
+    assert fault.startswith("Fatal Python error: Segmentation fault")
+    assert "in planted" in fault
