@@ -267,7 +267,7 @@ async def test_an_attempt_that_is_given_up_ends_and_leaves_nothing_behind(monkey
 async def test_a_refusal_is_told_at_once_and_any_other_trouble_after_the_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def troubled(error: Exception) -> float:
+    async def troubled(error: Exception, wait: float) -> float:
         async def attempt(arguments: Any) -> GuardedClient:
             await arguments["error_cb"](error)
             await asyncio.Event().wait()
@@ -276,8 +276,8 @@ async def test_a_refusal_is_told_at_once_and_any_other_trouble_after_the_wait(
         monkeypatch.setattr(connection, "_connect", attempt)
         began = time.monotonic()
         with pytest.raises(ConnectError):
-            await connection.connect(HERE, wait=0.2)
+            await connection.connect(HERE, wait=wait)
         return time.monotonic() - began
 
-    assert await troubled(AuthorizationError()) < 0.1
-    assert 0.2 <= await troubled(NoServersError()) < 2
+    assert await troubled(AuthorizationError(), wait=60) < 30
+    assert await troubled(NoServersError(), wait=0.2) >= 0.2
