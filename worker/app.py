@@ -161,6 +161,8 @@ class Worker:
         self._slots = {provider: self._open_slots(provider) for provider in PROVIDERS}
         self._looks_on: dict[Provider, bool] = dict.fromkeys(PROVIDERS, False)
         """No slot has become free for a while, and what comes goes back unless its account has none."""
+        self._taken: dict[str, tuple[str | None, JetStreamDelivery]] = {}
+        """Commands on their way from the pull to `_take`, by the subject that acknowledges them."""
         self._told_sent_back: dict[str, float] = {}
         self._handler: CommandHandler | None = None
         self._control: Control | None = None
@@ -236,7 +238,8 @@ class Worker:
     async def _pull(self, js: JetStreamContext, client: Client, *, stream: str, durable: str, **_: object) -> object:
         provider = next(provider for provider in PROVIDERS if consumer_name(provider) == durable)
         at_once = partial(self._slots[provider].at_once, SENT_BACK_AT_ONCE)
-        pull = await CommandPull.open(js, client, at_once, stream=stream, durable=durable)
+        send_back = partial(self._send_back, provider)
+        pull = await CommandPull.open(js, client, at_once, send_back, stream=stream, durable=durable)
         self._pulls.append(pull)
         if self.draining.is_set():
             await pull.end(within=DRAIN_WITHOUT_NATS)
@@ -417,19 +420,26 @@ class Worker:
 
     async def _take(self, provider: Provider, message: NatsMessage) -> None:
         """Start a job for `message`, or send it back; return when another one may come. Raises nothing."""
+        raw: Msg = message.raw_message
+        if raw.reply in self._taken or not await self._send_back(provider, raw):
+            self._begin(provider, *self._taken.pop(raw.reply))
+        await self._room_for_more(provider)
+
+    async def _send_back(self, provider: Provider, message: Msg) -> bool:
+        """Take `message`, or send it back and return True. Raises nothing."""
         assert self._handler is not None
         slots = self._slots[provider]
-        delivery = JetStreamDelivery(message.raw_message, ack_wait=self.settings.worker.ack_wait)
+        delivery = JetStreamDelivery(message, ack_wait=self.settings.worker.ack_wait)
         self._latest.hear(delivery.timestamp_us)
         account = self._handler.account_of(delivery) if slots.are_shared else None
         now = asyncio.get_running_loop().time()
         delay = slots.take(account, delivery.sequence, now)
         if delay is None:
-            self._begin(provider, account, delivery)
-        else:
-            self._tell_sent_back(account or "", slots.share, now)
-            await delivery.nak(delay)
-        await self._room_for_more(provider)
+            self._taken[message.reply] = account, delivery
+            return False
+        self._tell_sent_back(account or "", slots.share, now)
+        await delivery.nak(delay)
+        return True
 
     def _begin(self, provider: Provider, account: str | None, delivery: JetStreamDelivery) -> None:
         assert self._handler is not None

@@ -108,7 +108,7 @@ async def test_an_account_with_thousands_of_commands_keeps_no_other_accounts_fro
             await stage_of.began("other", 1)
             at_once = loop.time() - began
 
-    assert behind_all < 15
+    assert behind_all < 5  # 0.8 s on a quiet machine
     assert at_once < 2
     assert len(set(stage_of.order["slow"])) <= SHARE + 30
 

@@ -237,6 +237,30 @@ def test_shared_texts_of_any_length_are_nfc_and_empty_ones_none(length: int, odd
         assert getattr(only(**odd, shared_info=given | {name: "\na\n\n"}).shared_info, name) == "\na\n\n"
 
 
+_PHONES = [
+    "0912345678",
+    "84912345678",
+    "+84912345678",
+    "0212345678",
+    "84012345678",
+    "091234567",
+    "٠٩١٢٣٤٥٦٧٨",
+    "0 9",
+    912345678,
+]
+_SHARED = [None, {}, {"name": "Lê"}, {"city": "Hue\u0301"}, {"name": ""}, {"ward": "x" * 300}, {"phone": "84912345678"}]
+
+
+@pytest.mark.parametrize("phones", [_PHONES[:5], _PHONES], ids=["plain", "some odd"])
+@pytest.mark.parametrize("shared", [_SHARED[:3], _SHARED], ids=["plain", "some odd"])
+def test_a_row_is_read_as_it_is_alone_whatever_is_beside_it(phones: list[Any], shared: list[Any]) -> None:
+    rows = [{**RICH, "phone": given, "shared_info": info} for given in [*phones, "", None] for info in shared]
+
+    together = page(*rows).followers
+
+    assert together == [page(row).followers[0] for row in rows]
+
+
 def test_one_odd_row_does_not_change_its_neighbours_nor_what_else_it_says() -> None:
     followers = page(RICH, {**RICH, "created_at": ""}, {**RICH, "gender": ["odd"]}, RICH).followers
 

@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
 Messages = TypeVar("Messages")
+SendBack = Callable[[Msg], Awaitable[bool]]
 
 _SHORTEST = 1.0
 """Seconds that a pull without a message takes at least."""
@@ -65,10 +66,12 @@ class CommandPull:
         subscription: Subscription,
         pull: JetStreamContext.PullSubscription,
         at_once: Callable[[], int],
+        send_back: SendBack,
     ) -> None:
-        """`at_once`: see `paced`."""
+        """`at_once`: see `paced`. `send_back`: see `open`."""
         self._client, self._subscription, self._pull = client, subscription, pull
         self._fetch = paced(pull.fetch, client, at_once=at_once)
+        self._send_back = send_back
         self._is_ended = False
         self._answered = asyncio.Event()
         """No request is on its way to the server, or waits there."""
@@ -77,15 +80,26 @@ class CommandPull:
 
     @classmethod
     async def open(
-        cls, js: JetStreamContext, client: Client, at_once: Callable[[], int], *, stream: str, durable: str
+        cls,
+        js: JetStreamContext,
+        client: Client,
+        at_once: Callable[[], int],
+        send_back: SendBack,
+        *,
+        stream: str,
+        durable: str,
     ) -> Self:
-        """Subscribe to what the consumer `durable` delivers when it is asked to."""
+        """Subscribe to what the consumer `durable` delivers when it is asked to.
+
+        `send_back`: sends a message back and returns True, or takes it. Of many that come together, those that go back
+        are sent from here: on FastStream's way they would take three times as long.
+        """
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox)
         pull = JetStreamContext.PullSubscription(
             js=js, sub=subscription, stream=stream, consumer=durable, deliver=inbox.encode()
         )
-        return cls(client, subscription, pull, at_once)
+        return cls(client, subscription, pull, at_once, send_back)
 
     async def fetch(self, batch: int = 1, timeout: float | None = 5) -> list[Msg]:
         """Ask the server for messages; once ended, return only what has come already, and then nothing ever."""
@@ -97,7 +111,10 @@ class CommandPull:
                 return [message]
         self._answered.clear()
         try:
-            return await self._fetch(batch, timeout)
+            messages = await self._fetch(batch, timeout)
+            if len(messages) > 1:
+                messages = [message for message in messages if not await self._send_back(message)]
+            return messages
         finally:
             self._answered.set()
 

@@ -20,7 +20,7 @@ from worker.providers import normalise
 from worker.providers.etelecom_beside import Beside, has_twice
 from worker.providers.http import Answer
 from worker.providers.normalise import LONGEST_ID, identifier, nfc
-from worker.providers.phone import phone
+from worker.providers.phone import MOBILE_WITH_CODE, MOBILE_WITH_TRUNK, phone
 from worker.providers.refusals import away, decode, is_object, wrong_shape
 
 _SHORT = 256
@@ -148,7 +148,8 @@ def read_page(body: bytes, where: str, *, steady: bool = False, hidden: Iterable
         _refuse(where, "followers and a paging that has no next, so nobody knows whether the list goes on")
     if isinstance(page, _Page):
         _mend_ids(rows, where)
-        followers = [_follower(row) for row in rows]
+        phones, texts = _has_plain_phones(rows), _has_plain_texts(rows)
+        followers = [_follower(row, phones, texts) for row in rows]
     else:
         followers = [_any_follower(row, where) for row in rows]  # type: ignore[arg-type]
     return ProviderPage(followers=followers, next_cursor=more or None, steady=steady)
@@ -193,9 +194,31 @@ def _mend_ids(rows: Iterable[Any], where: str) -> None:
         row.assigned_user_id = identifier(row.assigned_user_id)
 
 
-def _follower(row: Any) -> Follower:
+def _has_plain_phones(rows: Iterable[Any]) -> bool:
+    """Return whether all phones of `rows`, which are `_Row`, are ASCII digits or absent."""
+    try:
+        digits = "".join([row.phone or "" for row in rows])
+    except TypeError:
+        return False  # one came as a number
+    return digits.isascii() and digits.encode().isdigit()
+
+
+def _has_plain_texts(rows: Iterable[Any]) -> bool:
+    """Return whether all that people shared in `rows`, which are `_Row`, is short, in NFC, and nowhere empty."""
+    # An empty one leaves two ends of lines in a row.
+    texts = [
+        f"\n{info.name}\n{info.address}\n{info.ward}\n{info.district}\n{info.city}\n"
+        for row in rows
+        if (info := row.shared_info) is not None
+    ]
+    whole = "-".join(texts)
+    return "\n\n" not in whole and max(map(len, texts), default=0) <= _SHORT and is_normalized("NFC", whole)
+
+
+def _follower(row: Any, plain_phone: bool = False, plain_texts: bool = False) -> Follower:
     """Put `row`, a `_Row` whose ids are in our form, right and return it as a `Follower`.
 
+    `plain_phone`, `plain_texts`: what was found of all rows at once, in a fraction of the time.
     The hot path, a hundred times a page: what is absent or plain costs no call.
     """
     if not row.avatar:
@@ -211,12 +234,16 @@ def _follower(row: Any) -> Follower:
     if (text := row.state) != "follow" and text != "unfollow":
         row.state = None
     given = row.phone
-    if given:
-        row.phone, row.phone_raw = phone(given)
-    else:
+    if not given:
         row.phone = None
+    elif plain_phone and len(given) == 10 and given[:4] in MOBILE_WITH_TRUNK:
+        row.phone, row.phone_raw = "+84" + given[1:], given
+    elif plain_phone and len(given) == 11 and given[:5] in MOBILE_WITH_CODE:
+        row.phone, row.phone_raw = "+" + given, given
+    else:
+        row.phone, row.phone_raw = phone(given)
     if (info := row.shared_info) is not None:
-        row.shared_info = _shared_info(info, given, row.phone or row.phone_raw)
+        row.shared_info = _shared_info(info, given, row.phone or row.phone_raw, plain_texts)
     if (extra := row.tags) is None:
         row.tags = _NOTHING
     else:
@@ -235,15 +262,13 @@ def _nfc(given: list[str] | None) -> list[str]:
     return [nfc(item) for item in given if item] if given else _NOTHING
 
 
-def _shared_info(info: Any, phone_of_row: str | int | None, normal: str | None) -> SharedInfo | None:
+def _shared_info(info: Any, phone_of_row: str | int | None, normal: str | None, plain_texts: bool) -> SharedInfo | None:
     """As `_follower`, of a `_SharedInfo`; `normal` is what became of the row's own phone, which people mostly share."""
     if info.phone != phone_of_row:
         e164, raw = phone(info.phone) if info.phone else _NO_PHONE
         normal = e164 or raw
     info.phone = normal
-    # All texts at once, in a third of the time; an empty one leaves two ends of lines in a row.
-    whole = f"\n{info.name}\n{info.address}\n{info.ward}\n{info.district}\n{info.city}\n"
-    if len(whole) > _SHORT or "\n\n" in whole or not is_normalized("NFC", whole):
+    if not plain_texts:
         info.name, info.address, info.ward = map(normalise.text, (info.name, info.address, info.ward))
         info.district, info.city = normalise.text(info.district), normalise.text(info.city)
     if not (normal or info.name or info.address or info.ward or info.district or info.city):

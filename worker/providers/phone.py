@@ -22,7 +22,9 @@ _MOBILE = frozenset(
     + [start + third for start in _PARTLY for third in _PARTLY[start]]
 )
 """The first three of a mobile's nine digits, as `phonenumbers` knows them; what it learns later it is asked for."""
-_WITH_TRUNK, _WITH_CODE, _WITH_PLUS = (frozenset(before + start for start in _MOBILE) for before in ("0", "84", "+84"))
+MOBILE_WITH_TRUNK, MOBILE_WITH_CODE, _WITH_PLUS = (
+    frozenset(before + start for start in _MOBILE) for before in ("0", "84", "+84")
+)
 
 # The three digits after the 0 of an 11-digit mobile number, and the two that replaced them in 2018
 # (PROVIDERS 5).
@@ -57,10 +59,10 @@ def phone(value: object) -> tuple[str | None, str | None]:
     # The usual case needs no regular expression; `str.isdigit` takes twice the time of this.
     length = len(raw)
     if length == 10:
-        if raw[:4] in _WITH_TRUNK and raw.isascii() and raw.encode().isdigit():
+        if raw[:4] in MOBILE_WITH_TRUNK and raw.isascii() and raw.encode().isdigit():
             return "+84" + raw[1:], raw
     elif length == 11:
-        if raw[:5] in _WITH_CODE and raw.isascii() and raw.encode().isdigit():
+        if raw[:5] in MOBILE_WITH_CODE and raw.isascii() and raw.encode().isdigit():
             return "+" + raw, raw
     elif length == 12 and raw[:6] in _WITH_PLUS and raw.isascii() and raw[1:].encode().isdigit():
         return raw, None
