@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.replica import Replica, command, kinds
 from tests.simulation.loop import run
 from tests.unit.test_retry_of_dead_letters import failed_after_a_page, retry
 from worker.core.control import Control
-from worker.core.ended import LOG_WITHIN, with_end
+from worker.core.ended import LOG_WITHIN, STOPPED_FOR, with_end
 from worker.core.ports import Entry
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -134,6 +135,31 @@ def test_an_end_is_told_without_a_look(state: Any) -> None:
 
 def test_an_answer_just_in_time_counts() -> None:
     assert told(Log(CANCELLED, takes=LOG_WITHIN - 0.1)).state == "cancelled"
+
+
+class StoppedLog(Log):
+    """The process is stopped while it waits for the first answer."""
+
+    def __init__(self, event: JobEvent, seconds: float) -> None:
+        super().__init__(event)
+        self.seconds = seconds
+
+    async def last(self, subject: str) -> Entry | None:
+        if self.asked == 0:
+            self.asked += 1
+            time.sleep(self.seconds)  # noqa: ASYNC251 - so that the whole loop stands still
+            await asyncio.sleep(0.01)
+        return await super().last(subject)
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(STOPPED_FOR + 0.1, 2), (LOG_WITHIN + 0.1, 1)])
+async def test_who_was_stopped_while_he_looked_looks_again(seconds: float, asked: int) -> None:
+    log = StoppedLog(CANCELLED, seconds)
+
+    found = await with_end(RUNNING, log)
+
+    assert found.state == ("cancelled" if asked == 2 else "running")
+    assert log.asked == asked
 
 
 @pytest.mark.parametrize("act", ["status", "cancel"])

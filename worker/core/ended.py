@@ -1,18 +1,22 @@
 """A status beside the log: who ended the job may be dead, or stopped, before its end is told anywhere else."""
 
 import asyncio
+import contextlib
 
 import msgspec
 
 from schemas.events import TERMINAL, JobCompleted, JobEvent, JobFailed, JobWaiting
 from schemas.jobs import JobStatus
 from schemas.subjects import job_subject
-from worker.core.ports import EventLog, LogUnavailableError
+from worker.core.ports import Entry, EventLog, LogUnavailableError
 from worker.core.precedence import TERMINAL as OVER
 from worker.core.unreadable import EventDecoder, UnreadableEventError
 
 LOG_WITHIN = 0.5
 """Seconds that an answer waits for the log; without it, it says what is known."""
+STOPPED_FOR = 2 * LOG_WITHIN
+"""Seconds after which a time of `LOG_WITHIN` can't be over only now, unless the process was stopped."""
+LOOKS = 3
 
 
 async def with_end(known: JobStatus, log: EventLog) -> JobStatus:
@@ -23,8 +27,7 @@ async def with_end(known: JobStatus, log: EventLog) -> JobStatus:
     whose = known.provider, known.oa_id, known.job_id
     subject = job_subject(*whose)
     try:
-        async with asyncio.timeout(LOG_WITHIN):
-            entry = await log.last(subject)
+        entry = await _last(log, subject)
         if entry is None or entry.sequence <= known.event_sequence:
             return known
         event = EventDecoder(subject, *whose).event(entry)
@@ -35,6 +38,20 @@ async def with_end(known: JobStatus, log: EventLog) -> JobStatus:
     if isinstance(event, TERMINAL):
         return _ended(known, event, entry.sequence)
     return _retried(known, event, entry.sequence) if has_failed else known
+
+
+async def _last(log: EventLog, subject: str) -> Entry | None:
+    """As `EventLog.last`, within `LOG_WITHIN`. Raises TimeoutError, too."""
+    loop = asyncio.get_running_loop()
+    for _ in range(LOOKS):
+        began = loop.time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOG_WITHIN):
+                return await log.last(subject)
+        if loop.time() - began < STOPPED_FOR:
+            break
+        # It was this process that stood still, not the log, and much may have happened since.
+    raise TimeoutError
 
 
 def _retried(known: JobStatus, event: JobEvent, sequence: int) -> JobStatus:
