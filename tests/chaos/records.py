@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import ServiceUnavailableError
 
 EVENTS = "FOLLOWERS_EVENTS"
 DEAD = "FOLLOWERS_DEAD"
@@ -57,7 +60,7 @@ async def read_all(client: Client, stream: str) -> list[Record]:
     subscription = await js.pull_subscribe("", stream=stream, config=config)
     records: list[Record] = []
     while len(records) < state.messages:
-        for message in await subscription.fetch(min(500, state.messages - len(records)), timeout=5):
+        for message in await _fetch(subscription, min(500, state.messages - len(records))):
             metadata = message.metadata
             records.append(
                 Record(
@@ -73,6 +76,16 @@ async def read_all(client: Client, stream: str) -> list[Record]:
     assert sequences == sorted(set(sequences)), f"{stream} was not read in order"
     assert len(records) == state.messages, f"{stream} has {state.messages} messages, {len(records)} were read"
     return records
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription, count: int) -> list[Msg]:
+    """Fetch messages; a cluster may say for a moment that a consumer which was just made has nobody to answer."""
+    for _ in range(20):
+        try:
+            return await subscription.fetch(count, timeout=5)
+        except ServiceUnavailableError:
+            await asyncio.sleep(0.2)
+    return await subscription.fetch(count, timeout=5)
 
 
 async def read_statuses(client: Client) -> dict[str, dict[str, Any]]:
