@@ -248,6 +248,12 @@ class FakeStatusBoard:
         _, value = self.bucket.values.get(job_id, (0, b""))
         return msgspec.json.decode(value, type=JobStatus) if value else None
 
+    def post_later(self, job_id: str, state: JobState, make: Callable[[], JobStatus]) -> None:
+        """See `StatusBoard.post_later`; nothing is put off here."""
+        status = make()
+        assert (status.job_id, status.state) == (job_id, state)
+        self.post(status)
+
     def post(self, status: JobStatus) -> None:
         """See `StatusBoard.post`."""
         self.posted.append(status)

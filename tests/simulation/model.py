@@ -265,6 +265,9 @@ class ModelStatusBoard:
         if not self._process.dead and outranks(status, self._shared.get(status.job_id)):
             self._shared[status.job_id] = status
 
+    def post_later(self, job_id: str, state: JobState, make: Callable[[], JobStatus]) -> None:
+        self.post(make())
+
     async def settle(self, status: JobStatus) -> None:
         await self._process.step()
         if outranks(status, self._shared.get(status.job_id)):

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.core.route import Route
 
@@ -55,3 +57,28 @@ def test_which_requests_can_be_made_ahead(
     at: int, total: int | None, left: int | None, ahead: int, anchored: bool, offsets: list[int]
 ) -> None:
     assert FIFTY.following(at, total, left, ahead, anchored=anchored) == offsets
+
+
+@given(
+    count=st.integers(2, 9),
+    last=st.integers(1, 60),
+    at=st.integers(-1, 70),
+    total=st.none() | st.integers(0, 80),
+    left=st.none() | st.integers(0, 80),
+    ahead=st.integers(0, 9),
+    anchored=st.booleans(),
+)
+def test_requests_ahead_are_those_that_come_one_after_the_other(
+    count: int, last: int, at: int, total: int | None, left: int | None, ahead: int, anchored: bool
+) -> None:
+    route, one_by_one = Route(count, last), list[int]()
+    here, wanted = at, left
+    while len(one_by_one) < ahead and (wanted is None or wanted > 0):
+        offset = route.offset(here, total, wanted, anchored=anchored)
+        one_by_one.append(offset)
+        end = offset + count - 1
+        if total is None or end + 1 >= total or end <= here or offset >= last:
+            break
+        wanted, here = None if wanted is None else wanted - (end - here), end
+
+    assert route.following(at, total, left, ahead, anchored=anchored) == one_by_one

@@ -212,6 +212,37 @@ async def test_what_was_posted_before_the_end_or_after_it_is_not_written_until_t
     assert bucket.expected == ["0", "1"]
 
 
+async def test_a_status_posted_later_is_made_once_and_only_when_it_is_written_or_looked_at() -> None:
+    bucket, made = Bucket(), list[int]()
+    board = bucket.board()
+
+    def make(page: int) -> Callable[[], JobStatus]:
+        def one() -> JobStatus:
+            made.append(page)
+            return status(page=page)
+
+        return one
+
+    for page in (1, 2):
+        board.post_later("j1", "running", make(page))
+    assert made == []
+    await board._write_due()
+    assert board.in_hand("j1") == status(page=2)
+    for page in (3, 4):
+        board.post_later("j1", "running", make(page))
+    await board._write_due()  # its second isn't over
+    assert [one.page for _, one, _ in bucket.writes] == made == [2]
+    assert [board.in_hand("j1"), board.in_hand("j1")] == [status(page=4), status(page=4)]
+    assert made == [2, 4]
+    board.post_later("j1", "running", make(5))
+    await board.settle(status("completed", page=6))
+    board.post_later("j1", "running", make(7))
+    await board._write_due()
+
+    assert [one.page for _, one, _ in bucket.writes] == [2, 6]
+    assert made == [2, 4]
+
+
 async def test_a_job_that_is_dropped_while_its_refusal_is_looked_into_is_settled() -> None:
     bucket = Bucket(WRONG)
     board = bucket.board()

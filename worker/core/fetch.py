@@ -240,6 +240,14 @@ class Fetch:
         if self._tells:
             self._world.status.post(self._status(self._state, self._reason, self._until))
 
+    def _post_page(self) -> None:
+        """As `post`, after each page: of most pages nobody ever sees it."""
+        if self._state != "running" or self.holdups.current is not None or self.signals.cancelled.is_set():
+            self.post()
+        elif self._tells:
+            make = partial(self._status, "running", None, None, self._world.now())
+            self._world.status.post_later(self.job.address.job_id, "running", make)
+
     def close(self) -> None:
         """Post nothing more: the job has ended, or is another's."""
         self._tells = False
@@ -273,8 +281,10 @@ class Fetch:
             progress=msgspec.structs.replace(self._restored, requests=standing.requests),
         )
 
-    def _status(self, state: JobState, reason: str | None, until: datetime | None) -> JobStatus:
-        now, wait, holdup = self._world.now(), None, self.holdups.current
+    def _status(
+        self, state: JobState, reason: str | None, until: datetime | None, at: datetime | None = None
+    ) -> JobStatus:
+        now, wait, holdup = at or self._world.now(), None, self.holdups.current
         if state in ("running", "waiting") and holdup is not None:
             state, reason, until, wait = "waiting", "nats", None, held_up(holdup)
         elif state in ("running", "waiting") and self.signals.cancelled.is_set():
@@ -433,7 +443,7 @@ class Fetch:
         self._published = set()
         self._note_move()
         self._world.meter.page_published(event.provider, len(event.followers))
-        self.post()
+        self._post_page()
 
     def _note_move(self) -> None:
         """A page was published: the job moves, but its next pages may wait already, or soon again."""

@@ -69,11 +69,11 @@ class Pending:
             part = stretch.rows[:more]
             taken += part
             cut = stretch.position
-            self._taken = (*self._taken, *(row.user_id for row in part[-ANCHORS:]))[-ANCHORS:]
             if len(part) == len(stretch.rows):
                 self._line.popleft()
                 self._taken = cut.anchors
                 continue
+            self._taken = (*self._taken, *[row.user_id for row in part[-ANCHORS:]])[-ANCHORS:]
             stretch.rows = stretch.rows[more:]
             if stretch.numbers is not None:
                 cut = replace(cut, at=stretch.numbers[len(part) - 1], anchors=self._taken)

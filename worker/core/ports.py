@@ -1,6 +1,6 @@
 """What the core needs from the world. Each docstring is the contract that every implementation is tested against."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, Protocol
@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
-from schemas.types import Provider
+from schemas.types import JobState, Provider
 from worker.core.holdups import Failed
 
 
@@ -156,6 +156,10 @@ class StatusBoard(Protocol):
 
     def post(self, status: JobStatus) -> None:
         """Take note of `status`; it is written at once on a change of state, else at most once a second."""
+        ...
+
+    def post_later(self, job_id: str, state: JobState, make: Callable[[], JobStatus]) -> None:
+        """As `post`, of a job in `state`: `make` is asked once, when somebody writes it or looks at it, if ever."""
         ...
 
     async def look(self, job_id: str) -> JobStatus | None:

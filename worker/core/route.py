@@ -35,6 +35,10 @@ class Route:
     ) -> list[int]:
         """Return where up to `ahead` requests after row `at` start, as far as that is known."""
         found: list[int] = []
+        if left is None and total is not None and anchored and at >= 0 and self.count > 1:
+            # As long as none of it can end the list, each starts where the one before ends; the rest is looked at.
+            found += range(at, min(total - self.count, self.last), self.count - 1)[:ahead]
+            at += len(found) * (self.count - 1)
         while len(found) < ahead and (left is None or left > 0):
             offset = self.offset(at, total, left, anchored=anchored)
             found.append(offset)

@@ -59,22 +59,25 @@ class Witness:
     def hear(self, offset: int, ids: Sequence[str], total: int | None, *, whole: bool) -> None:
         """Take an answer with `ids` at `offset`; `whole`: about the whole list, not about some of its days."""
         rows = len(ids)
-        self.largest = max(self.largest, rows)
+        if rows > self.largest:
+            self.largest = rows
         if total is None or (rows and offset + rows > total) or len(set(ids)) < rows:
             self.doubt = True
         if total is None:
             return
         self._counts_rows = self._counts_rows and total == rows
         self._counts_reach = self._counts_reach and total == offset + rows
-        if offset + rows < total:
-            self._fewest = min(rows, rows if self._fewest is None else self._fewest)
+        if offset + rows < total and (self._fewest is None or rows < self._fewest):
+            self._fewest = rows
         self._constant = self._constant and self._total in (None, total)
         self._same = self._same + 1 if total == self._total else 1
         self.fell = self.fell or total < (self._total or 0)
-        self.most = max(self.most, total)
         self._total = total
+        if total > self.most:
+            self.most = total
         if whole:
-            self._risen += max(0, total - (total if self._whole is None else self._whole))
+            if self._whole is not None and total > self._whole:
+                self._risen += total - self._whole
             self._whole = total
 
     def missed(self, shown: int | None, distinct: int, *, joined: bool, moved: bool) -> int | None:

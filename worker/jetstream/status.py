@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from nats.js import JetStreamContext
 
 from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
+from schemas.types import JobState
 from schemas.wire import decode, encode
 from worker.core.ports import BoardUnavailableError
 from worker.core.precedence import TERMINAL, outranks
@@ -43,6 +45,22 @@ class _Seen:
     """None: there is none, or none that this version can read."""
 
 
+@dataclass(slots=True)
+class _Posted:
+    """What was told of a job; made when it is needed, and once."""
+
+    state: JobState
+    make: Callable[[], JobStatus] | None
+    made: JobStatus | None = None
+
+    @property
+    def status(self) -> JobStatus:
+        if self.make is not None:
+            self.made, self.make = self.make(), None
+        assert self.made is not None
+        return self.made
+
+
 class JetStreamStatusBoard:
     """`StatusBoard` on a key-value bucket; writes in the background what `post` takes.
 
@@ -56,14 +74,14 @@ class JetStreamStatusBoard:
         self._writes = writes or Writes()
         self._js: JetStreamContext = client.jetstream(timeout=timeout)
         self._stream = f"KV_{JOBS_BUCKET}"
-        self._pending: dict[str, JobStatus] = {}
+        self._pending: dict[str, _Posted] = {}
         self._written: dict[str, tuple[str, float]] = {}
         """State and time of the last write of each job in hand."""
         self._seen: dict[str, _Seen] = {}
         """What a job in hand has in the bucket, as far as we know."""
         self._looked_up: dict[str, _Seen] = {}
         """What `get` found for a job that isn't in hand, or not yet."""
-        self._newest: dict[str, JobStatus] = {}
+        self._newest: dict[str, _Posted] = {}
         """What was told last of each job in hand, whether or not the bucket has it."""
         self._owed: dict[str, JobStatus] = {}
         """The ends that the bucket didn't take."""
@@ -89,17 +107,26 @@ class JetStreamStatusBoard:
 
     def in_hand(self, job_id: str) -> JobStatus | None:
         """Return what was told last, unless another replica has taken the job since."""
-        return None if job_id in self._lost else self._newest.get(job_id) or self._owed.get(job_id)
+        if job_id in self._lost:
+            return None
+        posted = self._newest.get(job_id)
+        return self._owed.get(job_id) if posted is None else posted.status
 
     def post(self, status: JobStatus) -> None:
         """Note it; `run` writes it."""
-        if status.job_id in self._settled:
+        self._post(status.job_id, _Posted(status.state, None, status))
+
+    def post_later(self, job_id: str, state: JobState, make: Callable[[], JobStatus]) -> None:
+        """Note how to make it."""
+        self._post(job_id, _Posted(state, make))
+
+    def _post(self, job_id: str, posted: _Posted) -> None:
+        if job_id in self._settled:
             return
-        waits = self._pending.get(status.job_id)
-        self._newest[status.job_id] = status
-        self._pending[status.job_id] = status
+        waits = self._pending.get(job_id)
+        self._newest[job_id] = self._pending[job_id] = posted
         # In place of one that waits for its second to be over, it waits as long: there is nothing to look at.
-        if waits is None or waits.state != status.state:
+        if waits is None or waits.state != posted.state:
             self._wake.set()
 
     async def settle(self, status: JobStatus) -> None:
@@ -107,7 +134,7 @@ class JetStreamStatusBoard:
         job_id = status.job_id
         _remember(self._settled, job_id, None)
         self._pending.pop(job_id, None)
-        self._newest[job_id] = status
+        self._newest[job_id] = _Posted(status.state, None, status)
         async with self._lock:
             for _ in range(SETTLE_TRIES):
                 if await self._write(status):
@@ -159,23 +186,23 @@ class JetStreamStatusBoard:
         soonest: float | None = None
         for job_id in list(self._pending):
             async with self._lock:
-                status = self._pending.get(job_id)
-                if status is None:
+                posted = self._pending.get(job_id)
+                if posted is None:
                     continue
-                wait = self._wait(status)
+                wait = self._wait(job_id, posted.state)
                 if wait <= 0:
                     del self._pending[job_id]
-                    if await self._write(status) or job_id not in self._written:
+                    if await self._write(posted.status) or job_id not in self._written:
                         continue
                     # Not written, and still in hand: once more, unless something newer was posted meanwhile.
-                    self._pending.setdefault(job_id, status)
+                    self._pending.setdefault(job_id, posted)
                     wait = EVERY
                 soonest = wait if soonest is None else min(soonest, wait)
         return soonest
 
-    def _wait(self, status: JobStatus) -> float:
-        state, at = self._written.get(status.job_id, ("", 0.0))
-        return 0.0 if state != status.state else at + EVERY - time.monotonic()
+    def _wait(self, job_id: str, state: JobState) -> float:
+        written, at = self._written.get(job_id, ("", 0.0))
+        return 0.0 if written != state else at + EVERY - time.monotonic()
 
     async def _write(self, status: JobStatus) -> bool:
         """Write `status` if that is ours to do; return whether that is settled, or must be tried again."""
