@@ -331,7 +331,7 @@ class Worker:
 
         async def tell(held: JobStatus, reply: str) -> None:
             assert self._world is not None
-            await self._reply(reply, await with_end(held, self._world.log))
+            await self._reply(reply, await with_end(held, self._world.log, self._world.now))
 
         async def take(message: Msg) -> None:
             if (held := self._held(message.subject.rpartition(".")[2])) is not None:

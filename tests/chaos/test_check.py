@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from tests.chaos.check_acts import STOPS_WITHIN, check_answers, check_statuses
 from tests.chaos.check_changes import check_changes, is_change
 from tests.chaos.load import Command
 from tests.chaos.records import Record
+from worker.core.waits import unread
 
 IDS = ("1", "2", "3", "4", "5")
 Body = dict[str, Any]
@@ -359,6 +361,7 @@ BAD = {"code": "bad_response"}
         answer(9.0, "completed", generation=2),
         answer(9.0, None, error={"code": "internal"}),
         answer(9.0, None, error={"code": "rate_limited"}),
+        answer(9.0, "running", wait=msgspec.to_builtins(unread(datetime.now(UTC)))),
     ],
 )
 def test_an_answer_that_the_log_bears_out_is_no_violation(told: Told) -> None:
@@ -378,6 +381,7 @@ def test_an_answer_that_the_log_bears_out_is_no_violation(told: Told) -> None:
         answer(5.0, "completed", generation=2),
         answer(9.0, "failed", error=BAD),
         answer(9.0, "running", generation=2),
+        answer(9.0, "running", generation=2, wait={"owner": "nats", "text": "NATS takes nothing"}),
         answer(9.0, "completed"),
         answer(9.0, "running", generation=2, act="cancel"),
         answer(9.0, None),

@@ -19,6 +19,7 @@ from tests.unit.test_retry_of_dead_letters import failed_after_a_page, retry
 from worker.core.control import Control
 from worker.core.ended import LOG_WITHIN, STOPPED_FOR, with_end
 from worker.core.ports import Entry
+from worker.core.waits import unread
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 SUBJECT = job_subject("esms", "1", "j")
@@ -56,7 +57,7 @@ class Log(FakeLog):
 
 
 def told(log: Log, known: JobStatus = RUNNING) -> JobStatus:
-    return run(random.Random(1), with_end(known, log))
+    return run(random.Random(1), with_end(known, log, lambda: AT))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,6 @@ def test_a_job_that_goes_on_by_its_status_is_told_with_the_end_in_the_log(event:
         pytest.param(Log(WAITING), id="it waits"),
         pytest.param(Log(FAILED, sequence=1), id="the failure before the retry that runs"),
         pytest.param(Log(b"{}"), id="somebody else's message"),
-        pytest.param(Log(FAILED, takes=LOG_WITHIN + 0.1), id="no answer in time"),
     ],
 )
 def test_what_the_log_does_not_contradict_is_told_as_it_is(log: Log) -> None:
@@ -89,12 +89,30 @@ def test_what_the_log_does_not_contradict_is_told_as_it_is(log: Log) -> None:
     assert log.asked == 1
 
 
-def test_a_log_that_is_away_holds_up_no_answer() -> None:
+def away() -> Log:
     log = Log(None)
     log.down = True
+    return log
 
-    assert told(log) is RUNNING
+
+@pytest.mark.parametrize("log", [away(), Log(FAILED, takes=LOG_WITHIN + 0.1)], ids=["away", "no answer in time"])
+def test_a_log_that_says_nothing_leaves_open_what_the_job_does(log: Log) -> None:
+    assert told(log) == msgspec.structs.replace(RUNNING, wait=unread(AT))
     assert LOG_WITHIN == 0.5
+
+    held = msgspec.structs.replace(RUNNING, wait=msgspec.structs.replace(unread(AT), nats_code=10077, text="no space"))
+    assert told(log, held) is held
+
+
+async def test_a_cancel_says_so_as_well() -> None:
+    board = FakeStatusBoard()
+    board.bucket.put("j", msgspec.json.encode(RUNNING))
+
+    answer = await Control(make_world(status=board, log=away())).cancel("j")
+
+    assert isinstance(answer, JobStatus)
+    assert answer.wait is not None
+    assert (answer.state, answer.wait.owner) == ("running", "nats")
 
 
 FAILED_BEFORE = msgspec.structs.replace(
@@ -123,6 +141,7 @@ def test_a_failure_is_told_with_the_retry_that_the_log_has(event: JobEvent, diff
 @pytest.mark.parametrize("event", [FAILED, STARTED, COMPLETED])
 def test_a_failure_is_told_where_the_log_has_nothing_of_a_later_generation(event: JobEvent) -> None:
     assert told(Log(msgspec.structs.replace(event, generation=1)), FAILED_BEFORE) is FAILED_BEFORE
+    assert told(away(), FAILED_BEFORE) is FAILED_BEFORE
 
 
 @pytest.mark.parametrize("state", ["completed", "cancelled"])
@@ -156,7 +175,7 @@ class StoppedLog(Log):
 async def test_who_was_stopped_while_he_looked_looks_again(seconds: float, asked: int) -> None:
     log = StoppedLog(CANCELLED, seconds)
 
-    found = await with_end(RUNNING, log)
+    found = await with_end(RUNNING, log, lambda: AT)
 
     assert found.state == ("cancelled" if asked == 2 else "running")
     assert log.asked == asked

@@ -62,8 +62,8 @@ class Control:
             if not was_known:
                 known = await self._note_unknown(job_id, known)
             if known is not None:
-                known = await with_end(known, self._world.log)
-            if known is not None and not _is_over(known):
+                known = await with_end(known, self._world.log, self._world.now)
+            if known is not None and not _is_over(known) and not _waits_for_nats(known):
                 known = msgspec.structs.replace(known, wait=cancelling(self._world.now()))
         except BoardUnavailableError:
             return _unavailable(job_id)
@@ -105,7 +105,7 @@ class Control:
         if not is_token(job_id):
             return _no_id(job_id)
         if (held := self._world.status.in_hand(job_id)) is not None:
-            return await with_end(held, self._world.log)
+            return await with_end(held, self._world.log, self._world.now)
         try:
             known = await self._look(job_id)
             known = await explained(
@@ -125,7 +125,7 @@ class Control:
             return _unknown(job_id, "its command may be queued, but the queue can't be searched now: ask again")
         if known is None:
             return _unknown(job_id, "its command isn't in the queue: it was never published, or is too long ago")
-        return await with_end(known, self._world.log)
+        return await with_end(known, self._world.log, self._world.now)
 
     async def _look(self, job_id: str) -> JobStatus | None:
         """Read the bucket; give way to the worker that has the job where the bucket has no news. Raises as `look`."""
@@ -156,6 +156,10 @@ def overloaded(job_id: str) -> ControlError:
 
 def _is_over(status: JobStatus | None) -> bool:
     return status is not None and status.state in OVER
+
+
+def _waits_for_nats(known: JobStatus) -> bool:
+    return known.wait is not None and known.wait.owner == "nats"
 
 
 def _no_id(job_id: str) -> ControlError:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
 
@@ -11,16 +13,20 @@ from schemas.subjects import job_subject
 from worker.core.ports import Entry, EventLog, LogUnavailableError
 from worker.core.precedence import TERMINAL as OVER
 from worker.core.unreadable import EventDecoder, UnreadableEventError
+from worker.core.waits import unread
 
 LOG_WITHIN = 0.5
-"""Seconds that an answer waits for the log; without it, it says what is known."""
+"""Seconds that an answer waits for the log."""
 STOPPED_FOR = 2 * LOG_WITHIN
 """Seconds after which a time of `LOG_WITHIN` can't be over only now, unless the process was stopped."""
 LOOKS = 3
 
 
-async def with_end(known: JobStatus, log: EventLog) -> JobStatus:
-    """Return `known`, unless the log has an end that `known` hasn't, or a retry of the failure that `known` is."""
+async def with_end(known: JobStatus, log: EventLog, now: Callable[[], datetime]) -> JobStatus:
+    """Return `known`, unless the log has an end that `known` hasn't, or a retry of the failure that `known` is.
+
+    Where the log gives no answer within `LOG_WITHIN`, the status of a job that goes on says so.
+    """
     has_failed = known.state == "failed"
     if known.state in OVER and not has_failed:
         return known
@@ -31,8 +37,12 @@ async def with_end(known: JobStatus, log: EventLog) -> JobStatus:
         if entry is None or entry.sequence <= known.event_sequence:
             return known
         event = EventDecoder(subject, *whose).event(entry)
-    except (LogUnavailableError, UnreadableEventError, TimeoutError):
+    except UnreadableEventError:
         return known
+    except (LogUnavailableError, TimeoutError):
+        if has_failed or (known.wait is not None and known.wait.owner == "nats"):
+            return known  # what is said already says more
+        return msgspec.structs.replace(known, wait=unread(now()))
     if has_failed and event.generation <= known.generation:
         return known
     if isinstance(event, TERMINAL):

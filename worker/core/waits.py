@@ -68,6 +68,18 @@ def held_up(holdup: Holdup) -> Wait:
     )
 
 
+def unread(since: datetime) -> Wait:
+    """Describe what is not known of a job whose events can't be read now."""
+    return Wait(
+        owner="nats",
+        reason="nats",
+        since=since,
+        text="NATS gave no answer about its events: whether it has gone on or ended since its status was written isn't"
+        " known; ask again, and see `followers doctor` if it stays so",
+        nats_error="no answer",
+    )
+
+
 def no_room(budget: Budget) -> Describe:
     """Describe the wait of an answer for room in this worker's memory."""
     return lambda since, until: Wait(
