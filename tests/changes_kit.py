@@ -13,11 +13,11 @@ from schemas.subjects import change_subject, job_subject, page_subject
 from schemas.types import Provider, Verdict
 from schemas.wire import content_type, decode, encode, event_message
 from tests.fakes import EPOCH
-from worker.core.changes import ChangeFeeds
-from worker.core.changes_feed import EndedJob
-from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
+from worker.core.changes.feeds import ChangeFeeds
+from worker.core.changes.pointer import EndedJob
+from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
 from worker.core.ports import Entry, EventLog, WrongSequenceError
-from worker.core.world import World
+from worker.core.services import World
 
 OA = "1"
 CHANGES = change_subject("etelecom", OA)

@@ -20,7 +20,7 @@ from nats.js import JetStreamContext
 from tests import ear
 from tests.patience import pytest_timeout_set_timer  # noqa: F401
 from worker.embedded import EmbeddedServer
-from worker.jetstream.guarded import GuardedClient
+from worker.jetstream.client.secure import GuardedClient
 
 # Few examples while people wait, many where nobody does: `make test` sets the profile.
 settings.register_profile("quick", max_examples=25, deadline=None)

@@ -9,13 +9,13 @@ from typing import Any
 import structlog
 
 from tests.schedule_kit import KilledError
-from worker.core.chain import FencedError
-from worker.core.changes_ports import FeedsAwayError, FeedsUnavailableError
-from worker.core.commands import RejectedError
-from worker.core.desk import ScheduleUnavailableError
+from worker.core.changes.ports import FeedsAwayError, FeedsUnavailableError
 from worker.core.errors import FetchFailure
+from worker.core.eventlog.appender import FencedError
+from worker.core.jobs.parse import RejectedError
 from worker.core.ports import BoardUnavailableError, LimitUnavailableError, LogUnavailableError, WrongSequenceError
-from worker.core.world import CancelledJobError, DrainingError
+from worker.core.schedules.ports import ScheduleUnavailableError
+from worker.core.services import CancelledJobError, DrainingError
 
 FAULT = (".fault", "task.failed")
 """How the names of our log events end that tell an exception which nobody foresaw: `command.fault`."""

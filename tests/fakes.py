@@ -15,7 +15,6 @@ from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider, WaitReason
-from worker.core.breaker import Circuit
 from worker.core.errors import FetchFailure
 from worker.core.holdups import Failed
 from worker.core.ports import (
@@ -28,9 +27,10 @@ from worker.core.ports import (
     ProviderPage,
     WrongSequenceError,
 )
-from worker.core.precedence import outranks
+from worker.core.ratelimit.circuit_breaker import Circuit
 from worker.core.retry import RetryPolicy
-from worker.core.world import Outcome, World
+from worker.core.services import Outcome, World
+from worker.core.status.precedence import outranks
 
 Fault = Literal["lost", "ack_lost", "late"]
 """A publish that never arrives, one that arrives unconfirmed, one that arrives only after a later read."""

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from worker.core.limit import SECOND, Limit, pushed, reserve
 from worker.core.ports import LimitUnavailableError, Taken
+from worker.core.ratelimit.gcra import SECOND, Limit, pushed, reserve
 
 
 @dataclass

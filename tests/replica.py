@@ -18,8 +18,8 @@ from tests.fakes import (
     FakeStatusBoard,
     make_world,
 )
-from worker.core.consume import CommandHandler, OpenAccount
-from worker.core.control import Control
+from worker.core.jobs.handler import CommandHandler, OpenAccount
+from worker.core.status.control import Control
 
 PAGES = page_subject("etelecom", "1", "j1")
 EVENTS = job_subject("etelecom", "1", "j1")

@@ -11,10 +11,10 @@ import msgspec
 from schemas.commands import FetchEtelecomFollowers
 from schemas.types import Provider
 from tests.fakes import Clock, make_world
-from worker.core.desk import NoScheduleBucketError, ScheduleUnavailableError, Stored
-from worker.core.due import Cron, Timing
-from worker.core.schedule import Outcome, Run, Schedule, ScheduleState, definition_of
-from worker.core.scheduler import Scheduler
+from worker.core.schedules.decision import Outcome, Run, Schedule, ScheduleState, definition_of
+from worker.core.schedules.ports import NoScheduleBucketError, ScheduleUnavailableError, Stored
+from worker.core.schedules.scheduler import Scheduler
+from worker.core.schedules.timing import Cron, Timing
 
 VIETNAM = ZoneInfo("Asia/Ho_Chi_Minh")
 WEEK = 7 * 86_400.0

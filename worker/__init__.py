@@ -8,8 +8,8 @@ configuration. `simulators` and `embedded` stand in for the providers and the se
 `cli` is the console script `followers`.
 
 Imports run one way: cli → app → {jetstream, providers, ops, settings, simulators, embedded, logs} → core → schemas.
-Behind a completed job `core/changes.py` publishes what differs from the last complete list.
-The log is the checkpoint: a job's last page event is all that a successor needs (`core/fetch.py`).
+Behind a completed job `core/changes/feeds.py` publishes what differs from the last complete list.
+The log is the checkpoint: a job's last page event is all that a successor needs (`core/jobs/run.py`).
 """
 
 __version__ = "0.1.0"

@@ -47,54 +47,54 @@ from schemas.types import Provider
 from schemas.wire import CONTENT_TYPE, JSON, encode
 from worker.connections import most_within, viewers_within
 from worker.core.account import EtelecomAccount
-from worker.core.budget import Budget
-from worker.core.changes import ChangeFeeds
-from worker.core.changes_release import Releases
-from worker.core.consume import CommandHandler, OpenAccount
-from worker.core.control import ENDS_WITHIN, Answer, Control, overloaded
+from worker.core.changes.feeds import ChangeFeeds
+from worker.core.changes.release import Releases
 from worker.core.cures import NOT_CONNECTED, paused_text, resume
-from worker.core.ended import with_end
-from worker.core.gate import open_gate
-from worker.core.limit import Limit
-from worker.core.questions import Questions, asker_of
+from worker.core.jobs.handler import CommandHandler, OpenAccount
+from worker.core.jobs.shares import Slots
+from worker.core.memory import Budget
+from worker.core.ports.tracing import NoTracer
+from worker.core.ratelimit.admission import open_gate
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.shared import Share
 from worker.core.retry import RetryPolicy
-from worker.core.scheduler import Scheduler
-from worker.core.searches import Searches
-from worker.core.share import Share
-from worker.core.slots import Slots
+from worker.core.schedules.scheduler import Scheduler
+from worker.core.services import World
+from worker.core.status.askers import Questions, asker_of
+from worker.core.status.control import ENDS_WITHIN, Answer, Control, overloaded
+from worker.core.status.end_in_log import with_end
+from worker.core.status.searches import Searches
 from worker.core.tasks import begin, begin_lasting, end
-from worker.core.trace import NoTracer
-from worker.core.world import World
 from worker.descriptors import raise_limit
-from worker.jetstream.assets import TopologyConfig
-from worker.jetstream.cancellations import JetStreamCancellations
-from worker.jetstream.changes import open_changes
-from worker.jetstream.checkup import lacking
-from worker.jetstream.complaints import Complaints, because
-from worker.jetstream.connection import ConnectError, NatsOptions, check_files, options, public_url, tls_context
-from worker.jetstream.deadletters import JetStreamDeadLetters
-from worker.jetstream.delivery import JetStreamDelivery
-from worker.jetstream.exhausted import find_exhausted
-from worker.jetstream.guarded import CredentialsFile, GuardedClient
-from worker.jetstream.identity import keeps_ids
-from worker.jetstream.inboxes import FROM_ANOTHER_ACCOUNT, REQUEST_INFO, Inboxes
-from worker.jetstream.lag import queued
-from worker.jetstream.latest_time import LatestTime
-from worker.jetstream.limits import JetStreamLimit, ServerClock
-from worker.jetstream.pace import CommandPull
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.paused import look_for_paused
-from worker.jetstream.permissions import SCHEDULING
-from worker.jetstream.queue import JetStreamCommandQueue
-from worker.jetstream.schedules import JetStreamScheduleDesk
-from worker.jetstream.status import JetStreamStatusBoard
-from worker.jetstream.stranded import StrandedCommands
-from worker.jetstream.topology import TopologyError, UnansweredError, check_server, missing, reconcile
-from worker.jetstream.writes import Writes
-from worker.live import LiveSources, LiveSteering
+from worker.jetstream.changes.open import open_changes
+from worker.jetstream.client.connect import ConnectError, NatsOptions, check_files, options, public_url, tls_context
+from worker.jetstream.client.inboxes import FROM_ANOTHER_ACCOUNT, REQUEST_INFO, Inboxes
+from worker.jetstream.client.monitor import Complaints, because
+from worker.jetstream.client.pull_backoff import CommandPull
+from worker.jetstream.client.secure import CredentialsFile, GuardedClient
+from worker.jetstream.client.writes import Writes
+from worker.jetstream.commands.delivery import JetStreamDelivery
+from worker.jetstream.commands.lag import queued
+from worker.jetstream.commands.max_deliveries import find_exhausted
+from worker.jetstream.commands.paused import look_for_paused
+from worker.jetstream.commands.queue import JetStreamCommandQueue
+from worker.jetstream.commands.stranded import StrandedCommands
+from worker.jetstream.dead_letters.writer import JetStreamDeadLetters
+from worker.jetstream.events.identity import keeps_ids
+from worker.jetstream.events.latest_time import LatestTime
+from worker.jetstream.events.log import JetStreamLog
+from worker.jetstream.kv.cancellations import JetStreamCancellations
+from worker.jetstream.kv.job_status import JetStreamStatusBoard
+from worker.jetstream.kv.rate_limits import JetStreamLimit, ServerClock
+from worker.jetstream.kv.schedules import JetStreamScheduleDesk
+from worker.jetstream.topology.assets import TopologyConfig
+from worker.jetstream.topology.doctor import lacking
+from worker.jetstream.topology.permissions import SCHEDULING
+from worker.jetstream.topology.reconcile import TopologyError, UnansweredError, check_server, missing, reconcile
 from worker.metrics import PrometheusMeter, product_version
 from worker.ops import OpsServer, Readiness
 from worker.page import Page
+from worker.page_backend import LiveSources, LiveSteering
 from worker.providers import open_client
 from worker.settings import Settings, load
 from worker.traces import OtlpTracer, TracesError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from worker.core.errors import FetchFailure
-from worker.core.trace import Attribute, Span, SpanKind
+from worker.core.ports.tracing import Attribute, Span, SpanKind
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

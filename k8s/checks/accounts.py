@@ -4,7 +4,7 @@ import re
 import sys
 
 from k8s.checks.shipped import ROOT
-from worker.jetstream.permissions import Layout, Role, User, accounts_block
+from worker.jetstream.topology.permissions import Layout, Role, User, accounts_block
 
 FILE = "k8s/nats/accounts.conf"
 ACCOUNT = "FOLLOWERS"
@@ -15,7 +15,8 @@ holds the public key of the team that reads it: a team has an account of its own
 SCHEDULES = False
 """True where worker.toml has schedules: then the worker may publish commands."""
 _HEAD = """\
-# Who may do what on the NATS servers. By `python -m k8s.checks.accounts`, from worker/jetstream/permissions.py.
+# Who may do what on the NATS servers. By `python -m k8s.checks.accounts`,
+# from worker/jetstream/topology/permissions.py.
 # A login is a public nkey in a variable of the server's environment (values.yaml); there is no secret in here.
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.product import write_secret
-from worker.simulators import (
+from worker.providers.simulators import (
     API_KEY,
     PARTNER_KEY,
     SECRET_KEY,

@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.checking import check_run
 from tests.acceptance.world import World
-from worker.simulators import Fault
+from worker.providers.simulators import Fault
 
 MAX_PAYLOAD = 1024 * 1024
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

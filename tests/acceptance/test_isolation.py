@@ -2,7 +2,7 @@
 
 from tests.acceptance.checking import check_run
 from tests.acceptance.world import World
-from worker.simulators import Fault
+from worker.providers.simulators import Fault
 
 
 async def test_a_provider_that_hangs_does_not_hold_up_the_other(private_world: World) -> None:

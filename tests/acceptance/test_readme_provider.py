@@ -21,7 +21,7 @@ from worker.core.errors import (
     UnauthorizedError,
 )
 from worker.core.ports import ProviderClient
-from worker.providers.http import HttpClient
+from worker.providers.http.client import HttpClient
 
 ROOT = Path(__file__).parents[2]
 COMMAND = FetchEtelecomFollowers(oa_id="1", page_size=2)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.checking import check_run
 from tests.acceptance.world import World
-from worker.simulators import Fault
+from worker.providers.simulators import Fault
 
 
 def simulator_of(world: World, provider: str) -> Any:

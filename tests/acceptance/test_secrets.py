@@ -9,7 +9,7 @@ from tests.acceptance.product import Worker
 from tests.acceptance.providers import wrong_key
 from tests.acceptance.reading import EVENTS
 from tests.acceptance.world import World
-from worker.simulators import API_KEY, CANARY, PARTNER_KEY, SECRET_KEY, SHOP_KEY, Fault
+from worker.providers.simulators import API_KEY, CANARY, PARTNER_KEY, SECRET_KEY, SHOP_KEY, Fault
 
 CANARY_NAME = "Canary Thị Kín"
 CANARY_PHONE = "84900000321"

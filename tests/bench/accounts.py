@@ -15,8 +15,8 @@ from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, command_subject, pa
 from tests.bench.processes import MEASURED, cpu_seconds, pin
 from tests.bench.table import Figure, ratio
 from worker.embedded import EmbeddedServer
-from worker.jetstream.permissions import Layout, Role, User, accounts_block, inbox_prefix
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.permissions import Layout, Role, User, accounts_block, inbox_prefix
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 LAYOUTS: tuple[Layout, ...] = ("accounts", "one")
 MESSAGES = 500

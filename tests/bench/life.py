@@ -10,8 +10,8 @@ from schemas import FollowerPage
 from tests.bench.processes import CORES, MEASURED, Worker, followers
 from tests.bench.stage import Stage
 from tests.bench.table import Figure, median
-from worker.jetstream.reader import EventReader
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.events.reader import EventReader
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 KILLS = 5
 LEAST = 205

@@ -20,11 +20,11 @@ import nats
 from schemas.subjects import LIMITS_BUCKET, command_subject
 from schemas.types import Provider
 from tests.limits_kit import worst_second
-from worker.core.limit import Limit
-from worker.core.share import FALLBACK
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.shared import FALLBACK
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, EsmsConfig, EtelecomConfig, Simulator
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, EsmsConfig, EtelecomConfig, Simulator
 
 
 async def main(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from schemas.subjects import command_subject
 from schemas.types import Provider
 from tests.bench.processes import OTHERS, Program, pin
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 ENDS = ("vn.followers.job.completed.v1", "vn.followers.job.failed.v1", "vn.followers.job.cancelled.v1")
 

@@ -16,7 +16,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.load import ACCOUNTS, RECENT, Command, Load
 from tests.chaos.options import Options
 from tests.chaos.provider import FAILING
-from worker.jetstream.letters import LetterBox, LettersError
+from worker.jetstream.dead_letters.store import LetterBox, LettersError
 
 ANSWER_WITHIN = 3.0
 FEW = 30

@@ -19,7 +19,7 @@ _delivery: contextvars.ContextVar[Delivery] = contextvars.ContextVar("delivery")
 
 def no_fence() -> None:
     """Publish without `Nats-Expected-Last-Subject-Sequence`."""
-    from worker.jetstream import pages
+    from worker.jetstream.events import log as pages
 
     async def publish(self: Any, subject: str, data: bytes, headers: Mapping[str, str], expected: int) -> int:
         ack = await _store(self, subject, data, headers)
@@ -32,7 +32,7 @@ def no_fence() -> None:
 
 def trust_duplicate() -> None:
     """Take `duplicate: true` for success."""
-    from worker.jetstream import pages
+    from worker.jetstream.events import log as pages
 
     async def publish(self: Any, subject: str, data: bytes, headers: Mapping[str, str], expected: int) -> int:
         ack = await _store(self, subject, data, {**headers, pages.EXPECTED_SEQUENCE: str(expected)})
@@ -43,7 +43,8 @@ def trust_duplicate() -> None:
 
 def ack_before_end() -> None:
     """Acknowledge the command after the last page, just before the terminal event."""
-    from worker.core import consume, joblog
+    from worker.core.eventlog import job_log as joblog
+    from worker.core.jobs import handler as consume
 
     handle, end = consume.CommandHandler.handle, joblog.JobLog.end
 
@@ -61,7 +62,7 @@ def ack_before_end() -> None:
 
 def checkpoint_in_kv() -> None:
     """Go on where a key-value entry says, written after each page; the log has message ids and no fence."""
-    from worker.jetstream import pages
+    from worker.jetstream.events import log as pages
 
     bucket = "$KV.FOLLOWERS_LIMITS.checkpoint"
     read_tail = pages.JetStreamLog.last
@@ -96,7 +97,7 @@ def checkpoint_in_kv() -> None:
 def status_after_end() -> None:
     """Write the status that was posted last once more behind the end, without a condition: a heart that beats on."""
     from schemas.wire import encode
-    from worker.jetstream import status
+    from worker.jetstream.kv import job_status as status
 
     board: Any = status.JetStreamStatusBoard
     posted: dict[str, Any] = {}
@@ -127,7 +128,7 @@ def plant(name: str) -> None:
 
 
 async def _store(log: Any, subject: str, data: bytes, headers: Mapping[str, str]) -> Any:
-    from worker.jetstream import pages
+    from worker.jetstream.events import log as pages
 
     try:
         return await log._js.publish(subject, data, headers=dict(headers))

@@ -13,7 +13,7 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from worker.simulators import EsmsConfig, EsmsSimulator, EtelecomConfig, EtelecomSimulator, Fault
+from worker.providers.simulators import EsmsConfig, EsmsSimulator, EtelecomConfig, EtelecomSimulator, Fault
 
 SIZES = (0, 1, 2, 3, 5, 8, 13, 21, 34, 45, 60, 75, 90, 120, 150, 177)
 """Followers of the Official Accounts, the same at both providers."""

@@ -24,9 +24,9 @@ from tests.chaos.provider import Provider
 from tests.chaos.records import DEAD, EVENTS, Queue, read_all, read_statuses, until_quiet
 from tests.chaos.workers import Workers
 from worker.embedded import EmbeddedServer
-from worker.jetstream.assets import TopologyConfig
-from worker.jetstream.topology import reconcile
-from worker.simulators import API_KEY, PARTNER_KEY, SECRET_KEY, SHOP_KEY
+from worker.jetstream.topology.assets import TopologyConfig
+from worker.jetstream.topology.reconcile import reconcile
+from worker.providers.simulators import API_KEY, PARTNER_KEY, SECRET_KEY, SHOP_KEY
 
 MAX_PAYLOAD = 16_384
 """Bytes; so small that the larger pages travel in parts."""

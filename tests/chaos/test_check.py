@@ -15,7 +15,7 @@ from tests.chaos.check_acts import STOPS_WITHIN, check_answers, check_statuses
 from tests.chaos.check_changes import check_changes, is_change
 from tests.chaos.load import Command
 from tests.chaos.records import Record
-from worker.core.waits import unread
+from worker.core.status.wait_reasons import unread
 
 IDS = ("1", "2", "3", "4", "5")
 Body = dict[str, Any]

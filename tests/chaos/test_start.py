@@ -8,7 +8,7 @@ import nats
 
 from worker.app import Worker
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 from worker.settings import NatsSettings, Settings, WorkerSettings
 
 PATIENCE = 20.0

@@ -12,7 +12,7 @@ from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consum
 from schemas.types import Provider
 from tests.simulation.loop import stop
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 COMMANDS = 300
 READERS = 3

@@ -10,9 +10,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, options
-from worker.jetstream.guarded import GuardedClient
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import NatsOptions, options
+from worker.jetstream.client.secure import GuardedClient
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 
 class Reachable(Protocol):

@@ -11,7 +11,7 @@ from schemas import FetchEsmsFollowers, FetchEtelecomFollowers, FetchFollowers
 from worker.core.account import Account, EsmsAccount, EsmsEndpoint, EtelecomAccount
 from worker.core.ports import ProviderClient, ProviderPage
 from worker.providers import open_client
-from worker.simulators import (
+from worker.providers.simulators import (
     API_KEY,
     OA_ID,
     PARTNER_KEY,

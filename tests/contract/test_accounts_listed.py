@@ -11,7 +11,7 @@ import pytest
 from tests.contract.providers_kit import FileSecret
 from worker.core.account import EsmsAccount, EtelecomAccount
 from worker.core.errors import FetchFailure
-from worker.providers.checkup import OfficialAccount, official_accounts
+from worker.providers.doctor import OfficialAccount, official_accounts
 
 
 class Provider:

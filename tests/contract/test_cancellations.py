@@ -14,8 +14,8 @@ from tests.contract.conftest import Connect
 from tests.fakes import Clock, FakeCancellations
 from worker.core.ports import BoardUnavailableError, Cancellations
 from worker.embedded import EmbeddedServer
-from worker.jetstream import cancellations
-from worker.jetstream.cancellations import JetStreamCancellations
+from worker.jetstream.kv import cancellations
+from worker.jetstream.kv.cancellations import JetStreamCancellations
 
 
 @dataclass(frozen=True, kw_only=True)

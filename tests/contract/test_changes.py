@@ -12,14 +12,14 @@ from schemas.subjects import EVENTS_STREAM, FEEDS_BUCKET, SNAPSHOTS_BUCKET
 from tests.changes_kit import FakeFeeds, FakeSnapshots, PlainPages
 from tests.contract.conftest import Connect
 from tests.fakes import FakeLog
-from worker.core.changes_ports import Feeds, FeedsMissingError, FeedsUnavailableError, PageStore, Snapshots
+from worker.core.changes.ports import Feeds, FeedsMissingError, FeedsUnavailableError, PageStore, Snapshots
 from worker.core.ports import EventLog, LogUnavailableError, WrongSequenceError
 from worker.embedded import EmbeddedServer
-from worker.jetstream import bulk
-from worker.jetstream.bulk import BulkReader
-from worker.jetstream.feeds import JetStreamFeeds
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.snapshots import CHUNK, JetStreamSnapshots
+from worker.jetstream.changes.feeds import JetStreamFeeds
+from worker.jetstream.changes.snapshots import CHUNK, JetStreamSnapshots
+from worker.jetstream.events import bulk_reader as bulk
+from worker.jetstream.events.bulk_reader import BulkReader
+from worker.jetstream.events.log import JetStreamLog
 
 FEED = Feed(provider="esms", account="shop", oa_id="1", filter={"tag": "VIP"})
 OTHER = Feed(

@@ -14,9 +14,9 @@ from tests.contract.conftest import Connect
 from tests.fakes import FakeDeadLetters
 from worker.core.ports import DeadLetters
 from worker.embedded import EmbeddedServer
-from worker.jetstream.deadletters import JetStreamDeadLetters
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.dead_letters.writer import JetStreamDeadLetters
+from worker.jetstream.events.log import JetStreamLog
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 KEY = "dead.7.1772323200000000"
 OURS = {

@@ -16,7 +16,7 @@ from tests.contract.conftest import ACK_WAIT, Connect
 from tests.fakes import FakeQueue
 from worker.core.ports import Delivery
 from worker.embedded import EmbeddedServer
-from worker.jetstream.delivery import JetStreamDelivery
+from worker.jetstream.commands.delivery import JetStreamDelivery
 
 SUBJECT = command_subject("esms")
 SOON = 5.0

@@ -20,8 +20,8 @@ from worker.core.ports import (
     WrongSequenceError,
 )
 from worker.embedded import EmbeddedServer
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.events.log import JetStreamLog
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 SUBJECT = "followers.page.etelecom.579745863508352884.job-1"
 OTHER = "followers.page.etelecom.579745863508352884.job-2"

@@ -10,8 +10,8 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
 from tests.integration import stage
-from worker.jetstream import reader
-from worker.jetstream.reader import EventReader
+from worker.jetstream.events import reader
+from worker.jetstream.events.reader import EventReader
 
 SUBJECT = "followers.job.>"
 

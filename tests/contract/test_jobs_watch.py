@@ -9,9 +9,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
-from worker.jetstream import watch
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.jetstream.watch import JobChanges, JobsWatch
+from worker.jetstream.kv import watch
+from worker.jetstream.kv.watch import JobChanges, JobsWatch
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from nats.js import JetStreamContext
 from schemas.subjects import LIMITS_BUCKET
 from tests.contract.conftest import Connect
 from tests.limits_kit import FakeSharedLimit, SharedState
-from worker.core.limit import SECOND, Limit
 from worker.core.ports import LimitUnavailableError, SharedLimit
+from worker.core.ratelimit.gcra import SECOND, Limit
 from worker.embedded import EmbeddedServer
-from worker.jetstream import limits
-from worker.jetstream.limits import JetStreamLimit, ServerClock
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.kv import rate_limits as limits
+from worker.jetstream.kv.rate_limits import JetStreamLimit, ServerClock
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 LIMIT = Limit(100)
 EXACT = 0.005

@@ -12,9 +12,9 @@ from schemas.subjects import command_subject, job_subject, page_subject
 from schemas.types import Provider
 from tests.contract.providers_kit import KEYS, AnySimulator, account
 from tests.fakes import FakeDelivery, FakeLog, make_world
-from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.jobs.handler import CommandHandler, OpenAccount
 from worker.providers import open_client
-from worker.simulators import OA_ID, EsmsConfig, EtelecomConfig, Fault, ListChange, Simulator
+from worker.providers.simulators import OA_ID, EsmsConfig, EtelecomConfig, Fault, ListChange, Simulator
 
 NOON = datetime(2023, 12, 1, 12, tzinfo=UTC)
 BOUNDS = {"request_timeout": 10.0, "max_response_bytes": 1 << 20}

@@ -11,11 +11,11 @@ import pytest
 from schemas import FetchEtelecomFollowers
 from tests.contract.providers_kit import account, answering, client_of, command, ids, saying
 from worker.core.errors import BadResponseError, FetchFailure
-from worker.providers.checkup import official_accounts
-from worker.providers.esms_answers import read_answer
-from worker.providers.etelecom_errors import failure
-from worker.providers.etelecom_rows import read_page
-from worker.providers.http import Answer
+from worker.providers.doctor import official_accounts
+from worker.providers.esms.rows import read_answer
+from worker.providers.etelecom.errors import failure
+from worker.providers.etelecom.rows import read_page
+from worker.providers.http.client import Answer
 
 SEED = 11
 ROW: dict[str, Any] = {

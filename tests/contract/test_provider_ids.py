@@ -8,9 +8,9 @@ import pytest
 
 from tests.contract.providers_kit import KEYS, client_of, command, ids, saying
 from worker.core.errors import BadResponseError
-from worker.providers.esms_answers import read_answer
-from worker.providers.etelecom_rows import read_page
-from worker.providers.http import Answer
+from worker.providers.esms.rows import read_answer
+from worker.providers.etelecom.rows import read_page
+from worker.providers.http.client import Answer
 from worker.providers.normalise import LONGEST_ID, identifier, identifiers
 
 INT64 = "7800378501923859642"

@@ -12,9 +12,9 @@ from aiohttp import web
 from schemas import EsmsFilter, EtelecomFilter, FetchFollowers
 from tests.contract.providers_kit import KEYS, client_of, command
 from worker.core.errors import FetchFailure
-from worker.providers.http import HttpClient
-from worker.providers.transport import _TIMEOUT
-from worker.simulators import API_KEY, OA_ID, SECRET_KEY
+from worker.providers.http.client import HttpClient
+from worker.providers.http.transport import _TIMEOUT
+from worker.providers.simulators import API_KEY, OA_ID, SECRET_KEY
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NOBODY = {

@@ -13,7 +13,7 @@ from tests.contract.providers_kit import KEYS, VARIANTS, Case, FileSecret, accou
 from worker.core.account import EsmsAccount, EtelecomAccount
 from worker.core.errors import FetchFailure, ForbiddenError, InvalidCommandError, NotFoundError, UnauthorizedError
 from worker.providers import open_client
-from worker.simulators import API_KEY, CANARY, OA_ID, SHOP_KEY, Fault
+from worker.providers.simulators import API_KEY, CANARY, OA_ID, SHOP_KEY, Fault
 
 EMPTY, ONE, FULL, OVER = (f"281000000000000000{n}" for n in range(4))
 

@@ -41,8 +41,8 @@ from worker.core.errors import (
     UnsupportedError,
 )
 from worker.providers import open_client
-from worker.providers.http import LONGEST_WAIT, failure_of, retry_after
-from worker.simulators import API_KEY, OA_ID, PARTNER_KEY, SECRET_KEY, SHOP_KEY, Fault
+from worker.providers.http.client import LONGEST_WAIT, failure_of, retry_after
+from worker.providers.simulators import API_KEY, OA_ID, PARTNER_KEY, SECRET_KEY, SHOP_KEY, Fault
 
 BOTH = pytest.mark.parametrize("variant", ["shop", "GetFollowers"])
 HTML = b"<!DOCTYPE html><html><body>gateway</body></html>"

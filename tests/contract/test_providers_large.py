@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from tests.contract.providers_kit import client_of, command
-from worker.core.budget import COST, HOLD, Budget, Hold, NoRoomError
 from worker.core.errors import ProviderUnavailableError
+from worker.core.memory import COST, HOLD, Budget, Hold, NoRoomError
 from worker.core.ports import ProviderPage
 
 BOTH = pytest.mark.parametrize("variant", ["shop", "GetFollowers"])

@@ -11,14 +11,14 @@ from nats.js import JetStreamContext
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, PROVIDERS, command_subject, consumer_name
 from worker.core.ports import QueueUnavailableError
 from worker.embedded import EmbeddedServer
-from worker.jetstream.assets import expected
-from worker.jetstream.backlog import Backlog, BacklogError
-from worker.jetstream.checkup import examine
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.lag import queued
-from worker.jetstream.permissions import STREAMS
-from worker.jetstream.queue import JetStreamCommandQueue
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.commands.lag import queued
+from worker.jetstream.commands.queue import JetStreamCommandQueue
+from worker.jetstream.dead_letters.backlog import Backlog, BacklogError
+from worker.jetstream.topology.assets import expected
+from worker.jetstream.topology.doctor import examine
+from worker.jetstream.topology.permissions import STREAMS
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ async def test_a_letter_at_the_very_beginning_is_found_and_a_long_search_is_give
     assert found is not None
     assert found.sequence == 1
 
-    monkeypatch.setattr("worker.jetstream.backlog.SEARCHED", 200)
+    monkeypatch.setattr("worker.jetstream.dead_letters.backlog.SEARCHED", 200)
     assert await backlog.letter_of("first") is not None, "the last of the newest 200"
     await bury(streams, "b")
     with pytest.raises(BacklogError, match=r"^no letter among the newest: use `followers dead retry --job first`$"):

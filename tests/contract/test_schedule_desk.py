@@ -11,11 +11,11 @@ from nats.js import JetStreamContext
 from schemas.subjects import COMMANDS_STREAM, SCHEDULES_BUCKET
 from tests.fakes import Clock
 from tests.schedule_kit import FakeScheduleDesk, FakeServer
-from worker.core.desk import NoScheduleBucketError, ScheduleDesk, ScheduleUnavailableError, Stored
-from worker.core.schedule import Run, ScheduleState
+from worker.core.schedules.decision import Run, ScheduleState
+from worker.core.schedules.ports import NoScheduleBucketError, ScheduleDesk, ScheduleUnavailableError, Stored
 from worker.embedded import EmbeddedServer
-from worker.jetstream.schedules import JetStreamScheduleDesk
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.kv.schedules import JetStreamScheduleDesk
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 NOW = datetime(2026, 11, 28, 3, tzinfo=UTC)
 STATE = ScheduleState(definition="d", since=NOW)

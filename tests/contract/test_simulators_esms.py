@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.simulators import (
+from worker.providers.simulators import (
     API_KEY,
     EMPTY_OA_ID,
     OA_ID,

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.simulators import (
+from worker.providers.etelecom.simulator.cursor import decode
+from worker.providers.simulators import (
     CANARY,
     EMPTY_OA_ID,
     OA_ID,
@@ -19,7 +20,6 @@ from worker.simulators import (
     ListChange,
     Simulator,
 )
-from worker.simulators.cursor import decode
 
 OTHER_OA = "2801000000000000003"
 

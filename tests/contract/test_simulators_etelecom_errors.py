@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.simulators import OA_ID, PARTNER_KEY, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Simulator
-from worker.simulators.cursor import Cursor, encode
+from worker.providers.etelecom.simulator.cursor import Cursor, encode
+from worker.providers.simulators import OA_ID, PARTNER_KEY, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Simulator
 
 SECRET = "A" * 32
 

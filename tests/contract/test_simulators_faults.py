@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.simulators import (
+from worker.providers.simulators import (
     API_KEY,
     OA_ID,
     SECRET_KEY,

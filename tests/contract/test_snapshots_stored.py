@@ -11,10 +11,10 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from schemas.changes import Feed
-from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
-from worker.jetstream.feeds import JetStreamFeeds
-from worker.jetstream.snapshots import CHUNK, JetStreamSnapshots
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
+from worker.jetstream.changes.feeds import JetStreamFeeds
+from worker.jetstream.changes.snapshots import CHUNK, JetStreamSnapshots
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 STREAM = "OBJ_FOLLOWERS_SNAPSHOTS"
 KEY = "esms.shop.1.all"

@@ -20,7 +20,7 @@ from tests.contract.conftest import Connect
 from tests.fakes import FakeBucket, FakeStatusBoard
 from worker.core.ports import BoardUnavailableError, StatusBoard
 from worker.embedded import EmbeddedServer
-from worker.jetstream.status import REMEMBERED, JetStreamStatusBoard
+from worker.jetstream.kv.job_status import REMEMBERED, JetStreamStatusBoard
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 AT_ONCE = 0.5

@@ -12,8 +12,8 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, Header, StreamConfig
 
 from worker.embedded import EmbeddedServer
-from worker.jetstream.guarded import GuardedClient
-from worker.jetstream.swift import SwiftClient
+from worker.jetstream.client.fast import SwiftClient
+from worker.jetstream.client.secure import GuardedClient
 
 HEADERS = {"Nats-Msg-Id": "job-1:1.1", "Followers-Note": "đã quan tâm: Nguyễn Văn Ổi"}
 

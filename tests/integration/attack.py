@@ -22,7 +22,7 @@ from tests.integration.attack_layout import ATTACKERS, users_of
 from tests.integration.attack_run import Result, attack
 from tests.integration.attack_stage import FOLLOWERS, build
 from tests.integration.attack_uses import USES, open_house, use
-from worker.jetstream.permissions import Layout
+from worker.jetstream.topology.permissions import Layout
 
 LAYOUTS: tuple[Layout, ...] = ("accounts", "one")
 TITLES = {"accounts": "accounts", "one": "one account"}

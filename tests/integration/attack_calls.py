@@ -8,7 +8,7 @@ from typing import Any
 from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, page_subject
 from tests.integration.attack_layout import API, BULK, CRM, IDLE, MAPPED, Login
 from tests.integration.attack_targets import JOB
-from worker.simulators import OA_ID
+from worker.providers.simulators import OA_ID
 
 EXPIRES = 0.05
 """Seconds until an empty pull ends with a status."""

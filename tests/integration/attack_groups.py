@@ -16,8 +16,8 @@ from schemas.subjects import (
 from tests.integration.attack_calls import Call, calls, forms
 from tests.integration.attack_layout import API, ATTACKERS, MAPPED, Attacker, Users
 from tests.integration.attack_targets import JOB, families, granted
-from worker.jetstream.permissions import JOBS_STREAM
-from worker.simulators import OA_ID
+from worker.jetstream.topology.permissions import JOBS_STREAM
+from worker.providers.simulators import OA_ID
 
 Kind = Literal["reply", "header", "direct", "consumer", "subscription"]
 KINDS: tuple[Kind, ...] = ("reply", "header", "direct", "consumer", "subscription")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.jetstream.permissions import ACCOUNT, Layout, User, accounts_block
+from worker.jetstream.topology.permissions import ACCOUNT, Layout, User, accounts_block
 
 Attacker = Literal["publisher", "consumer", "viewer"]
 ATTACKERS: tuple[Attacker, ...] = ("publisher", "consumer", "viewer")

@@ -29,8 +29,8 @@ from tests.integration.attack_layout import API, ATTACKERS, BULK, DURABLES, user
 from tests.integration.attack_stage import Guest, Stage, build, populate, pulled
 from tests.integration.attack_state import State, call, difference, digest, look, messages
 from tests.integration.attack_targets import JOB, matches
-from worker.jetstream.permissions import Layout
-from worker.simulators import OA_ID
+from worker.jetstream.topology.permissions import Layout
+from worker.providers.simulators import OA_ID
 
 AT_MOST = 4
 """Lines that are kept of what one group did."""

@@ -21,9 +21,9 @@ from tests.integration.attack_layout import BI, BULK, CRM, IDLE, PASSWORD, Users
 from tests.integration.attack_state import Stored, call, messages, stream_names
 from worker.app import Worker
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID
 from worker.settings import Settings
-from worker.simulators import OA_ID
 
 JOB = "victims-job"
 """A job that has completed at either provider, for whom `-etelecom` and `-esms` are added."""

@@ -25,8 +25,8 @@ from schemas.subjects import (
     release_subject,
 )
 from tests.integration.attack_layout import API, BI, BULK, CRM, MAPPED, Login, Users
-from worker.jetstream.permissions import ACCOUNT, MADE
-from worker.simulators import OA_ID
+from worker.jetstream.topology.permissions import ACCOUNT, MADE
+from worker.providers.simulators import OA_ID
 
 JOB = "victims-job-etelecom"
 """A job that has completed."""

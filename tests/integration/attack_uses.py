@@ -23,8 +23,8 @@ from tests.integration.attack_layout import BI, BULK, CRM, PASSWORD
 from tests.integration.attack_stage import PULL, Guest, Stage
 from tests.integration.attack_state import call
 from worker.cli import app
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, Fault
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, Fault
 
 DONE = "uses-etelecom"
 """A job that has completed, at eTelecom; one more at eSMS."""

@@ -20,9 +20,9 @@ from tests.integration import stage
 from tests.integration.test_cli import completed, page, publish
 from worker.cli import app
 from worker.embedded import EmbeddedServer, find_server
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.permissions import Role, User, accounts_block, inbox_prefix
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.permissions import Role, User, accounts_block, inbox_prefix
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 JOB = "job-1"
 FEED = "etelecom.my-shop.579745863508352884.all"

@@ -18,11 +18,11 @@ from schemas.events import TERMINAL
 from schemas.subjects import COMMANDS_STREAM, command_subject
 from worker.app import Worker
 from worker.cli import app
-from worker.jetstream.assets import TopologyConfig
-from worker.jetstream.reader import EventReader
-from worker.jetstream.topology import reconcile
+from worker.jetstream.events.reader import EventReader
+from worker.jetstream.topology.assets import TopologyConfig
+from worker.jetstream.topology.reconcile import reconcile
+from worker.providers.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Simulator
 from worker.settings import Settings
-from worker.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Simulator
 
 ACK_WAIT = 2.0
 PATIENCE = 20.0

@@ -12,8 +12,8 @@ from nats.aio.client import Client
 
 from schemas.wire import encode
 from tests.integration import stage
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID
 
 TOKEN = "door-token-0123456789abcdef"
 NAME = "followers.example"

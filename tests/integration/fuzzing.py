@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from schemas.types import Provider
-from worker.simulators import EMPTY_OA_ID, OA_ID
+from worker.providers.simulators import EMPTY_OA_ID, OA_ID
 
 GOOD: list[dict[str, Any]] = [
     {"provider": "etelecom", "oa_id": OA_ID, "account": "shop"},

@@ -26,7 +26,7 @@ from tests.integration import hostile_acts
 from tests.integration.hostile_outcomes import BOTH, REQUEST_TIMEOUT, RETRY_FOR, Outcome, Row
 from tests.integration.hostile_server import OA_ID, SIZE, HostileServer, Trial, serving
 from worker.app import Worker
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 from worker.settings import Settings
 
 KEY = "1150000000000000777:hostilecanarykey"

@@ -16,10 +16,9 @@ from schemas.subjects import JOBS_BUCKET, cancel_subject, command_subject
 from schemas.wire import decode, encode
 from tests.integration import stage
 from worker.app import Worker
-from worker.jetstream.assets import TopologyConfig
-from worker.jetstream.topology import reconcile
-from worker.settings import Settings
-from worker.simulators import (
+from worker.jetstream.topology.assets import TopologyConfig
+from worker.jetstream.topology.reconcile import reconcile
+from worker.providers.simulators import (
     API_KEY,
     OA_ID,
     SECRET_KEY,
@@ -30,6 +29,7 @@ from worker.simulators import (
     EtelecomSimulator,
     Fault,
 )
+from worker.settings import Settings
 
 TOKEN = "invented-token-of-the-page"
 JOBS = 12

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from tests.integration import stage
 from worker.cli import app
 from worker.embedded import EmbeddedServer
-from worker.jetstream.permissions import Layout, Role, User, accounts_block, inbox_prefix
+from worker.jetstream.topology.permissions import Layout, Role, User, accounts_block, inbox_prefix
 
 ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "viewer", "setup", "admin")
 READER = "crm"

@@ -21,8 +21,7 @@ from nats.js.errors import NotFoundError
 
 from schemas.subjects import COMMANDS_STREAM
 from worker.embedded import EmbeddedServer
-from worker.settings import Settings
-from worker.simulators import (
+from worker.providers.simulators import (
     API_KEY,
     OA_ID,
     SECRET_KEY,
@@ -32,6 +31,7 @@ from worker.simulators import (
     EtelecomConfig,
     EtelecomSimulator,
 )
+from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 in_the_long_run = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="set LONG_TESTS=1 to run it")

@@ -25,11 +25,11 @@ from tests.chaos.cluster import Cluster
 from tests.integration import stage
 from tests.integration.parties import LAYOUTS, READER, Parties, block, followers, login, move, parties
 from tests.integration.test_consumer_kit import page, store
-from worker.core.questions import asker_of
-from worker.jetstream.inboxes import REQUEST_INFO
-from worker.jetstream.permissions import Layout
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, Fault
+from worker.core.status.askers import asker_of
+from worker.jetstream.client.inboxes import REQUEST_INFO
+from worker.jetstream.topology.permissions import Layout
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, Fault
 
 TOPOLOGY = TopologyConfig(ack_wait=2, readers={READER: ("followers.page.>",)})
 

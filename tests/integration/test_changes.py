@@ -22,12 +22,12 @@ from worker import app as worker_app
 from worker.app import Worker
 from worker.cli import app
 from worker.embedded import EmbeddedServer
-from worker.jetstream.changes import open_changes
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.permissions import CHANGES, CHANGES_HEARD, User, accounts_block, inbox_prefix
-from worker.jetstream.topology import TopologyConfig, TopologyError, reconcile
-from worker.simulators import OA_ID, ListChange
+from worker.jetstream.changes.open import open_changes
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.events.log import JetStreamLog
+from worker.jetstream.topology.permissions import CHANGES, CHANGES_HEARD, User, accounts_block, inbox_prefix
+from worker.jetstream.topology.reconcile import TopologyConfig, TopologyError, reconcile
+from worker.providers.simulators import OA_ID, ListChange
 
 TOPOLOGY = TopologyConfig(ack_wait=2)
 SUBJECT = change_subject("etelecom", OA_ID)

@@ -12,10 +12,10 @@ from schemas.changes import Compared
 from schemas.follower import Follower, SharedInfo
 from tests.changes_kit import changes, never_stop, people, problems, publish_list, told, user
 from tests.fakes import EPOCH, make_world
-from worker.core.changes import ChangeFeeds
-from worker.jetstream.changes import open_changes
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.core.changes.feeds import ChangeFeeds
+from worker.jetstream.changes.open import open_changes
+from worker.jetstream.events.log import JetStreamLog
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 LARGE = bool(os.environ.get("LONG_TESTS"))
 FOLLOWERS = 200_000 if LARGE else 20_000

@@ -23,11 +23,11 @@ from worker import app as worker_app
 from worker.app import Worker
 from worker.cli import changes as changes_command
 from worker.embedded import EmbeddedServer
-from worker.jetstream import feeds as feeds_module
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.feeds import JetStreamFeeds
-from worker.jetstream.topology import reconcile
-from worker.simulators import OA_ID, ListChange
+from worker.jetstream.changes import feeds as feeds_module
+from worker.jetstream.changes.feeds import JetStreamFeeds
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import reconcile
+from worker.providers.simulators import OA_ID, ListChange
 
 FEED = f"etelecom.shop.{OA_ID}.all"
 DIRECT_GET = f"$JS.API.DIRECT.GET.{FEEDS[0]}"

@@ -18,8 +18,8 @@ from schemas.subjects import EVENTS_STREAM, change_subject, job_subject, page_su
 from schemas.wire import encode
 from tests.integration import stage
 from tests.integration.hostile import Answering, hostile
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 Answer = Callable[[dict[str, Any], int], dict[str, Any]]
 OA = "1"
@@ -442,7 +442,7 @@ BEHIND = """
 import sys
 from datetime import timedelta
 import worker.app
-from worker.jetstream.latest_time import LatestTime, wall_clock
+from worker.jetstream.events.latest_time import LatestTime, wall_clock
 worker.app.LatestTime = lambda: LatestTime(lambda: wall_clock() - timedelta(days=3))
 from worker.cli import main
 sys.exit(main())

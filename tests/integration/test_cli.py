@@ -34,8 +34,8 @@ from schemas.wire import event_headers
 from worker.cli import app
 from worker.cli.watch import line as watched
 from worker.embedded import EmbeddedServer
-from worker.jetstream.assets import expected
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.assets import expected
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 OA = "2801000000000000001"

@@ -20,8 +20,8 @@ from schemas.jobs import JobStatus
 from tests.integration import stage
 from tests.integration.cli_trouble import FEED, JOB, World, environment
 from tests.integration.test_cli import NOW, common, page, publish
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202egnp\u2066[red]x[/red]"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202egnp\u2066[red]x[/red]"

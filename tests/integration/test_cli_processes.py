@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from worker.embedded import EmbeddedServer, find_server
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 Process = asyncio.subprocess.Process
 NOW = "2026-11-23T12:00:00Z"

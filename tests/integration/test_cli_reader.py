@@ -9,8 +9,8 @@ from nats.js import JetStreamContext
 
 from schemas.subjects import EVENTS_STREAM
 from worker.embedded import EmbeddedServer
-from worker.jetstream.reader import EventReader
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.events.reader import EventReader
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 SUBJECT = "followers.page.esms.1.job"
 

@@ -30,7 +30,7 @@ from tests.integration.cli_trouble import (
     without_direct_get,
 )
 from worker.cli import app, session
-from worker.jetstream.connection import NatsOptions, connect
+from worker.jetstream.client.connect import NatsOptions, connect
 
 LONG = bool(os.environ.get("LONG_TESTS"))
 SLOW = {"doctor"}

@@ -15,8 +15,8 @@ from schemas import FollowerPage, JobEvent, decode, encode
 from schemas.events import TERMINAL
 from tests.integration.control_stage import Stage, stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.reader import EventReader
-from worker.simulators import OA_ID
+from worker.jetstream.events.reader import EventReader
+from worker.providers.simulators import OA_ID
 
 FOLLOWERS = 1000
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

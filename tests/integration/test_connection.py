@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from tests.integration import stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, options
-from worker.jetstream.guarded import GuardedClient
+from worker.jetstream.client.connect import NatsOptions, options
+from worker.jetstream.client.secure import GuardedClient
 
 
 async def test_a_client_closed_in_the_middle_of_an_attempt_makes_no_further_one(

@@ -22,8 +22,8 @@ from schemas.subjects import EVENTS_STREAM, page_subject
 from schemas.wire import event_headers
 from tests.integration import stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.permissions import Role, User, accounts_block, inbox_prefix
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.permissions import Role, User, accounts_block, inbox_prefix
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 JOB = page_subject("esms", "1", "job")

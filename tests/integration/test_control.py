@@ -24,8 +24,8 @@ from schemas.subjects import (
 )
 from tests.integration.control_stage import Stage, stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.letters import LetterBox
-from worker.simulators import OA_ID, Fault
+from worker.jetstream.dead_letters.store import LetterBox
+from worker.providers.simulators import OA_ID, Fault
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from schemas import FollowerPage, JobCompleted, JobFailed, JobStarted, deadlette
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, dead_subject
 from tests.integration.control_stage import Stage, stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.letters import LetterBox
-from worker.simulators import OA_ID, Fault
+from worker.jetstream.dead_letters.store import LetterBox
+from worker.providers.simulators import OA_ID, Fault
 
 NEW_KEY = "1150000000000000001:" + "anotherinventedk" * 4
 

@@ -18,10 +18,10 @@ from tests.integration.hostile import hostile, saying
 from tests.integration.parties import block, followers, parties
 from worker.cli import app
 from worker.embedded import EmbeddedServer, find_server
-from worker.jetstream import checkup
-from worker.jetstream.assets import expected
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.permissions import (
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology import doctor as checkup
+from worker.jetstream.topology.assets import expected
+from worker.jetstream.topology.permissions import (
     USER_INFO,
     Layout,
     Role,
@@ -30,8 +30,8 @@ from worker.jetstream.permissions import (
     inbox_prefix,
     permissions,
 )
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, Fault
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, Fault
 
 ALL = len(expected(TopologyConfig()))
 Run = Callable[..., Awaitable[Result]]

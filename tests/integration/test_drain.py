@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration import stage
 from worker.app import END_WITHIN, LEAVE_AFTER
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator
 
 JOBS = 6
 ROW = 40_000

@@ -26,7 +26,7 @@ from schemas.subjects import EVENTS_STREAM
 from tests.integration.test_cli import NOW, OA, common, completed, failed, page, publish
 from worker.cli import app, export_files
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 Run = Callable[..., Awaitable[Result]]
 FORMATS = ["jsonl", "csv", "parquet", "duckdb"]

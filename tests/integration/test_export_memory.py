@@ -17,7 +17,7 @@ from schemas import Follower, FollowerPage
 from tests.integration.test_changes_large import rich
 from tests.integration.test_cli import completed, page, publish
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 LARGE = bool(os.environ.get("LONG_TESTS"))
 FOLLOWERS = 1_000_000 if LARGE else 100_000

@@ -21,7 +21,7 @@ from schemas import Follower
 from tests.integration.test_cli import completed, page, publish
 from worker.cli import app
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 Run = Callable[..., Awaitable[Result]]
 EVIL = "\x1b]0;owned\x07 \u202eevil"

@@ -13,10 +13,10 @@ from schemas.events import JobEvent, JobStarted
 from schemas.subjects import COMMANDS_STREAM, command_subject, consumer_name
 from tests.integration import stage
 from worker.app import Worker, topology
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import reconcile
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import reconcile
+from worker.providers.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator
 from worker.settings import Settings
-from worker.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator
 
 COMMANDS = 5_000
 SHARE = 64

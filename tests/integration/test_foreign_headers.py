@@ -13,7 +13,7 @@ from schemas import JobCompleted, deadletters
 from schemas.subjects import COMMANDS_STREAM
 from tests.integration.control_stage import Stage, stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.letters import LetterBox
+from worker.jetstream.dead_letters.store import LetterBox
 
 FOREIGN = {
     "Description": "Consumer Deleted",

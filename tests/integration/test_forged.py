@@ -16,7 +16,7 @@ from tests.integration.test_changes import command_line
 from tests.integration.test_unreadable import client, js, server
 from worker.app import Worker
 from worker.embedded import EmbeddedServer
-from worker.simulators import OA_ID
+from worker.providers.simulators import OA_ID
 
 __all__ = ["client", "js", "server"]
 pytestmark = pytest.mark.usefixtures("faults")

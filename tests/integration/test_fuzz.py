@@ -19,8 +19,8 @@ from schemas.types import ErrorCode
 from schemas.wire import decode
 from tests.integration import stage
 from tests.integration.fuzzing import Order, orders
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 COUNT = int(os.environ.get("FUZZ_COMMANDS", "250"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

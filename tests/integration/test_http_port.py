@@ -22,10 +22,10 @@ from worker import connections
 from worker.connections import MOST, address_of
 from worker.descriptors import ENOUGH, raise_limit
 from worker.embedded import EmbeddedServer
-from worker.jetstream.reader import EventReader
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.events.reader import EventReader
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 from worker.ops import OpsServer, Readiness
-from worker.simulators import OA_ID
+from worker.providers.simulators import OA_ID
 
 SILENT = 2000
 LIMIT = 1024

@@ -17,9 +17,9 @@ from schemas.events import TERMINAL
 from schemas.subjects import DEAD_STREAM, EVENTS_STREAM, ID_SUBJECTS, id_subject, job_subject
 from tests.integration.control_stage import PATIENCE, Stage, stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.identity import keeps_ids
-from worker.jetstream.reader import EventReader
-from worker.simulators import OA_ID
+from worker.jetstream.events.identity import keeps_ids
+from worker.jetstream.events.reader import EventReader
+from worker.providers.simulators import OA_ID
 
 OTHER = "7"
 TRIES = 50

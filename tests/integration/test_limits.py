@@ -18,11 +18,11 @@ from schemas.jobs import JobStatus
 from schemas.subjects import EVENTS_STREAM, JOBS_BUCKET, LIMITS_BUCKET, command_subject
 from tests.limits_kit import worst_second
 from worker.app import Worker, topology
-from worker.core.limit import Limit
+from worker.core.ratelimit.gcra import Limit
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import reconcile
+from worker.jetstream.topology.reconcile import reconcile
+from worker.providers.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Fault
 from worker.settings import Settings
-from worker.simulators import OA_ID, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Fault
 
 RATE = 20.0
 SECONDS = 3.0

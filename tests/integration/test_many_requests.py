@@ -17,8 +17,8 @@ from schemas.wire import decode, encode
 from tests.integration import stage
 from tests.integration.test_cli import NOW
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, SHOP_KEY, EtelecomConfig, Simulator
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, SHOP_KEY, EtelecomConfig, Simulator
 
 QUEUED = 600
 """Commands of a provider without an account: they wait in the queue, where each unknown job is looked for."""

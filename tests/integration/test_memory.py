@@ -18,9 +18,9 @@ from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
 from schemas.wire import decode
 from tests.integration import stage
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, SHOP_KEY
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, SHOP_KEY
 
 MIB = 2**20
 ROWS = 100

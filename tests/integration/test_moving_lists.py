@@ -13,9 +13,9 @@ from schemas.subjects import EVENTS_STREAM, job_subject, page_subject
 from schemas.wire import encode
 from tests.integration import stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import API_KEY, OA_ID, SECRET_KEY, EsmsConfig, EsmsSimulator, ListChange
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import API_KEY, OA_ID, SECRET_KEY, EsmsConfig, EsmsSimulator, ListChange
 
 PEOPLE = EsmsConfig(followers={OA_ID: 10_800}, per_day={OA_ID: [900] * 12}, latency=0.01)
 

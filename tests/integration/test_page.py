@@ -25,7 +25,7 @@ from worker.embedded import EmbeddedServer
 from worker.page import hub
 from worker.page import server as page_server
 from worker.page.board import KEPT
-from worker.simulators import OA_ID
+from worker.providers.simulators import OA_ID
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -478,9 +478,9 @@ async def test_what_is_deleted_or_no_status_is_not_counted(live: Live, http: aio
 async def test_a_bucket_that_is_made_anew_is_read_anew(
     live: Live, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.jetstream import watch
-    from worker.jetstream.assets import TopologyConfig
-    from worker.jetstream.topology import reconcile
+    from worker.jetstream.kv import watch
+    from worker.jetstream.topology.assets import TopologyConfig
+    from worker.jetstream.topology.reconcile import reconcile
 
     monkeypatch.setattr(watch, "LOOK_EVERY", 0.2)
     for number in range(5):

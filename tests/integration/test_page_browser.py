@@ -23,7 +23,7 @@ from schemas.wire import encode
 from tests.integration import page_kit, stage
 from tests.integration.page_kit import Live
 from worker.embedded import EmbeddedServer
-from worker.simulators import OA_ID
+from worker.providers.simulators import OA_ID
 
 PATIENCE = 20_000
 """Milliseconds."""

@@ -14,8 +14,8 @@ from schemas.wire import encode
 from tests.integration import stage
 from tests.integration.hostile import Answering, hostile, saying
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 PHONES: dict[Any, tuple[str | None, str | None]] = {
     "0912345678": ("+84912345678", "0912345678"),

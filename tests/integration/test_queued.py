@@ -30,11 +30,11 @@ from tests.integration.stage import until
 from worker.cli import watch
 from worker.core.ports import QueuedCommand, QueueUnavailableError
 from worker.embedded import EmbeddedServer
-from worker.jetstream import queue as queues
-from worker.jetstream.queue import JetStreamCommandQueue
-from worker.live import LiveSources
+from worker.jetstream.commands import queue as queues
+from worker.jetstream.commands.queue import JetStreamCommandQueue
 from worker.page.view import job_row
-from worker.simulators import OA_ID, Fault
+from worker.page_backend import LiveSources
+from worker.providers.simulators import OA_ID, Fault
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from schemas.subjects import COMMANDS_STREAM
 from tests.integration.control_stage import Stage, stage
 from tests.integration.test_dead import put
 from worker.core.cures import QUOTA
-from worker.core.desk import ScheduleUnavailableError
+from worker.core.schedules.ports import ScheduleUnavailableError
 from worker.embedded import EmbeddedServer
-from worker.jetstream.letters import LetterBox
-from worker.jetstream.schedules import JetStreamScheduleDesk
-from worker.jetstream.topology import Change, TopologyConfig, check, reconcile
-from worker.simulators import OA_ID
+from worker.jetstream.dead_letters.store import LetterBox
+from worker.jetstream.kv.schedules import JetStreamScheduleDesk
+from worker.jetstream.topology.reconcile import Change, TopologyConfig, check, reconcile
+from worker.providers.simulators import OA_ID
 
 QUEUE = TopologyConfig(commands_max=10)
 CURE = "raise streams.commands_max and run `followers setup`"

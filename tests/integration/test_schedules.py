@@ -23,18 +23,18 @@ from tests.integration import stage
 from tests.schedule_kit import VIETNAM, Replica, live, schedule, vietnam
 from worker.app import Worker
 from worker.cli import app
-from worker.core import scheduler
-from worker.core.desk import ScheduleUnavailableError
-from worker.core.due import Every
-from worker.core.schedule import Run, ScheduleState, job_id_at
+from worker.core.schedules import scheduler
+from worker.core.schedules.decision import Run, ScheduleState, job_id_at
+from worker.core.schedules.ports import ScheduleUnavailableError
+from worker.core.schedules.timing import Every
 from worker.embedded import EmbeddedServer
-from worker.jetstream import topology
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.permissions import SCHEDULING, User, accounts_block, inbox_prefix
-from worker.jetstream.schedules import JetStreamScheduleDesk
-from worker.jetstream.topology import TopologyConfig, check, missing, reconcile
+from worker.jetstream.events.log import JetStreamLog
+from worker.jetstream.kv.schedules import JetStreamScheduleDesk
+from worker.jetstream.topology import reconcile as topology
+from worker.jetstream.topology.permissions import SCHEDULING, User, accounts_block, inbox_prefix
+from worker.jetstream.topology.reconcile import TopologyConfig, check, missing, reconcile
+from worker.providers.simulators import OA_ID
 from worker.settings import Settings
-from worker.simulators import OA_ID
 
 MONDAY = vietnam("2026-11-23T00:00")
 WEEK = timedelta(days=7)

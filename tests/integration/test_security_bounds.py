@@ -17,9 +17,9 @@ from schemas.wire import decode, encode
 from tests.integration import stage
 from tests.integration.hostile import Answering, Hostile, hostile, saying
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, SHOP_KEY
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, SHOP_KEY
 
 MEGABYTE = 2**20
 KEY = SHOP_KEY.rpartition(":")[2]

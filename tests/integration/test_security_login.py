@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from tests.integration import stage
 from tests.integration.logins import Certificates, KeyPair, Operator
 from worker.app import StartError, Worker
-from worker.jetstream.connection import ConnectError, NatsOptions, connect
+from worker.jetstream.client.connect import ConnectError, NatsOptions, connect
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 REFUSED = ("refuses the credentials", "cuts the connection at the login")

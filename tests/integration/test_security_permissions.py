@@ -47,28 +47,37 @@ from schemas.types import Provider
 from schemas.wire import decode, encode
 from tests.integration import page_kit, stage
 from worker.app import StartError, Worker
-from worker.core.limit import Limit
+from worker.core.ratelimit.gcra import Limit
 from worker.embedded import EmbeddedServer
-from worker.jetstream.accounts import REPLIES, local_subject
-from worker.jetstream.backlog import Backlog
-from worker.jetstream.bulk import BulkReader
-from worker.jetstream.cancellations import JetStreamCancellations
-from worker.jetstream.connection import ConnectError, NatsOptions, connect
-from worker.jetstream.deadletters import JetStreamDeadLetters
-from worker.jetstream.delivery import JetStreamDelivery
-from worker.jetstream.exhausted import find_exhausted
-from worker.jetstream.feeds import JetStreamFeeds
-from worker.jetstream.limits import JetStreamLimit, ServerClock
-from worker.jetstream.pages import JetStreamLog
-from worker.jetstream.permissions import MADE, STREAMS, USER_INFO, Role, User, accounts_block, inbox_prefix, permissions
-from worker.jetstream.queue import JetStreamCommandQueue
-from worker.jetstream.scan import Scan
-from worker.jetstream.snapshots import JetStreamSnapshots
-from worker.jetstream.status import JetStreamStatusBoard
-from worker.jetstream.stored import read_stored
-from worker.jetstream.topology import TopologyConfig, missing, missing_for_changes, reconcile
-from worker.jetstream.watch import JobsWatch
-from worker.simulators import OA_ID, Fault
+from worker.jetstream.changes.feeds import JetStreamFeeds
+from worker.jetstream.changes.snapshots import JetStreamSnapshots
+from worker.jetstream.client.connect import ConnectError, NatsOptions, connect
+from worker.jetstream.commands.delivery import JetStreamDelivery
+from worker.jetstream.commands.max_deliveries import find_exhausted
+from worker.jetstream.commands.queue import JetStreamCommandQueue
+from worker.jetstream.dead_letters.backlog import Backlog
+from worker.jetstream.dead_letters.writer import JetStreamDeadLetters
+from worker.jetstream.events.bulk_reader import BulkReader
+from worker.jetstream.events.log import JetStreamLog
+from worker.jetstream.events.scan import Scan
+from worker.jetstream.events.stored import read_stored
+from worker.jetstream.kv.cancellations import JetStreamCancellations
+from worker.jetstream.kv.job_status import JetStreamStatusBoard
+from worker.jetstream.kv.rate_limits import JetStreamLimit, ServerClock
+from worker.jetstream.kv.watch import JobsWatch
+from worker.jetstream.topology.accounts import REPLIES, local_subject
+from worker.jetstream.topology.permissions import (
+    MADE,
+    STREAMS,
+    USER_INFO,
+    Role,
+    User,
+    accounts_block,
+    inbox_prefix,
+    permissions,
+)
+from worker.jetstream.topology.reconcile import TopologyConfig, missing, missing_for_changes, reconcile
+from worker.providers.simulators import OA_ID, Fault
 
 ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "viewer", "setup", "admin")
 READER = "reader"

@@ -13,9 +13,9 @@ from schemas.wire import decode, encode
 from tests.integration import stage
 from worker.app import Worker
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID
 
 TARGETS = [
     f"$JS.API.STREAM.PURGE.{EVENTS_STREAM}",

@@ -18,9 +18,9 @@ from schemas.wire import decode, encode
 from tests.integration import stage
 from tests.integration.hostile import hostile, saying
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, Fault
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, Fault
 
 PASSWORD = "CanaryNatsPassword"
 LOGIN = f'authorization: {{user: "worker", password: "{PASSWORD}"}}'

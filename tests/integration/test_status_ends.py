@@ -17,9 +17,9 @@ from tests.integration import stage
 from tests.integration.stalling import stalling
 from worker.app import Worker
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID
 
 ACK_WAIT = 1.0
 

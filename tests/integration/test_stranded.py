@@ -13,7 +13,7 @@ from schemas import JobCompleted
 from schemas.subjects import COMMANDS_STREAM, consumer_name
 from tests.integration.control_stage import ACK_WAIT, PATIENCE, Stage, stage
 from worker.embedded import EmbeddedServer
-from worker.jetstream.stranded import StrandedCommands
+from worker.jetstream.commands.stranded import StrandedCommands
 
 
 @pytest.fixture

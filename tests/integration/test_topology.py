@@ -11,9 +11,9 @@ from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType, StreamConf
 
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, EVENTS_STREAM
 from worker.embedded import EmbeddedServer
-from worker.jetstream.assets import DAY, expected
-from worker.jetstream.connection import ConnectError, NatsOptions, connect
-from worker.jetstream.topology import (
+from worker.jetstream.client.connect import ConnectError, NatsOptions, connect
+from worker.jetstream.topology.assets import DAY, expected
+from worker.jetstream.topology.reconcile import (
     Change,
     TopologyConfig,
     check,

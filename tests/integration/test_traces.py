@@ -22,8 +22,8 @@ from tests.integration.control_stage import Stage, stage
 from tests.integration.stage import until
 from worker.app import StartError, Worker
 from worker.embedded import EmbeddedServer
-from worker.jetstream.reader import EventReader
-from worker.simulators import OA_ID, SHOP_KEY, Fault
+from worker.jetstream.events.reader import EventReader
+from worker.providers.simulators import OA_ID, SHOP_KEY, Fault
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

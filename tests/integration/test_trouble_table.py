@@ -10,7 +10,7 @@ from schemas.subjects import EVENTS_STREAM
 from tests.integration.stage import until
 from tests.integration.trouble import COLUMNS, JOB, Trouble, scene, told
 from tests.integration.trouble_rows import TROUBLES
-from worker.simulators import OA_ID
+from worker.providers.simulators import OA_ID
 
 PATH = Path(__file__).parents[2] / "worker" / "TROUBLE.md"
 HEAD = """# Troubles, and where each is told

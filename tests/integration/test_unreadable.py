@@ -21,9 +21,9 @@ from tests.integration.test_changes import TOPOLOGY, command_line
 from tests.integration.test_cli import OA, completed, page, publish
 from worker.app import Worker
 from worker.embedded import EmbeddedServer
-from worker.jetstream.connection import NatsOptions, connect
-from worker.jetstream.topology import reconcile
-from worker.simulators import OA_ID
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.jetstream.topology.reconcile import reconcile
+from worker.providers.simulators import OA_ID
 
 pytestmark = pytest.mark.usefixtures("faults")
 SECRET = "Nguyen Thi Bi Mat"

@@ -27,9 +27,9 @@ from tests.integration.control_stage import Stage, stage
 from tests.integration.test_cli import completed, failed, page, publish
 from worker.cli import app
 from worker.embedded import EmbeddedServer
-from worker.jetstream.reader import EventReader
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, Fault
+from worker.jetstream.events.reader import EventReader
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, Fault
 
 Run = Callable[..., Awaitable[Result]]
 Copy = list[tuple[str, bytes, dict[str, str]]]

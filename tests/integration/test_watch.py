@@ -19,7 +19,7 @@ from schemas import FetchError, JobStatus, encode
 from tests.integration.test_cli_processes import finish, followers, on_a_terminal, until
 from worker.cli.watch import drawing, line
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

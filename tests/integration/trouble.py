@@ -22,8 +22,8 @@ from tests.integration import stage
 from tests.integration.page_kit import Stream
 from worker.cli import app
 from worker.embedded import EmbeddedServer
-from worker.jetstream.topology import TopologyConfig, reconcile
-from worker.simulators import OA_ID, Fault
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
+from worker.providers.simulators import OA_ID, Fault
 
 JOB = "nightly"
 ACK_WAIT = 2.0

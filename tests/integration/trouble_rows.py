@@ -7,7 +7,7 @@ import nats.errors
 
 from schemas.subjects import COMMANDS_STREAM, EVENTS_STREAM, JOBS_BUCKET, consumer_name
 from tests.integration.trouble import NO_PAGES, Scene, Trouble
-from worker.simulators import Fault
+from worker.providers.simulators import Fault
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 

@@ -21,8 +21,8 @@ from tests.integration import stage
 from tests.integration.logins import KeyPair
 from tests.k8s.pod import Pod, SecretFolder, pod
 from worker.embedded import EmbeddedServer
-from worker.jetstream.permissions import Role, inbox_prefix
-from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY
+from worker.jetstream.topology.permissions import Role, inbox_prefix
+from worker.providers.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,9 @@ from tests.integration import stage
 from tests.integration.logins import Certificates, KeyPair
 from tests.k8s.cluster import accounts_for, entered
 from worker.embedded import EmbeddedServer, find_server
-from worker.jetstream.connection import ConnectError, NatsOptions, connect
-from worker.jetstream.permissions import Role
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.client.connect import ConnectError, NatsOptions, connect
+from worker.jetstream.topology.permissions import Role
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 # act, subject that it is a publish to, and who may.
 ACTS: list[tuple[str, str, set[Role]]] = [

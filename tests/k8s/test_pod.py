@@ -19,7 +19,7 @@ from schemas.wire import decode
 from tests.integration import stage
 from tests.k8s.cluster import Place, place, run
 from tests.k8s.pod import GRACE, Pod, SecretFolder, memory_limit, memory_peak, need_tools, out_of_memory
-from worker.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Fault
+from worker.providers.simulators import API_KEY, OA_ID, SECRET_KEY, SHOP_KEY, EtelecomConfig, EtelecomSimulator, Fault
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -19,8 +19,8 @@ from tests.integration.logins import KeyPair
 from tests.k8s import keda
 from tests.k8s.cluster import accounts_for, entered
 from worker.embedded import EmbeddedServer
-from worker.jetstream.permissions import Role
-from worker.jetstream.topology import TopologyConfig, reconcile
+from worker.jetstream.topology.permissions import Role
+from worker.jetstream.topology.reconcile import TopologyConfig, reconcile
 
 SCALED = yaml.safe_load((ROOT / "k8s/components/keda/scaledobject.yaml").read_text("utf-8"))["spec"]
 TRIGGERS: dict[str, dict[str, str]] = {one["name"]: one["metadata"] for one in SCALED["triggers"]}

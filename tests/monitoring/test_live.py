@@ -21,8 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration import stage
 from tests.monitoring.shipped import ALERTS, DASHBOARD, FOREIGN, GROUPS, QUERIES, family, metrics_in, program, rows
-from worker.jetstream.connection import NatsOptions, connect
-from worker.simulators import OA_ID, Fault
+from worker.jetstream.client.connect import NatsOptions, connect
+from worker.providers.simulators import OA_ID, Fault
 
 NAMESPACE = {"namespace": "followers", "pod": "worker-0"}
 PATIENCE = 60.0

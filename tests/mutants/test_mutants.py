@@ -111,8 +111,8 @@ def test_what_only_a_reader_notices_is_left_alone(source: str) -> None:
 
 
 def test_each_file_of_ours_that_decides_something_is_in_a_group() -> None:
-    assert group_of("worker/core/changes_feed.py") == group_of("worker/core/changes/feed.py") == "changes"
-    assert group_of("worker/core/jobs/handler.py") == group_of("worker/core/limit.py") == "core"
+    assert group_of("worker/core/changes/pointer.py") == group_of("worker/core/changes/feed.py") == "changes"
+    assert group_of("worker/core/jobs/handler.py") == group_of("worker/core/ratelimit/gcra.py") == "core"
     assert group_of("worker/providers/esms/rows.py") == "providers"
     assert group_of("worker/jetstream/kv/board.py") == "jetstream"
     assert group_of("schemas/verify.py") == "schemas"

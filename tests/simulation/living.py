@@ -12,12 +12,12 @@ from schemas.commands import FetchEsmsFollowers
 from schemas.ids import Ids
 from schemas.types import Verdict
 from tests.ear import Ear
-from worker.core.commands import Address, Job
-from worker.core.joins import ENOUGH
+from worker.core.jobs.checkpoint import Standing, completed
+from worker.core.jobs.parse import Address, Job
+from worker.core.paging.offset_reader import Sweep
+from worker.core.paging.overlap import ENOUGH
 from worker.core.ports import Offsets, ProviderPage
-from worker.core.progress import Standing, completed
-from worker.core.sweep import Sweep
-from worker.providers.esms import listed
+from worker.providers.esms.client import listed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 6

@@ -16,11 +16,11 @@ import msgspec
 
 from tests.simulation.living import DAYS, Case, LivingList, Story
 from worker.core.errors import FetchFailure
+from worker.core.paging.offset_reader import Sweep
 from worker.core.ports import ProviderPage
-from worker.core.sweep import Sweep
-from worker.providers.esms import listed
-from worker.providers.esms_answers import read_answer
-from worker.providers.http import Answer
+from worker.providers.esms.client import listed
+from worker.providers.esms.rows import read_answer
+from worker.providers.http.client import Answer
 
 LIES: dict[str, tuple[str, ...]] = {
     "total": (

@@ -9,7 +9,6 @@ from schemas.commands import FetchFollowers
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider, WaitReason
-from worker.core.breaker import Circuit
 from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
 from worker.core.holdups import Failed
 from worker.core.ports import (
@@ -21,8 +20,9 @@ from worker.core.ports import (
     ProviderPage,
     WrongSequenceError,
 )
-from worker.core.precedence import outranks
-from worker.core.world import Outcome
+from worker.core.ratelimit.circuit_breaker import Circuit
+from worker.core.services import Outcome
+from worker.core.status.precedence import outranks
 
 EXPECTED = "expected"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from schemas import deadletters
 from schemas.subjects import command_subject
 from tests.simulation.model import Letter
-from worker.core.control import Control
+from worker.core.status.control import Control
 
 if TYPE_CHECKING:
     from tests.simulation.world import Replica, Simulation

@@ -15,14 +15,14 @@ from schemas.subjects import page_subject
 from tests.fakes import FakeClient, FakeDelivery, FakeLog, make_world
 from tests.limits_kit import FakeSharedLimit, SharedState
 from tests.simulation.loop import run
-from worker.core.budget import COST, HOLD, ROW, Budget
-from worker.core.consume import CommandHandler, OpenAccount
 from worker.core.errors import ProviderUnavailableError, RateLimitedError
-from worker.core.gate import open_gate
-from worker.core.limit import Limit
+from worker.core.jobs.handler import CommandHandler, OpenAccount
+from worker.core.memory import COST, HOLD, ROW, Budget
 from worker.core.ports import ProviderPage
-from worker.core.share import Share
-from worker.providers.http import _find_room
+from worker.core.ratelimit.admission import open_gate
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.shared import Share
+from worker.providers.http.client import _find_room
 
 KB = 1000
 PAGE = 5

@@ -10,8 +10,8 @@ from schemas import FetchError
 from schemas.wire import rfc3339
 from tests.fakes import EPOCH, FakeClient
 from tests.simulation.test_requests import Replica, down, in_virtual_time, now
-from worker.core.breaker import FAILURES
 from worker.core.errors import FetchFailure, ProviderUnavailableError, RateLimitedError
+from worker.core.ratelimit.circuit_breaker import FAILURES
 
 HOUR = 3600.0
 STEPS = pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])

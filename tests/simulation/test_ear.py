@@ -20,11 +20,11 @@ from tests.simulation.living import Case, stories
 from tests.simulation.loop import run, stop
 from tests.simulation.model import Stream
 from tests.simulation.world import Simulation
-from worker.core.changes_publish import ChangeLog
-from worker.core.consume import CommandHandler
+from worker.core.changes.publisher import ChangeLog
 from worker.core.errors import ProviderUnavailableError
-from worker.core.fetch import Fetch
-from worker.core.joblog import JobLog
+from worker.core.eventlog.job_log import JobLog
+from worker.core.jobs.handler import CommandHandler
+from worker.core.jobs.run import Fetch
 from worker.core.ports import Delivery
 from worker.logs import configure
 
@@ -162,7 +162,7 @@ def test_stopping_tasks_tells_what_one_of_them_failed_with() -> None:
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_faults_are_found_in_the_log_of_a_real_worker(format: Any, capfd: pytest.CaptureFixture[str]) -> None:
     configure("info", format)
-    log = structlog.get_logger("worker.core.consume")
+    log = structlog.get_logger("worker.core.jobs.handler")
     log.info("job.completed", job_id="j", reason="default.faulty")
     try:
         raise KeyError("planted")

@@ -11,16 +11,16 @@ import pytest
 from tests.fakes import FakeMeter
 from tests.limits_kit import FakeSharedLimit, SharedState, worst_second
 from tests.simulation.loop import run, stop
-from worker.core.breaker import FAILURES, Breaker
 from worker.core.errors import (
     ProviderUnavailableError,
     RateLimitedError,
     UnauthorizedError,
     UnknownRefusalError,
 )
-from worker.core.gate import Admission, Gate
-from worker.core.limit import Limit
-from worker.core.share import FALLBACK, SETTLE, Share
+from worker.core.ratelimit.admission import Admission, Gate
+from worker.core.ratelimit.circuit_breaker import FAILURES, Breaker
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.shared import FALLBACK, SETTLE, Share
 
 DOWN = ProviderUnavailableError("down", http_status=503)
 

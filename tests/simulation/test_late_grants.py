@@ -11,12 +11,12 @@ import pytest
 from tests.limits_kit import FakeSharedLimit, SharedState
 from tests.simulation.loop import run
 from tests.simulation.test_gate import Replica, now
-from worker.core.breaker import FAILURES
 from worker.core.errors import RateLimitedError
-from worker.core.limit import Limit
-from worker.core.share import Share
-from worker.core.starts import EARLY, Starts
-from worker.core.turns import Place, Turns
+from worker.core.ratelimit.circuit_breaker import FAILURES
+from worker.core.ratelimit.fair_queue import Place, Turns
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.reservations import EARLY, Starts
+from worker.core.ratelimit.shared import Share
 
 RATE = 2.0
 GRACE = Limit(RATE).grace

@@ -6,9 +6,9 @@ import pytest
 
 from tests.simulation import some
 from tests.simulation.living import stories
-from worker.core import joins
+from worker.core.paging import overlap as joins
+from worker.core.paging.offset_reader import Sweep
 from worker.core.ports import ProviderPage
-from worker.core.sweep import Sweep
 
 CASES = some(5_000)
 

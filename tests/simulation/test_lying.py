@@ -9,9 +9,9 @@ from schemas.ids import Ids
 from tests.simulation import living, some
 from tests.simulation.living import Story
 from tests.simulation.lying import LyingCase, told_stories
-from worker.core import joins
-from worker.core.position import Position
-from worker.core.sweep import Sweep
+from worker.core.paging import overlap as joins
+from worker.core.paging.offset_reader import Sweep
+from worker.core.paging.position import Position
 
 CASES = int(os.environ.get("LYING_SEEDS", "0")) or some(3000)
 MUTANT_CASES = 500

@@ -19,7 +19,7 @@ from tests.simulation.loop import run
 from tests.simulation.lying import LyingCase
 from worker.core.errors import BadResponseError
 from worker.core.ports import Offsets, Order, ProviderPage
-from worker.providers.etelecom_rows import read_page
+from worker.providers.etelecom.rows import read_page
 
 SEEDS = 300
 JOBS = 4

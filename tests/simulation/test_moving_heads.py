@@ -11,7 +11,7 @@ from schemas.commands import FetchFollowers
 from tests.fakes import EPOCH, FakeClient
 from tests.replica import Replica, command
 from worker.core.ports import Order, ProviderPage
-from worker.providers.etelecom_rows import read_page
+from worker.providers.etelecom.rows import read_page
 
 SEEDS = 1_500
 

@@ -11,7 +11,7 @@ from tests.fakes import EPOCH, FakeClient
 from tests.limits_kit import SharedState
 from tests.simulation.test_requests import Replica, in_virtual_time, now
 from worker.core.errors import FetchFailure, ProviderUnavailableError, RateLimitedError
-from worker.core.waits import between_tries
+from worker.core.status.wait_reasons import between_tries
 
 YEAR = 31_536_000.0
 

@@ -11,8 +11,8 @@ from schemas.changes import Feed
 from tests.changes_kit import changes, people
 from tests.simulation.loop import run
 from tests.unit.test_changes import Stage
-from worker.core.changes_feed import feed_key
-from worker.core.changes_release import RESUME_EVERY, Releases
+from worker.core.changes.pointer import feed_key
+from worker.core.changes.release import RESUME_EVERY, Releases
 
 WHOLE = ["FeedBaseline", "Held", *["Unfollowed"] * 20, "Compared"]
 

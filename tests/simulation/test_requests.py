@@ -15,13 +15,13 @@ from schemas.wire import rfc3339
 from tests.fakes import EPOCH, FakeClient, FakeDelivery, FakeMeter, make_world
 from tests.limits_kit import FakeSharedLimit, SharedState
 from tests.simulation.loop import run
-from worker.core.breaker import FAILURES
-from worker.core.consume import CommandHandler, OpenAccount
 from worker.core.errors import ProviderUnavailableError, RateLimitedError
-from worker.core.gate import open_gate
-from worker.core.limit import Limit
+from worker.core.jobs.handler import CommandHandler, OpenAccount
+from worker.core.ratelimit.admission import open_gate
+from worker.core.ratelimit.circuit_breaker import FAILURES
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.shared import Share
 from worker.core.retry import RetryPolicy
-from worker.core.share import Share
 
 
 def in_virtual_time(main: Coroutine[Any, Any, None], seed: int = 1) -> None:

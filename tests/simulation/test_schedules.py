@@ -18,9 +18,9 @@ from tests.schedule_kit import (
     schedule,
 )
 from tests.simulation.loop import run, stop
-from worker.core.desk import ScheduleUnavailableError
-from worker.core.due import Every
-from worker.core.schedule import job_id_at
+from worker.core.schedules.decision import job_id_at
+from worker.core.schedules.ports import ScheduleUnavailableError
+from worker.core.schedules.timing import Every
 
 LENGTH = timedelta(hours=30)
 LONGEST_JOB = 120.0

@@ -6,9 +6,9 @@ from schemas import FollowerPage
 from schemas.digest import START
 from tests.simulation import some
 from tests.simulation.world import Breakage, Ledger, Simulation
-from worker.core.chain import FencedError
-from worker.core.consume import CommandHandler
-from worker.core.joblog import JobLog
+from worker.core.eventlog.appender import FencedError
+from worker.core.eventlog.job_log import JobLog
+from worker.core.jobs.handler import CommandHandler
 from worker.core.ports import Delivery
 
 SEEDS = some(300)

@@ -28,9 +28,9 @@ from tests.simulation.model import (
     Queue,
     Stream,
 )
-from worker.core.consume import CommandHandler, OpenAccount
+from worker.core.jobs.handler import CommandHandler, OpenAccount
 from worker.core.ports import Offsets, Order, ProviderPage
-from worker.core.world import World
+from worker.core.services import World
 
 PAGE_SIZE = 3
 ACK_WAIT = 3.0

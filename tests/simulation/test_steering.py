@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.world import Simulation
-from worker.core.fetch import Fetch
-from worker.core.joblog import JobLog
+from worker.core.eventlog.job_log import JobLog
+from worker.core.jobs.run import Fetch
 
 
 def caught(seeds: range) -> list[str]:

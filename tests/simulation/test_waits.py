@@ -8,9 +8,9 @@ from schemas import JobStatus, encode
 from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeClient
 from tests.simulation.test_requests import Replica, down, in_virtual_time
-from worker.core.breaker import FAILURES
 from worker.core.errors import FetchFailure, ProviderUnavailableError, RateLimitedError, UnknownRefusalError
-from worker.core.waits import between_tries
+from worker.core.ratelimit.circuit_breaker import FAILURES
+from worker.core.status.wait_reasons import between_tries
 
 CANARY = "canary-0900000000"
 

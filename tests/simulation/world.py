@@ -30,12 +30,12 @@ from tests.simulation.model import (
     Stream,
 )
 from tests.simulation.steering import Steering
-from worker.core.consume import CommandHandler, OpenAccount
-from worker.core.gate import Gate, open_gate
-from worker.core.limit import Limit
+from worker.core.jobs.handler import CommandHandler, OpenAccount
 from worker.core.ports import Delivery
-from worker.core.share import Share
-from worker.core.world import World
+from worker.core.ratelimit.admission import Gate, open_gate
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.shared import Share
+from worker.core.services import World
 
 Handle = Callable[[CommandHandler, Delivery], Awaitable[None]]
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from worker.jetstream.accounts import REPLIES, local_subject
-from worker.jetstream.drift import covers
-from worker.jetstream.permissions import USER_INFO, Layout, Role, User, accounts_block, permissions
+from worker.jetstream.topology.accounts import REPLIES, local_subject
+from worker.jetstream.topology.diff import covers
+from worker.jetstream.topology.permissions import USER_INFO, Layout, Role, User, accounts_block, permissions
 
 ROLES: tuple[Role, ...] = ("worker", "publisher", "consumer", "viewer", "setup", "admin")
 TEAMS = (("crm",), ("bi",), ("bi", "crm"))

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.subjects import PROVIDERS
-from worker.jetstream.assets import Asset, TopologyConfig, expected, nanoseconds
+from worker.jetstream.topology.assets import Asset, TopologyConfig, expected, nanoseconds
 
 SECOND = 1_000_000_000
 WEEK = 7 * 86_400 * SECOND

@@ -9,7 +9,7 @@ import nats.js.errors
 import pytest
 
 from tests.jetstream_kit import STORED_AT, FakeStream
-from worker.jetstream.backlog import Backlog, BacklogError
+from worker.jetstream.dead_letters.backlog import Backlog, BacklogError
 
 
 class Letters(FakeStream):

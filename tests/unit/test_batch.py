@@ -11,8 +11,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from tests.simulation import loop
-from worker.jetstream.batch import Batch, as_query, read_batch
-from worker.jetstream.direct import UnreadableAnswerError
+from worker.jetstream.client.batch_get import Batch, as_query, read_batch
+from worker.jetstream.client.direct_get import UnreadableAnswerError
 
 Hear = Callable[[Msg], Awaitable[None]]
 Script = list[tuple[float, dict[str, str]]]

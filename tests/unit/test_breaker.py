@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.breaker import CAP, FAILURES, Breaker
+from worker.core.ratelimit.circuit_breaker import CAP, FAILURES, Breaker
 
 
 def make_breaker(dice: float = 0.0) -> Breaker:

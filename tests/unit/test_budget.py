@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from worker.core.budget import COST, FEW, LOOK_EVERY, ROW, Budget, Hold
+from worker.core.memory import COST, FEW, LOOK_EVERY, ROW, Budget, Hold
 
 LIMIT = 100 * COST
 
@@ -282,7 +282,7 @@ async def test_without_a_limit_everything_fits() -> None:
 async def test_a_job_is_told_of_when_its_page_waits_for_longer_than_a_look(
     monkeypatch: pytest.MonkeyPatch, urgent: bool, told: int
 ) -> None:
-    monkeypatch.setattr("worker.core.budget.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("worker.core.memory.LOOK_EVERY", 0.05)
     line = Line()
     hold, waiting = line.has(90), line.open(urgent=urgent, receives=True)
     assert not waiting.take(60)

@@ -8,8 +8,8 @@ from schemas import deadletters
 from schemas.events import JobFailed
 from tests.fakes import FakeDelivery
 from tests.replica import Replica, command
-from worker.core.burial import bury
 from worker.core.errors import UnauthorizedError
+from worker.core.jobs.dead_letter import bury
 
 STORED = {
     deadletters.JOB_ID: "j1",

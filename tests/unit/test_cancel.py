@@ -10,8 +10,8 @@ from schemas import ControlError, JobCancelled, JobCompleted, JobStatus, deadlet
 from tests.fakes import EPOCH, FakeClient, FakeDelivery
 from tests.replica import PAGES, Replica, command, kinds
 from tests.simulation.loop import run
-from worker.core import consume
 from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
+from worker.core.jobs import handler as consume
 
 
 def status(state: str = "running", **fields: object) -> bytes:
@@ -219,7 +219,7 @@ async def test_the_answer_is_the_status_after_the_jobs_end():
 
 
 async def test_a_job_that_takes_longer_to_end_is_answered_as_it_is(monkeypatch):
-    monkeypatch.setattr("worker.core.control.ENDS_WITHIN", 0.2)
+    monkeypatch.setattr("worker.core.status.control.ENDS_WITHIN", 0.2)
     replica = Replica()
     replica.board.bucket.put("j1", status("running"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import FakeLog
 from tests.simulation.loop import run
-from worker.core.chain import COMMAND_HEADER, TOKEN_HEADER, Chain, FencedError, Pause
+from worker.core.eventlog.appender import COMMAND_HEADER, TOKEN_HEADER, Chain, FencedError, Pause
 from worker.core.ports import Entry
 
 SUBJECT = "s"

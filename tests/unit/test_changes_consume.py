@@ -13,10 +13,10 @@ from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, PlainPages, cha
 from tests.fakes import FakeClient, FakeDelivery
 from tests.replica import EVENTS, Replica, command, kinds
 from tests.simulation.loop import run
-from worker.core import changes as changes_module
-from worker.core import consume
-from worker.core.changes_store import PATIENCE
-from worker.core.consume import FAULTS_ALLOWED
+from worker.core.changes import feeds as changes_module
+from worker.core.changes.store import PATIENCE
+from worker.core.jobs import handler as consume
+from worker.core.jobs.handler import FAULTS_ALLOWED
 from worker.core.ports import Entry
 
 

@@ -9,7 +9,7 @@ from schemas.changes import ChangeCounts, Feed, FeedClaim, FeedJob, HeldJob, Set
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers, FetchFollowers
 from schemas.events import JobCompleted
 from tests.fakes import EPOCH
-from worker.core.changes_feed import (
+from worker.core.changes.pointer import (
     EndedJob,
     begun_anew,
     blank,

@@ -17,9 +17,9 @@ from schemas.subjects import job_subject, page_subject
 from tests.changes_kit import CHANGES, OA, begin_list, changes, never_stop, people, publish_list, told, user
 from tests.fakes import EPOCH
 from tests.unit.test_changes import Stage
-from worker.core.changes_feed import feed_key, reset
-from worker.core.changes_ports import FeedsMissingError
-from worker.core.changes_snapshot import UnreadableSnapshotError, decode_snapshot, encode
+from worker.core.changes.pointer import feed_key, reset
+from worker.core.changes.ports import FeedsMissingError
+from worker.core.changes.snapshot import UnreadableSnapshotError, decode_snapshot, encode
 
 OLDER = "it began to be read before the list of job {}, which the feed has: nothing to do"
 

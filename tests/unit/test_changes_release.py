@@ -15,9 +15,9 @@ from schemas.jobs import ControlError
 from tests.changes_kit import CHANGES, changes, people
 from tests.simulation.loop import run
 from tests.unit.test_changes import Stage
-from worker.core import changes_release
-from worker.core.changes_feed import feed_key
-from worker.core.changes_release import Releases
+from worker.core.changes import release as changes_release
+from worker.core.changes.pointer import feed_key
+from worker.core.changes.release import Releases
 
 
 async def held() -> Stage:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from schemas.follower import Follower, SharedInfo
-from worker.core.changes_rows import COMPARED, Row, different, digests, marks, numbers_of, value_of
+from worker.core.changes.fingerprint import COMPARED, Row, different, digests, marks, numbers_of, value_of
 
 FULL: dict[str, Any] = {
     "user_id_by_app": "a",

@@ -12,9 +12,9 @@ from schemas.events import FollowerPage, Progress
 from schemas.follower import Follower
 from schemas.wire import encode as message
 from tests.fakes import EPOCH
-from worker.core import changes_snapshot as module
-from worker.core.changes_rows import COMPARED
-from worker.core.changes_snapshot import (
+from worker.core.changes import snapshot as module
+from worker.core.changes.fingerprint import COMPARED
+from worker.core.changes.snapshot import (
     Builder,
     Change,
     Snapshot,

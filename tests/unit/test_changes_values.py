@@ -14,9 +14,9 @@ from schemas.follower import Follower
 from tests.fakes import EPOCH
 from tests.simulation.loop import run
 from tests.unit.test_changes_snapshot import page
-from worker.core import changes_values as module
-from worker.core.changes_snapshot import Change
-from worker.core.changes_values import ChangeSet, SetFields, baseline, counts_of, held, leaner
+from worker.core.changes import events as module
+from worker.core.changes.events import ChangeSet, SetFields, baseline, counts_of, held, leaner
+from worker.core.changes.snapshot import Change
 from worker.core.ports import Entry, LogUnavailableError
 
 COMMON = SetFields(

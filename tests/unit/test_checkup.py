@@ -8,10 +8,10 @@ import pytest
 from nats.aio.msg import Msg
 
 from schemas.subjects import COMMANDS_STREAM
-from worker.core.findings import Finding
-from worker.jetstream import checkup
-from worker.jetstream.permissions import USER_INFO, Permissions, User, permissions
-from worker.jetstream.trial import try_to_write
+from worker.core.diagnostics import Finding
+from worker.jetstream.topology import doctor as checkup
+from worker.jetstream.topology.permissions import USER_INFO, Permissions, User, permissions
+from worker.jetstream.topology.trial import try_to_write
 
 HOUR = 3_600_000_000_000
 

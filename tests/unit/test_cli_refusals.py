@@ -7,8 +7,8 @@ from nats.errors import Error
 
 from worker.cli.failures import USAGE, Stop
 from worker.cli.refusals import Refusals, bearing_refusals
-from worker.jetstream.complaints import refusal
-from worker.jetstream.guarded import GuardedClient
+from worker.jetstream.client.monitor import refusal
+from worker.jetstream.client.secure import GuardedClient
 
 GRANT = "grant it on the server, or use another user in [nats]"
 

@@ -6,8 +6,8 @@ import structlog
 from nats.errors import AuthorizationError, ConnectionClosedError
 from structlog.testing import capture_logs
 
-from worker.jetstream.complaints import AGAIN_AFTER, DENIED_FOR, Complaints, because
-from worker.jetstream.guarded import CredentialsError, LoginCutError, PlaintextError
+from worker.jetstream.client.monitor import AGAIN_AFTER, DENIED_FOR, Complaints, because
+from worker.jetstream.client.secure import CredentialsError, LoginCutError, PlaintextError
 
 
 class Now:

@@ -14,9 +14,9 @@ import trustme
 from nats.errors import AuthorizationError, NoServersError
 from structlog.testing import capture_logs
 
-from worker.jetstream import connection
-from worker.jetstream.connection import ConnectError, NatsOptions, credentials, options, public_url
-from worker.jetstream.guarded import CredentialsError, CredentialsFile, GuardedClient, check_creds, check_seed
+from worker.jetstream.client import connect as connection
+from worker.jetstream.client.connect import ConnectError, NatsOptions, credentials, options, public_url
+from worker.jetstream.client.secure import CredentialsError, CredentialsFile, GuardedClient, check_creds, check_seed
 
 HERE = NatsOptions(servers=("nats://127.0.0.1:4222",))
 SEED = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER)

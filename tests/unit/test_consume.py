@@ -18,8 +18,6 @@ from tests.fakes import (
 )
 from tests.replica import EVENTS, PAGES, Replica, command, kinds
 from tests.simulation.loop import run
-from worker.core.chain import COMMAND_HEADER, TOKEN_HEADER
-from worker.core.consume import FAULTS_ALLOWED, CommandHandler, OpenAccount
 from worker.core.errors import (
     ProviderUnavailableError,
     RateLimitedError,
@@ -27,6 +25,8 @@ from worker.core.errors import (
     UnknownRefusalError,
     UnsupportedError,
 )
+from worker.core.eventlog.appender import COMMAND_HEADER, TOKEN_HEADER
+from worker.core.jobs.handler import FAULTS_ALLOWED, CommandHandler, OpenAccount
 from worker.core.retry import UNKNOWN_ATTEMPTS, RetryPolicy
 
 

@@ -11,9 +11,18 @@ import pytest
 from schemas.jobs import ControlError, JobStatus
 from tests.fakes import EPOCH, FakeCancellations, FakeStatusBoard, make_world
 from tests.simulation.loop import run
-from worker.core.control import APPEARS_WITHIN, ENDS_WITHIN, GIVES_WAY, LOOK_EVERY, OLD, ON_ITS_WAY, UNSEARCHED, Control
 from worker.core.ports import BoardUnavailableError, QueuedCommand, QueueUnavailableError
-from worker.core.searches import QueueBusyError
+from worker.core.status.control import (
+    APPEARS_WITHIN,
+    ENDS_WITHIN,
+    GIVES_WAY,
+    LOOK_EVERY,
+    OLD,
+    ON_ITS_WAY,
+    UNSEARCHED,
+    Control,
+)
+from worker.core.status.searches import QueueBusyError
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

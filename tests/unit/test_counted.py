@@ -15,11 +15,11 @@ COUNTED = (
 BARE = re.compile(rf"\{{[^{{}}]*\}}(?: whole| dead)? (?:{COUNTED})\b")
 """A number that is put before a word in the plural, whatever it is."""
 NEVER_ONE = {
-    "worker/core/paging.py": "{EMPTY_PAGES} pages",
-    "worker/core/fetch.py": "{standing.barren} pages",
-    "worker/jetstream/checkup.py": "{count} replicas",
-    "worker/core/waits.py": "{outlook.rate:g} requests",
-    "worker/core/limit.py": "{self.rate} requests",
+    "worker/core/paging/cursor_reader.py": "{EMPTY_PAGES} pages",
+    "worker/core/jobs/run.py": "{standing.barren} pages",
+    "worker/jetstream/topology/doctor.py": "{count} replicas",
+    "worker/core/status/wait_reasons.py": "{outlook.rate:g} requests",
+    "worker/core/ratelimit/gcra.py": "{self.rate} requests",
     "worker/page/static/page.js": "{number(account.rate)} requests",
 }
 """Those that begin at two, and rates."""

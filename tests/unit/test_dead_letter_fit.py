@@ -3,8 +3,8 @@
 import pytest
 
 from schemas import deadletters
-from worker.jetstream.deadletters import HEADER_ROOM, KEPT, _fit
-from worker.jetstream.headers import MAX_HEADER_BYTES, message_bytes
+from worker.jetstream.client.headers import MAX_HEADER_BYTES, message_bytes
+from worker.jetstream.dead_letters.writer import HEADER_ROOM, KEPT, _fit
 
 LIMIT = 1_048_576
 OURS = dict.fromkeys(sorted(KEPT), "1")

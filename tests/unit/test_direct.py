@@ -8,7 +8,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from worker.core.ports import Entry
-from worker.jetstream.direct import Nothing, UnreadableAnswerError, read_answer, stored_at
+from worker.jetstream.client.direct_get import Nothing, UnreadableAnswerError, read_answer, stored_at
 
 STORED = {"Nats-Stream": "S", "Nats-Subject": "a.b", "Nats-Sequence": "7", "Nats-Time-Stamp": "2026-03-01T00:00:01.25Z"}
 

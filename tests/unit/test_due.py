@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.schedule_kit import VIETNAM, at, vietnam
-from worker.core.due import LONGEST_EVERY, Cron, Every, Timing, check_cron, seconds_of, zone_of
-from worker.core.schedule import definition_of
+from worker.core.schedules.decision import definition_of
+from worker.core.schedules.timing import LONGEST_EVERY, Cron, Every, Timing, check_cron, seconds_of, zone_of
 
 MINUTE = timedelta(minutes=1)
 RANGES = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 6)}

@@ -16,10 +16,10 @@ from tests.fakes import FakeLog, FakeStatusBoard, make_world
 from tests.replica import Replica, command, kinds
 from tests.simulation.loop import run
 from tests.unit.test_retry_of_dead_letters import failed_after_a_page, retry
-from worker.core.control import Control
-from worker.core.ended import LOG_WITHIN, STOPPED_FOR, with_end
 from worker.core.ports import Entry
-from worker.core.waits import unread
+from worker.core.status.control import Control
+from worker.core.status.end_in_log import LOG_WITHIN, STOPPED_FOR, with_end
+from worker.core.status.wait_reasons import unread
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 SUBJECT = job_subject("esms", "1", "j")

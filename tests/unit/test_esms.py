@@ -24,10 +24,10 @@ from worker.core.errors import (
 )
 from worker.core.ports import ProviderClient
 from worker.providers import open_client
-from worker.providers.esms import listed
-from worker.providers.esms_answers import EndpointGoneError, read_answer
-from worker.providers.esms_filter import days, written
-from worker.providers.http import Answer
+from worker.providers.esms.client import listed
+from worker.providers.esms.dates import days, written
+from worker.providers.esms.rows import EndpointGoneError, read_answer
+from worker.providers.http.client import Answer
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEYS = ("THEAPIKEY", "THESECRETKEY")

@@ -20,10 +20,10 @@ from worker.core.errors import (
     UnsupportedError,
 )
 from worker.core.ports import ProviderPage
-from worker.providers import etelecom_rows
-from worker.providers.etelecom_errors import NotToBeRepeated, failure, not_to_be_repeated
-from worker.providers.etelecom_rows import read_page
-from worker.providers.http import Answer
+from worker.providers.etelecom import rows as etelecom_rows
+from worker.providers.etelecom.errors import NotToBeRepeated, failure, not_to_be_repeated
+from worker.providers.etelecom.rows import read_page
+from worker.providers.http.client import Answer
 
 RICH = {
     "id": "7374000123336164545",

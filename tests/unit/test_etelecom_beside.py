@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from worker.core.errors import BadResponseError, ProviderUnavailableError
-from worker.providers.etelecom_rows import read_page
+from worker.providers.etelecom.rows import read_page
 
 NOBODY: dict[str, Any] = {"followers": [], "paging": {"next": ""}}
 SOMEBODY: dict[str, Any] = {"followers": [{"zl_user_id": "1"}], "paging": {"next": "c1"}}

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.subjects import COMMANDS_STREAM
 from tests.jetstream_kit import FakeStream
-from worker.jetstream.exhausted import ExhaustedDelivery, find_exhausted
+from worker.jetstream.commands.max_deliveries import ExhaustedDelivery, find_exhausted
 
 SUBJECT = "followers.fetch.esms"
 TROUBLE: list[Callable[[], Exception]] = [nats.errors.TimeoutError, OSError, nats.errors.ConnectionClosedError]
@@ -24,7 +24,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr("worker.jetstream.exhausted.asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("worker.jetstream.commands.max_deliveries.asyncio", SimpleNamespace(sleep=sleep))
     return pauses
 
 

@@ -12,10 +12,10 @@ from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeCancellations
 from tests.simulation.loop import run
 from worker.cli.jobs import _age
-from worker.core.explain import explained
-from worker.core.gate import Outlook
 from worker.core.ports import QueuedCommand, QueueUnavailableError
-from worker.core.waits import _own_limit
+from worker.core.ratelimit.admission import Outlook
+from worker.core.status.view import explained
+from worker.core.status.wait_reasons import _own_limit
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 STORED = NOW - timedelta(minutes=10)

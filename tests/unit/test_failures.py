@@ -10,8 +10,8 @@ import pytest
 
 from worker.cli.console import ended
 from worker.cli.failures import FAILED, INTERRUPTED, NO_JETSTREAM, OK, USAGE, Details, Stop, told
-from worker.jetstream.connection import ConnectError
-from worker.jetstream.topology import TopologyError
+from worker.jetstream.client.connect import ConnectError
+from worker.jetstream.topology.reconcile import TopologyError
 from worker.settings import SettingsError
 
 

@@ -7,7 +7,7 @@ from schemas import Follower, JobCompleted, JobFailed
 from schemas.commands import FetchFollowers
 from tests.fakes import FakeClient
 from tests.replica import Replica, command, kinds
-from worker.core.fetch import BARREN_PAGES
+from worker.core.jobs.run import BARREN_PAGES
 from worker.core.ports import Order, ProviderPage
 
 

@@ -10,13 +10,13 @@ import pytest
 from tests.fakes import FakeMeter, make_world
 from tests.limits_kit import FakeSharedLimit, SharedState
 from tests.simulation.loop import run
-from worker.core.breaker import Breaker
 from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
-from worker.core.gate import PROBE_LOST, SLOWEST, Gate, GateState, Outlook, open_gate
-from worker.core.limit import SECOND, Limit
+from worker.core.ratelimit.admission import PROBE_LOST, SLOWEST, Gate, GateState, Outlook, open_gate
+from worker.core.ratelimit.circuit_breaker import Breaker
+from worker.core.ratelimit.fair_queue import Place
+from worker.core.ratelimit.gcra import SECOND, Limit
+from worker.core.ratelimit.shared import Share
 from worker.core.retry import RetryPolicy
-from worker.core.share import Share
-from worker.core.turns import Place
 
 DOWN = ProviderUnavailableError("down", http_status=503)
 

@@ -7,8 +7,8 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error
 
-from worker.jetstream.guarded import GuardedClient, LoginCutError, PlaintextError
-from worker.jetstream.swift import SwiftClient
+from worker.jetstream.client.fast import SwiftClient
+from worker.jetstream.client.secure import GuardedClient, LoginCutError, PlaintextError
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.jetstream.swift import header_block
+from worker.jetstream.client.fast import header_block
 
 
 @pytest.mark.parametrize(

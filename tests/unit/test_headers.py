@@ -1,7 +1,7 @@
 import pytest
 from nats.js.api import Header
 
-from worker.jetstream.headers import (
+from worker.jetstream.client.headers import (
     MAX_HEADER_BYTES,
     StoredHeaders,
     can_be_published,

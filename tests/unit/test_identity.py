@@ -10,8 +10,8 @@ from schemas import JobCompleted, JobEvent, JobFailed, JobStatus, decode
 from schemas.subjects import id_subject, job_subject, page_subject
 from tests.fakes import EPOCH, FakeClient, FakeLog, FakeStatusBoard
 from tests.replica import Replica, command, kinds
-from worker.core.consume import CommandHandler, OpenAccount
-from worker.core.identity import IdHolder
+from worker.core.jobs.handler import CommandHandler, OpenAccount
+from worker.core.jobs.identity import IdHolder
 
 ID = id_subject("j1")
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from nats.aio.client import Client
 
-from worker.jetstream import inboxes
-from worker.jetstream.inboxes import Inboxes
+from worker.jetstream.client import inboxes
+from worker.jetstream.client.inboxes import Inboxes
 
 
 class Server:

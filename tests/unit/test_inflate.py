@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from worker.core.errors import BadResponseError, ProviderUnavailableError
-from worker.providers.inflate import Inflater
+from worker.providers.http.inflate import Inflater
 
 
 def fed(encoding: str, limit: int, *chunks: bytes) -> bytes:

@@ -9,9 +9,9 @@ from schemas.digest import START, next_digest
 from schemas.events import Progress
 from tests.fakes import EPOCH, FakeLog, make_world
 from tests.replica import EVENTS, PAGES
-from worker.core.commands import Address
-from worker.core.joblog import FIRST_PART_HEADER, JobLog
-from worker.core.trace import Untraced
+from worker.core.eventlog.job_log import FIRST_PART_HEADER, JobLog
+from worker.core.jobs.parse import Address
+from worker.core.ports.tracing import Untraced
 
 IDS = [str(1000 + row) for row in range(40)]
 BEFORE = Progress(followers=0, duplicates_dropped=0, total_first=None, requests=0, started_at=EPOCH, missed_at_most=0)

@@ -11,8 +11,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from tests.jetstream_kit import FakeStream, answer, end, stored
-from worker.jetstream import watch
-from worker.jetstream.watch import JobChange, JobChanges, JobsWatch
+from worker.jetstream.kv import watch
+from worker.jetstream.kv.watch import JobChange, JobChanges, JobsWatch
 
 PREFIX = "$KV.FOLLOWERS_JOBS."
 

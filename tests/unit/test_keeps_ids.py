@@ -11,7 +11,7 @@ import pytest
 
 from tests.jetstream_kit import answer
 from tests.simulation import loop
-from worker.jetstream.identity import keeps_ids
+from worker.jetstream.events.identity import keeps_ids
 
 
 class Server:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from worker.jetstream.latest_time import LatestTime, wall_clock
+from worker.jetstream.events.latest_time import LatestTime, wall_clock
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.core.letters import Letter, Selection, retry_headers
+from worker.core.dead_letters import Letter, Selection, retry_headers
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

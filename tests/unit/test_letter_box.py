@@ -11,9 +11,9 @@ import nats.js.errors
 import pytest
 from nats.js.api import RawStreamMsg
 
-from worker.core.letters import Letter
-from worker.jetstream import letters as module
-from worker.jetstream.letters import LetterBox, LettersError
+from worker.core.dead_letters import Letter
+from worker.jetstream.dead_letters import store as module
+from worker.jetstream.dead_letters.store import LetterBox, LettersError
 
 HANOI = timezone(timedelta(hours=7))
 AT = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)

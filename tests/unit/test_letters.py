@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from schemas import deadletters
-from worker.core.letters import Letter, Selection, retry_headers
+from worker.core.dead_letters import Letter, Selection, retry_headers
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 HEADERS = {

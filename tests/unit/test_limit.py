@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.limits_kit import worst_second
-from worker.core.limit import SECOND, Limit, pushed, reserve
+from worker.core.ratelimit.gcra import SECOND, Limit, pushed, reserve
 
 RATES = st.sampled_from([0.3, 1.0, 5.0, 7.5, 20.0, 33.0, 100.0, 500.0])
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.core.breaker import CAP, FAILURES, Breaker
-from worker.core.limit import SECOND, Limit, pushed, reserve
+from worker.core.ratelimit.circuit_breaker import CAP, FAILURES, Breaker
+from worker.core.ratelimit.gcra import SECOND, Limit, pushed, reserve
 
 
 @pytest.mark.parametrize(

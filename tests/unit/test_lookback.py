@@ -11,9 +11,9 @@ from schemas.commands import FetchFollowers
 from tests.fakes import FakeClient
 from tests.replica import Replica, command
 from worker.core.errors import ForbiddenError
-from worker.core.lookback import look_back
+from worker.core.jobs.checkpoint import Standing
+from worker.core.jobs.head_check import look_back
 from worker.core.ports import Order, ProviderPage
-from worker.core.progress import Standing
 
 BEGAN = datetime(2026, 11, 30, 12, tzinfo=UTC)
 Row = tuple[str, float | None]

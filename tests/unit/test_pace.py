@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from worker.jetstream.pace import _SHORTEST, paced
+from worker.jetstream.client.pull_backoff import _SHORTEST, paced
 
 SHORT = 0.05
 

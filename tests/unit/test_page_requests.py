@@ -12,15 +12,15 @@ from schemas.commands import FetchEtelecomFollowers
 from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeClient, FakeMeter, make_world
 from tests.simulation.loop import run
-from worker.core.commands import Address, Job
 from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError, RateLimitedError
-from worker.core.gate import Outlook, open_gate
+from worker.core.jobs.checkpoint import Standing
+from worker.core.jobs.fetcher import EARLY, LOOK_EVERY, STEP, PageRequests, _Trial
+from worker.core.jobs.parse import Address, Job
 from worker.core.ports import ProviderPage
-from worker.core.progress import Standing
-from worker.core.requests import EARLY, LOOK_EVERY, STEP, PageRequests, _Trial
+from worker.core.ports.tracing import Untraced
+from worker.core.ratelimit.admission import Outlook, open_gate
 from worker.core.retry import RetryPolicy
-from worker.core.trace import Untraced
-from worker.core.world import CancelledJobError, DrainingError, Signals
+from worker.core.services import CancelledJobError, DrainingError, Signals
 
 
 def in_virtual_time(main: Coroutine[Any, Any, None]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from schemas import Follower
 from worker.core.errors import BadResponseError, ProviderUnavailableError
-from worker.core.paging import EMPTY_PAGES, Ahead, Reader
+from worker.core.paging.cursor_reader import EMPTY_PAGES, Ahead, Reader
 from worker.core.ports import ProviderPage
 
 

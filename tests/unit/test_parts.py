@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from schemas import Follower, FollowerPage, Progress, encode
 from worker.core.errors import BadResponseError
-from worker.core.parts import split
+from worker.core.eventlog.split import split
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

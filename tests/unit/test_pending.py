@@ -3,8 +3,8 @@
 import pytest
 
 from schemas import Follower
-from worker.core.pending import Pending
-from worker.core.position import ANCHORS, Position
+from worker.core.paging.position import ANCHORS, Position
+from worker.core.paging.row_buffer import Pending
 
 KNOWN = [f"k{row}" for row in range(10)]
 

@@ -5,8 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 from worker.core.errors import InternalError
-from worker.core.position import ANCHORS, Position
-from worker.core.spans import Span
+from worker.core.paging.day_range import Span
+from worker.core.paging.position import ANCHORS, Position
 
 SPAN = Span(date(2026, 1, 1), date(2026, 1, 31))
 

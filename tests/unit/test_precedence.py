@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.jobs import JobStatus
-from worker.core.precedence import outranks
+from worker.core.status.precedence import outranks
 
 ENDS = ("completed", "failed", "cancelled")
 GOES_ON = ("queued", "running", "waiting")

@@ -8,9 +8,10 @@ import pytest
 
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchEtelecomFollowers
 from worker.core.errors import FetchFailure, RetryableError
-from worker.providers import esms_errors, etelecom_errors
-from worker.providers.esms_filter import days, written
-from worker.providers.http import Answer
+from worker.providers.esms import errors as esms_errors
+from worker.providers.esms.dates import days, written
+from worker.providers.etelecom import errors as etelecom_errors
+from worker.providers.http.client import Answer
 
 COMMAND = FetchEtelecomFollowers(oa_id="1")
 ETELECOM = {

@@ -9,10 +9,10 @@ import pytest
 
 from schemas.jobs import ControlError
 from tests.simulation.loop import run
-from worker.core.control import overloaded
 from worker.core.ports import QueuedCommand
-from worker.core.questions import AT_ONCE, IN_LINE, OF_ONE, Questions, asker_of
-from worker.core.searches import WAITING, QueueBusyError, Searches
+from worker.core.status.askers import AT_ONCE, IN_LINE, OF_ONE, Questions, asker_of
+from worker.core.status.control import overloaded
+from worker.core.status.searches import WAITING, QueueBusyError, Searches
 
 
 class Office:

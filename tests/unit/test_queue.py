@@ -12,8 +12,8 @@ import pytest
 
 from tests.jetstream_kit import STORED_AT, FakeStream
 from worker.core.ports import QueuedCommand, QueueUnavailableError
-from worker.jetstream import queue
-from worker.jetstream.queue import JetStreamCommandQueue
+from worker.jetstream.commands import queue
+from worker.jetstream.commands.queue import JetStreamCommandQueue
 
 
 class Commands(FakeStream):

@@ -11,8 +11,8 @@ import nats.errors
 import pytest
 
 from tests.simulation import loop
-from worker.jetstream import reader as module
-from worker.jetstream.reader import EventReader
+from worker.jetstream.events import reader as module
+from worker.jetstream.events.reader import EventReader
 
 ALIVE, OVER = ("100", "Idle Heartbeat"), ("408", "Request Timeout")
 REFUSED, GONE, LARGE = (

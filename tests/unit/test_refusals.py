@@ -16,8 +16,8 @@ from worker.core.errors import (
     RateLimitedError,
     UnauthorizedError,
 )
-from worker.providers.http import Answer
-from worker.providers.refusals import away, decode, is_object, status_failure, wrong_shape
+from worker.providers.http.client import Answer
+from worker.providers.http.responses import away, decode, is_object, status_failure, wrong_shape
 
 ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 MEGABYTES = 8 * 2**20

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.providers.http import retry_after
+from worker.providers.http.client import retry_after
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 EPOCH = NOW.timestamp()

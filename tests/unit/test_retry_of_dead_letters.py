@@ -7,8 +7,8 @@ from schemas import JobCompleted, JobFailed, JobStarted, deadletters, decode
 from schemas.events import TERMINAL
 from tests.fakes import EPOCH, FakeClient, FakeDelivery
 from tests.replica import EVENTS, Replica, command, kinds
-from worker.core.consume import OpenAccount
 from worker.core.errors import InternalError, UnauthorizedError
+from worker.core.jobs.handler import OpenAccount
 
 LATER_US = int(EPOCH.timestamp() * 1_000_000) + 1
 

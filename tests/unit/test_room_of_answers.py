@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tests.simulation.loop import run
-from worker.core.budget import COST, HOLD, Budget, Hold, NoRoomError
-from worker.providers.http import HttpClient, _find_room
-from worker.providers.inflate import Inflater
+from worker.core.memory import COST, HOLD, Budget, Hold, NoRoomError
+from worker.providers.http.client import HttpClient, _find_room
+from worker.providers.http.inflate import Inflater
 
 KB = 1024
 LIMIT = 1000 * COST

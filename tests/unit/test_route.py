@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.route import Route
+from worker.core.paging.offset_plan import Route
 
 FIFTY = Route(50, 9950)
 

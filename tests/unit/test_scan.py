@@ -7,9 +7,9 @@ import pytest
 
 from tests.jetstream_kit import STORED_AT, FakeStream, end, stored
 from worker.core.ports import Entry
-from worker.jetstream import scan as module
-from worker.jetstream.direct import stored_at
-from worker.jetstream.scan import Scan, _gather
+from worker.jetstream.client.direct_get import stored_at
+from worker.jetstream.events import scan as module
+from worker.jetstream.events.scan import Scan, _gather
 
 ESMS = "followers.fetch.esms"
 

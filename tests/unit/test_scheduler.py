@@ -27,10 +27,8 @@ from tests.schedule_kit import (
     schedule,
     vietnam,
 )
-from worker.core import scheduler
-from worker.core.desk import ScheduleUnavailableError
-from worker.core.due import Every
-from worker.core.schedule import (
+from worker.core.schedules import scheduler
+from worker.core.schedules.decision import (
     GRACE,
     LONGEST_NAME,
     Act,
@@ -44,7 +42,9 @@ from worker.core.schedule import (
     skipped,
     taken,
 )
-from worker.core.scheduler import RETRY, RETRY_FAULT
+from worker.core.schedules.ports import ScheduleUnavailableError
+from worker.core.schedules.scheduler import RETRY, RETRY_FAULT
+from worker.core.schedules.timing import Every
 
 EVENING = vietnam("2026-11-27T22:00")
 THREE = vietnam("2026-11-28T03:00")

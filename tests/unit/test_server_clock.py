@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.jetstream.limits import GOOD_ENOUGH, MEASURE_EVERY, ServerClock, _step_aside
+from worker.jetstream.kv.rate_limits import GOOD_ENOUGH, MEASURE_EVERY, ServerClock, _step_aside
 
 
 class Loop:
@@ -17,7 +17,7 @@ class Loop:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     made = Loop()
-    monkeypatch.setattr("worker.jetstream.limits._now", made.time)
+    monkeypatch.setattr("worker.jetstream.kv.rate_limits._now", made.time)
     return made
 
 
@@ -61,7 +61,7 @@ async def test_whoever_steps_aside_waits_longer_each_time_up_to_50_milliseconds(
         bounds.append((low, high))
         return 0.0
 
-    monkeypatch.setattr("worker.jetstream.limits.random.uniform", uniform)
+    monkeypatch.setattr("worker.jetstream.kv.rate_limits.random.uniform", uniform)
     pause = 0.002
     for _ in range(7):
         pause = await _step_aside(pause)

@@ -8,8 +8,8 @@ import pytest
 
 from schemas.commands import EtelecomFilter, FetchEsmsFollowers, FetchEtelecomFollowers
 from tests.schedule_kit import VIETNAM
-from worker.core.due import Cron, Every
-from worker.core.schedule import Schedule
+from worker.core.schedules.decision import Schedule
+from worker.core.schedules.timing import Cron, Every
 from worker.settings import Settings, SettingsError, load
 
 SHOP = '[accounts.my-shop]\nprovider = "etelecom"\napi_key = "1234:invented"\n'

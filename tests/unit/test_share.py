@@ -5,9 +5,9 @@ import random
 from collections.abc import Awaitable, Callable
 
 from tests.simulation.loop import run
-from worker.core.limit import Limit
 from worker.core.ports import LimitUnavailableError, Taken
-from worker.core.share import FALLBACK, SETTLE, TRY_EVERY, Share
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.shared import FALLBACK, SETTLE, TRY_EVERY, Share
 
 RATE = 4.0
 ALONE = 1 / RATE / FALLBACK

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.unit.test_accounts_file import users
-from worker.jetstream.permissions import Layout, Role, accounts_block, inbox_prefix
-from worker.jetstream.sharing import CURE, sharing
+from worker.jetstream.topology.permissions import Layout, Role, accounts_block, inbox_prefix
+from worker.jetstream.topology.sharing import CURE, sharing
 
 
 def answer(role: Role, layout: Layout, **changed: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.simulators.cursor import Cursor, decode, encode
+from worker.providers.etelecom.simulator.cursor import Cursor, decode, encode
 
 UPDATED = 1_577_995_805_123_456  # 2020-01-02T20:10:05.123456Z
 ID = 1234567890123456789

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from worker.core.slots import FASTEST, GRACE, LATELY, LONGEST, SLOWEST, SOON, WAITING_JOBS, Slots
+from worker.core.jobs.shares import FASTEST, GRACE, LATELY, LONGEST, SLOWEST, SOON, WAITING_JOBS, Slots
 
 
 def slots(count: int = 4, accounts: int = 2, waiting: int = 0) -> Slots:

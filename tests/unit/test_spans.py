@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.spans import Span
+from worker.core.paging.day_range import Span
 
 FIRST = date(2026, 1, 1)
 

@@ -10,9 +10,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from tests.simulation.loop import run
-from worker.core.limit import Limit
 from worker.core.ports import Taken
-from worker.core.starts import Starts
+from worker.core.ratelimit.gcra import Limit
+from worker.core.ratelimit.reservations import Starts
 
 
 class Share:

@@ -17,9 +17,9 @@ from schemas.types import JobState
 from schemas.wire import decode, encode
 from tests.jetstream_kit import FakeStream, answer, stored
 from worker.core.ports import BoardUnavailableError
-from worker.jetstream import status as module
-from worker.jetstream.status import JetStreamStatusBoard
-from worker.jetstream.writes import Writes
+from worker.jetstream.client.writes import Writes
+from worker.jetstream.kv import job_status as module
+from worker.jetstream.kv.job_status import JetStreamStatusBoard
 
 replace = msgspec.structs.replace
 KEY = "$KV.FOLLOWERS_JOBS.j1"

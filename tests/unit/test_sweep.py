@@ -10,12 +10,12 @@ from msgspec.structs import replace
 from schemas import Follower
 from schemas.ids import Ids
 from worker.core.errors import InternalError, NotFoundError
-from worker.core.joins import common
-from worker.core.pending import Swept
+from worker.core.paging.day_range import Span
+from worker.core.paging.offset_reader import BARREN, WALKS, Sweep
+from worker.core.paging.overlap import common
+from worker.core.paging.position import Position
+from worker.core.paging.row_buffer import Swept
 from worker.core.ports import Offsets, ProviderPage
-from worker.core.position import Position
-from worker.core.spans import Span
-from worker.core.sweep import BARREN, WALKS, Sweep
 
 DAYS = (date(2026, 1, 1), date(2026, 1, 8))
 

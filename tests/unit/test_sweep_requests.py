@@ -13,11 +13,11 @@ import pytest
 
 from schemas import Follower
 from schemas.ids import Ids
-from worker.core.pending import Swept
+from worker.core.paging.day_range import Span
+from worker.core.paging.offset_reader import Sweep
+from worker.core.paging.position import Position
+from worker.core.paging.row_buffer import Swept
 from worker.core.ports import Offsets, ProviderPage
-from worker.core.position import Position
-from worker.core.spans import Span
-from worker.core.sweep import Sweep
 
 FIRST = date(2026, 1, 1)
 Answer = tuple[list[str], int | None]

@@ -7,8 +7,8 @@ import nats.errors
 import pytest
 
 from tests.jetstream_kit import answer
-from worker.jetstream.assets import DAY, TopologyConfig, expected, nanoseconds
-from worker.jetstream.topology import (
+from worker.jetstream.topology.assets import DAY, TopologyConfig, expected, nanoseconds
+from worker.jetstream.topology.reconcile import (
     Change,
     Difference,
     TopologyError,

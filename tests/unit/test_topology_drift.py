@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from worker.jetstream.assets import DAY, Asset, TopologyConfig, expected, nanoseconds
-from worker.jetstream.drift import covers, drifts, outlived
-from worker.jetstream.topology import ServerTooOldError, check_server
+from worker.jetstream.topology.assets import DAY, Asset, TopologyConfig, expected, nanoseconds
+from worker.jetstream.topology.diff import covers, drifts, outlived
+from worker.jetstream.topology.reconcile import ServerTooOldError, check_server
 
 
 def asset(name: str = "FOLLOWERS_EVENTS", **config: Any) -> Asset:

@@ -13,7 +13,7 @@ from tests.fakes import EPOCH, FakeClient, FakeDelivery
 from tests.replica import Replica, command
 from tests.simulation.loop import run
 from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
-from worker.core.trace import Attribute, Span, SpanKind
+from worker.core.ports.tracing import Attribute, Span, SpanKind
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -10,8 +10,8 @@ from nats.js.errors import NotFoundError
 
 from schemas import JobStatus, Wait, encode
 from tests.jetstream_kit import FakeStream, answer
-from worker.core.findings import Finding
-from worker.jetstream.trial import held_up
+from worker.core.diagnostics import Finding
+from worker.jetstream.topology.trial import held_up
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from worker.core.turns import Place, Turns
+from worker.core.ratelimit.fair_queue import Place, Turns
 
 
 def line(*jobs: str) -> tuple[Turns, list[Place]]:

@@ -10,10 +10,10 @@ from schemas.events import JobWaiting
 from schemas.jobs import JobStatus
 from tests.fakes import EPOCH, FakeClient, FakeDelivery, FakeLog
 from tests.replica import EVENTS, PAGES, Replica, command, kinds
-from worker.core.chain import COMMAND_HEADER
-from worker.core.consume import FAULTS_ALLOWED
 from worker.core.errors import UnauthorizedError
-from worker.core.joblog import FIRST_PART_HEADER
+from worker.core.eventlog.appender import COMMAND_HEADER
+from worker.core.eventlog.job_log import FIRST_PART_HEADER
+from worker.core.jobs.handler import FAULTS_ALLOWED
 
 pytestmark = pytest.mark.usefixtures("faults")
 SECRET = "Nguyen Thi Bi Mat"

@@ -8,10 +8,10 @@ import pytest
 from schemas import JobStatus
 from schemas.wait import Wait
 from worker.core.errors import ProviderUnavailableError, RateLimitedError
-from worker.core.gate import Outlook
 from worker.core.holdups import Holdup
 from worker.core.ports import QueuedCommand
-from worker.core.waits import (
+from worker.core.ratelimit.admission import Outlook
+from worker.core.status.wait_reasons import (
     between_tries,
     cancelling,
     faulted,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.core.witness import STEADY, Witness
+from worker.core.paging.totals import STEADY, Witness
 
 ROWS = [str(row) for row in range(100)]
 

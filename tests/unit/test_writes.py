@@ -4,7 +4,7 @@ import nats.errors
 import nats.js.errors
 import pytest
 
-from worker.jetstream.writes import FORGOTTEN_AFTER, UNREADY_AFTER, Writes
+from worker.jetstream.client.writes import FORGOTTEN_AFTER, UNREADY_AFTER, Writes
 
 
 class Clock:

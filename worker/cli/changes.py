@@ -175,10 +175,10 @@ async def _reset(client: "Client", key: str) -> "Feed":
     import asyncio
 
     from schemas.subjects import is_token
-    from worker.core.changes_feed import reset
-    from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
+    from worker.core.changes.pointer import reset
+    from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
     from worker.core.ports import WrongSequenceError
-    from worker.jetstream.feeds import JetStreamFeeds
+    from worker.jetstream.changes.feeds import JetStreamFeeds
 
     feeds, deadline = JetStreamFeeds(client, timeout=_ANSWER_WITHIN), time.monotonic() + _PUBLISHED_WITHIN
     try:
@@ -244,8 +244,8 @@ async def _request(client: "Client", job: str) -> "Feed | ControlError":
 
 
 async def _feeds(client: "Client") -> "list[tuple[str, Feed]]":
-    from worker.core.changes_ports import FeedsMissingError, FeedsUnavailableError
-    from worker.jetstream.feeds import JetStreamFeeds
+    from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
+    from worker.jetstream.changes.feeds import JetStreamFeeds
 
     try:
         found = await JetStreamFeeds(client, timeout=_ANSWER_WITHIN).all()
@@ -264,7 +264,7 @@ async def _print_changes(client: "Client", job: str) -> int:
     from schemas.subjects import EVENTS_STREAM
     from schemas.wire import content_type, decode
     from worker.cli.follow import unreadable
-    from worker.jetstream.stored import SilentError, read_stored
+    from worker.jetstream.events.stored import SilentError, read_stored
 
     number, of, encoder = 0, 0, msgspec.json.Encoder()
     try:

@@ -15,8 +15,8 @@ from worker.cli.console import USAGE, Stop, emit, say
 from worker.cli.session import connected, load_settings
 
 if TYPE_CHECKING:
-    from worker.core.letters import Letter, Selection
-    from worker.jetstream.letters import LetterBox
+    from worker.core.dead_letters import Letter, Selection
+    from worker.jetstream.dead_letters.store import LetterBox
 
 Numbers = Annotated[list[int] | None, typer.Argument(metavar="[LETTER]...", help="Letters by number.")]
 ProviderName = Annotated[Literal["etelecom", "esms"] | None, typer.Option("--provider", help="Only this provider's.")]
@@ -35,7 +35,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @asynccontextmanager
 async def letter_box(context: typer.Context, config: Path | None) -> "AsyncIterator[LetterBox]":
     """Connect, and speak of the dead letters. What they can't do ends the command with its line."""
-    from worker.jetstream.letters import LetterBox, LettersError
+    from worker.jetstream.dead_letters.store import LetterBox, LettersError
 
     async with connected(load_settings(context, config)) as client:
         try:
@@ -60,7 +60,7 @@ def selection(
     `everything`: whether `--all` was given, for a command that doesn't take all of them unless told to; else None.
     """
     from schemas.types import ErrorCode
-    from worker.core.letters import Selection
+    from worker.core.dead_letters import Selection
 
     if code is not None and code not in get_args(ErrorCode):
         raise Stop(f"--code {code}: choose one of {', '.join(get_args(ErrorCode))}", code=USAGE)

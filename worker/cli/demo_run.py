@@ -20,9 +20,9 @@ from worker.cli.follow import Terminal, as_entry, decode_event
 from worker.cli.session import connected
 from worker.cli.simulate import accounts
 from worker.embedded import EmbeddedServer, EmbeddedServerError
-from worker.jetstream.reader import EventReader
+from worker.jetstream.events.reader import EventReader
+from worker.providers.simulators import OA_ID, EsmsConfig, EtelecomConfig, Simulator
 from worker.settings import Settings
-from worker.simulators import OA_ID, EsmsConfig, EtelecomConfig, Simulator
 
 _SILENCE = 30.0
 """Seconds without any event until the demo gives up."""

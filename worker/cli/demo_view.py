@@ -68,7 +68,7 @@ class DemoView:
 
     def tell_more(self, settings: "Settings") -> None:
         """Say what can be tried while the demo stays."""
-        from worker.simulators import OA_ID
+        from worker.providers.simulators import OA_ID
 
         nats = settings.nats.servers[0]
         self.console.print("\nStill running. From another terminal:\n")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.core.account import Account
-    from worker.core.findings import Finding
+    from worker.core.diagnostics import Finding
     from worker.settings import Settings
 
 EXAMPLES = examples(
@@ -81,8 +81,8 @@ def _print(found: "list[Finding]") -> None:
 
 
 async def _nats(settings: "Settings", monitor: str | None) -> "list[Finding]":
-    from worker.jetstream.checkup import durability, examine, server_storage
-    from worker.jetstream.connection import ConnectError, connect
+    from worker.jetstream.client.connect import ConnectError, connect
+    from worker.jetstream.topology.doctor import durability, examine, server_storage
 
     try:
         client = await connect(nats_options(settings), wait=_PATIENCE)
@@ -132,7 +132,7 @@ def _demo_server(settings: "Settings") -> "Finding":
 
 async def _account(account: "Account") -> "list[Finding]":
     from worker.core.errors import FetchFailure
-    from worker.providers.checkup import official_accounts
+    from worker.providers.doctor import official_accounts
 
     try:
         oas = await official_accounts(account)
@@ -156,6 +156,6 @@ async def _account(account: "Account") -> "list[Finding]":
 
 
 def _finding(check: str, subject: str, state: Any, detail: str, advice: str = "") -> "Finding":
-    from worker.core.findings import Finding
+    from worker.core.diagnostics import Finding
 
     return Finding(check=check, subject=subject, state=state, detail=detail, advice=advice)

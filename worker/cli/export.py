@@ -141,7 +141,7 @@ async def _before(client: "Client", last: "RawStreamMsg", error: ValueError) -> 
     """Return the end before `last`, which can't be read: what is behind an end ends nothing. Raises Stop."""
     from schemas.events import TERMINAL, JobCompleted
     from worker.cli.follow import read_event, unreadable_at
-    from worker.jetstream.stored import SilentError, read_stored
+    from worker.jetstream.events.stored import SilentError, read_stored
 
     end, seq, subject = None, last.seq or 0, last.subject or ""
     try:
@@ -207,7 +207,7 @@ async def _pages(
     from schemas.order import AlteredError, GapError, Order
     from schemas.subjects import page_subject
     from worker.cli.follow import read_event, unreadable
-    from worker.jetstream.stored import SilentError, read_stored
+    from worker.jetstream.events.stored import SilentError, read_stored
 
     subject = page_subject(job.provider, job.oa_id, job.job_id)
     order = Order()

@@ -52,8 +52,8 @@ def told(error: Exception) -> Told:
 
 def is_configuration(error: Exception) -> bool:
     """Say whether the settings, or what they name, are at fault."""
-    from worker.jetstream.connection import ConnectError
-    from worker.jetstream.topology import TopologyError
+    from worker.jetstream.client.connect import ConnectError
+    from worker.jetstream.topology.reconcile import TopologyError
     from worker.settings import SettingsError
 
     return isinstance(error, ConnectError | TopologyError | SettingsError)

@@ -21,7 +21,7 @@ from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, next_second, why_unreadable
 from worker.cli.console import FAILED, OK, USAGE, Stop, emit, note
 from worker.cli.wording import clock, counted, has_time, with_times
-from worker.jetstream.reader import EventReader
+from worker.jetstream.events.reader import EventReader
 from worker.visible import visible
 
 if TYPE_CHECKING:

@@ -159,8 +159,8 @@ async def _with_waiting(
 ) -> "tuple[list[JobStatus], int]":
     """Return `handed_back` and then the oldest commands that no worker has taken, and how many more there are."""
     from worker.core.ports import QueueUnavailableError
-    from worker.core.waits import queued_status
-    from worker.jetstream.queue import JetStreamCommandQueue
+    from worker.core.status.wait_reasons import queued_status
+    from worker.jetstream.commands.queue import JetStreamCommandQueue
 
     try:
         commands, more = await JetStreamCommandQueue(client, timeout=5).waiting(limit, provider)
@@ -177,7 +177,7 @@ async def _with_waiting(
 async def _count_waiting(client: "Client", provider: "Provider | None") -> int:
     """Return how many commands no worker has taken, 0 where that can't be known."""
     from schemas.subjects import PROVIDERS
-    from worker.jetstream.lag import queued
+    from worker.jetstream.commands.lag import queued
 
     counts = [await queued(client, one, timeout=2) for one in ([provider] if provider else PROVIDERS)]
     return sum(count[0] for count in counts if count is not None)
@@ -185,7 +185,7 @@ async def _count_waiting(client: "Client", provider: "Provider | None") -> int:
 
 def _age(job: "JobStatus") -> str:
     """Say how old the news of a job is that goes on."""
-    from worker.core.explain import OVER
+    from worker.core.status.view import OVER
 
     seconds = int((datetime.now(UTC) - job.updated_at).total_seconds())
     if job.state in OVER or seconds <= _NEWS:
@@ -200,7 +200,7 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
     from schemas.jobs import JobStatus
     from schemas.subjects import JOBS_BUCKET
     from schemas.wire import decode
-    from worker.jetstream.stored import SilentError, read_stored
+    from worker.jetstream.events.stored import SilentError, read_stored
 
     await jobs_bucket(client)
     found: list[JobStatus] = []
@@ -224,8 +224,8 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
 async def queued_job(client: "Client", job: str) -> "JobStatus | None":
     """Return the status of a job that no worker has seen and whose command is in the queue, else None."""
     from worker.core.ports import QueueUnavailableError
-    from worker.core.waits import queued_status
-    from worker.jetstream.queue import JetStreamCommandQueue
+    from worker.core.status.wait_reasons import queued_status
+    from worker.jetstream.commands.queue import JetStreamCommandQueue
 
     try:
         known = await _status(client, job)
@@ -239,10 +239,10 @@ async def queued_job(client: "Client", job: str) -> "JobStatus | None":
 async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus":
     """Return the job's status, with why it doesn't move. Raises Stop."""
     from schemas.subjects import is_token
-    from worker.core.explain import explained
     from worker.core.ports import QueueUnavailableError
-    from worker.jetstream.cancellations import JetStreamCancellations
-    from worker.jetstream.queue import JetStreamCommandQueue
+    from worker.core.status.view import explained
+    from worker.jetstream.commands.queue import JetStreamCommandQueue
+    from worker.jetstream.kv.cancellations import JetStreamCancellations
 
     if not is_token(job):
         raise Stop(f"job {job} isn't known: an id is 1 to 64 letters, digits, '_' or '-'")

@@ -67,7 +67,7 @@ async def _print_pages(
     from schemas.events import FollowerPage
     from schemas.subjects import page_subject
     from worker.cli.follow import read_event, unreadable
-    from worker.jetstream.stored import SilentError, read_stored
+    from worker.jetstream.events.stored import SilentError, read_stored
 
     page: FollowerPage | None = None
     left_out = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from worker.cli.failures import USAGE, Stop
 
 if TYPE_CHECKING:
-    from worker.jetstream.complaints import Refusal
+    from worker.jetstream.client.monitor import Refusal
 
 _GOES_BY_ITSELF = "$JS.API.CONSUMER.DELETE."
 """A reader's consumer ends without us, too."""
@@ -36,7 +36,7 @@ class Refusals:
     def hear(self, error: Exception) -> None:
         """Take what nats-py hands to `error_cb`; cut the command off when it is the lack of a right."""
         # Loaded by then: whoever is connected has it.
-        from worker.jetstream.complaints import refusal
+        from worker.jetstream.client.monitor import refusal
 
         refused = refusal(error)
         if refused is None or not self._is_open or self._borne or refused.subject.startswith(_GOES_BY_ITSELF):

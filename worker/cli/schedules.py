@@ -11,7 +11,7 @@ from worker.cli.session import check_jetstream, connected, load_settings
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
-    from worker.core.schedule import Schedule, ScheduleState
+    from worker.core.schedules.decision import Schedule, ScheduleState
     from worker.settings import Settings
 
 EXAMPLES = examples(
@@ -45,10 +45,10 @@ def schedules(context: typer.Context, json: AsJson = False, config: ConfigFile =
 
 
 async def _rows(client: "Client", settings: "Settings") -> list[dict[str, Any]]:
-    from worker.core.desk import NoScheduleBucketError, ScheduleUnavailableError
     from worker.core.ports import BoardUnavailableError
-    from worker.jetstream.schedules import JetStreamScheduleDesk
-    from worker.jetstream.status import JetStreamStatusBoard
+    from worker.core.schedules.ports import NoScheduleBucketError, ScheduleUnavailableError
+    from worker.jetstream.kv.job_status import JetStreamStatusBoard
+    from worker.jetstream.kv.schedules import JetStreamScheduleDesk
 
     desk, board = JetStreamScheduleDesk(client, timeout=_TIMEOUT), JetStreamStatusBoard(client, timeout=_TIMEOUT)
     lost_after = timedelta(seconds=settings.streams.commands_max_age)
@@ -74,7 +74,7 @@ async def _rows(client: "Client", settings: "Settings") -> list[dict[str, Any]]:
 
 
 def _row(schedule: "Schedule", state: "ScheduleState | None", now: datetime, lost_after: timedelta) -> dict[str, Any]:
-    from worker.core.schedule import Take, Wait, decide
+    from worker.core.schedules.decision import Take, Wait, decide
 
     act = decide(schedule, state, now, since=None, me="", lost_after=lost_after)
     coming = schedule.timing.next_after(now) if schedule.timing else None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.js.kv import KeyValue
 
-    from worker.jetstream.connection import NatsOptions
-    from worker.jetstream.topology import TopologyConfig
+    from worker.jetstream.client.connect import NatsOptions
+    from worker.jetstream.topology.reconcile import TopologyConfig
     from worker.settings import Settings
 
 _PATIENCE = 5.0
@@ -37,7 +37,7 @@ def load_settings(context: typer.Context, config: Path | None) -> "Settings":
 
 def nats_options(settings: "Settings") -> "NatsOptions":
     """Return how to connect, as the NATS adapter wants it."""
-    from worker.jetstream.connection import NatsOptions
+    from worker.jetstream.client.connect import NatsOptions
 
     nats = settings.nats
     return NatsOptions(
@@ -56,7 +56,7 @@ def nats_options(settings: "Settings") -> "NatsOptions":
 
 def topology_config(settings: "Settings") -> "TopologyConfig":
     """Return what the streams, buckets and consumers should be."""
-    from worker.jetstream.topology import TopologyConfig
+    from worker.jetstream.topology.reconcile import TopologyConfig
 
     return TopologyConfig(
         replicas=settings.nats.replicas, ack_wait=settings.worker.ack_wait, **settings.streams.model_dump()
@@ -69,8 +69,8 @@ async def connected(settings: "Settings") -> "AsyncIterator[Client]":
     import structlog
 
     from worker import logs
-    from worker.jetstream.connection import connect
-    from worker.jetstream.topology import check_server
+    from worker.jetstream.client.connect import connect
+    from worker.jetstream.topology.reconcile import check_server
 
     if not structlog.is_configured():
         # What a command prints on stdout may be read by a program: warnings must not get in between.

@@ -10,7 +10,7 @@ from worker.cli.console import FAILED, OK, USAGE, AsJson, ConfigFile, Stop, comp
 from worker.cli.session import connected, load_settings, topology_config
 
 if TYPE_CHECKING:
-    from worker.jetstream.topology import Change, Difference
+    from worker.jetstream.topology.reconcile import Change, Difference
 
 EXAMPLES = examples(
     ("followers setup", "Create what is missing, update what differs. Safe to repeat; never shrinks or deletes."),
@@ -41,7 +41,7 @@ def setup(
         readers = _readers(consumer or [])
         settings = load_settings(context, config)
         async with connected(settings) as client:
-            from worker.jetstream import topology
+            from worker.jetstream.topology import reconcile as topology
 
             wanted = replace(topology_config(settings), readers=readers)
             if only_check:

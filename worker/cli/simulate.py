@@ -32,7 +32,7 @@ def simulate(
     """Run the provider simulators alone, until Ctrl-C."""
 
     async def work() -> int:
-        from worker.simulators import EMPTY_OA_ID, OA_ID, EsmsConfig, EtelecomConfig, serve
+        from worker.providers.simulators import EMPTY_OA_ID, OA_ID, EsmsConfig, EtelecomConfig, serve
 
         shared: dict[str, Any] = {"seed": seed, "latency": latency / 1000}
         etelecom = EtelecomConfig(followers={OA_ID: etelecom_followers, EMPTY_OA_ID: 0}, port=etelecom_port, **shared)
@@ -52,7 +52,7 @@ def simulate(
 
 def accounts(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the settings of one account per kind of key, for the simulators at `urls`."""
-    from worker.simulators import API_KEY, PARTNER_KEY, SECRET_KEY, SHOP_KEY
+    from worker.providers.simulators import API_KEY, PARTNER_KEY, SECRET_KEY, SHOP_KEY
 
     esms = {"provider": "esms", "base_url": urls["esms"], "api_key": API_KEY, "secret_key": SECRET_KEY}
     shop = {"provider": "etelecom", "base_url": f"{urls['etelecom']}/v1/shop", "api_key": SHOP_KEY}

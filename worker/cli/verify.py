@@ -127,7 +127,7 @@ async def _check(
 
 async def _messages(client: "Client", subject: str, stream: str) -> "AsyncIterator[Entry]":
     """Yield what is there now. Raises Stop."""
-    from worker.jetstream.stored import SilentError, read_stored
+    from worker.jetstream.events.stored import SilentError, read_stored
 
     try:
         async for entry in read_stored(client, subject, stream=stream, patience=_SILENCE):

@@ -71,7 +71,7 @@ async def _statuses(client: "Client", key: str, provider: str | None) -> "AsyncG
 
     from schemas.jobs import JobStatus
     from schemas.wire import decode
-    from worker.jetstream.watch import JobsWatch
+    from worker.jetstream.kv.watch import JobsWatch
 
     # Not nats-py's watch: that one needs the right to make consumers, and is deaf after a restart of the server.
     if key != "*" and (queued := await queued_job(client, key)) is not None:

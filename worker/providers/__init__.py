@@ -7,8 +7,9 @@ from typing import Any
 from schemas.types import Provider
 from worker.core.account import Account, EsmsAccount, EtelecomAccount
 from worker.core.ports import ProviderClient
-from worker.providers import esms, etelecom
-from worker.providers.http import HttpClient
+from worker.providers.esms import client as esms
+from worker.providers.etelecom import client as etelecom
+from worker.providers.http.client import HttpClient
 
 __all__ = ["DEFAULT_BASE_URLS", "open_client"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from worker.core.schedule import LONGEST_NAME
+from worker.core.schedules.decision import LONGEST_NAME
 from worker.settings.schedules import ScheduleSettings
 from worker.settings.tree import EsmsSettings, EtelecomSettings, Settings
 

@@ -8,8 +8,8 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
 
 from schemas.commands import EsmsFilter, EtelecomFilter, FetchFollowers, too_large
-from worker.core.due import LONGEST_EVERY, Cron, Every, check_cron, seconds_of, zone_of
-from worker.core.schedule import LONGEST_NAME, Schedule, definition_of
+from worker.core.schedules.decision import LONGEST_NAME, Schedule, definition_of
+from worker.core.schedules.timing import LONGEST_EVERY, Cron, Every, check_cron, seconds_of, zone_of
 from worker.settings.values import AccountName, Text
 
 if TYPE_CHECKING:

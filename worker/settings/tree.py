@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.core.account import Account, EsmsAccount, EsmsEndpoint, EtelecomAccount
-from worker.core.schedule import Schedule
+from worker.core.schedules.decision import Schedule
 from worker.settings.schedules import ScheduleName, ScheduleSettings, schedules_of
 from worker.settings.secret import FileSecret, TextSecret
 from worker.settings.values import (

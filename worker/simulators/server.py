@@ -10,7 +10,7 @@ from aiohttp import web
 
 from worker.simulators import control
 from worker.simulators.changes import Changes, ListChange
-from worker.simulators.config import EsmsConfig, EtelecomConfig
+from worker.simulators.config import Config
 from worker.simulators.delivery import deliver, replaced, reset, without_list
 from worker.simulators.exchange import Answer, Call
 from worker.simulators.faults import BEFORE_ANSWER, Fault, FaultPlan
@@ -24,7 +24,7 @@ class Server(abc.ABC):
     list_path: ClassVar[tuple[str, ...]]
     """Where the list of followers stands in an answer."""
 
-    def __init__(self, config: EtelecomConfig | EsmsConfig) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.faults = FaultPlan()
         self.journal = Journal(config.log_size)

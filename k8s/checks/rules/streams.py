@@ -7,7 +7,7 @@ from typing import Any
 
 from k8s.checks.registry import rule
 from k8s.checks.shipped import Shipped
-from worker.jetstream.assets import Asset, TopologyConfig, expected, nanoseconds
+from worker.jetstream.topology.assets import Asset, TopologyConfig, expected, nanoseconds
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FIELDS = {

@@ -16,7 +16,7 @@ from k8s.checks.pods import PodMaker, environment, pod_makers, worker_container,
 from k8s.checks.registry import rule
 from k8s.checks.shipped import Shipped
 from worker.cli import app as command_line
-from worker.jetstream.permissions import SCHEDULING, Role, inbox_prefix
+from worker.jetstream.topology.permissions import SCHEDULING, Role, inbox_prefix
 from worker.metrics import PrometheusMeter
 from worker.settings import Settings, SettingsError, load
 

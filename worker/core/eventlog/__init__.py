@@ -1,0 +1,1 @@
+"""The events of a job in the log: appended on condition, read, split."""

@@ -1,0 +1,1 @@
+"""A command, from its delivery to its terminal event."""

@@ -1,0 +1,1 @@
+"""Where feeds of changes keep what they compare."""

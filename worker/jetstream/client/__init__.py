@@ -1,0 +1,1 @@
+"""nats-py, and all that we change about it."""

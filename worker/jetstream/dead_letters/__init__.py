@@ -1,0 +1,1 @@
+"""Commands that couldn't be done."""

@@ -1,0 +1,1 @@
+"""What there must be on the server, who may do what, and what differs."""

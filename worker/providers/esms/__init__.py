@@ -1,0 +1,1 @@
+"""eSMS (PROVIDERS 2)."""

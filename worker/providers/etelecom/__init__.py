@@ -1,0 +1,1 @@
+"""eTelecom (PROVIDERS 1)."""

@@ -1,0 +1,1 @@
+"""eTelecom over real HTTP on this machine."""
