@@ -16,7 +16,7 @@ from tests.fakes import EPOCH
 from worker.core.changes.feeds import ChangeFeeds
 from worker.core.changes.pointer import EndedJob
 from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
-from worker.core.ports import Entry, EventLog, WrongSequenceError
+from worker.core.ports.event_log import Entry, EventLog, WrongSequenceError
 from worker.core.services import World
 
 OA = "1"

@@ -9,13 +9,15 @@ from typing import Any
 import structlog
 
 from tests.schedule_kit import KilledError
+from worker.core.cancellation import CancelledJobError, DrainingError
 from worker.core.changes.ports import FeedsAwayError, FeedsUnavailableError
 from worker.core.errors import FetchFailure
 from worker.core.eventlog.appender import FencedError
 from worker.core.jobs.parse import RejectedError
-from worker.core.ports import BoardUnavailableError, LimitUnavailableError, LogUnavailableError, WrongSequenceError
+from worker.core.ports.event_log import LogUnavailableError, WrongSequenceError
+from worker.core.ports.job_store import BoardUnavailableError
+from worker.core.ports.limiter import LimitUnavailableError
 from worker.core.schedules.ports import ScheduleUnavailableError
-from worker.core.services import CancelledJobError, DrainingError
 
 FAULT = (".fault", "task.failed")
 """How the names of our log events end that tell an exception which nobody foresaw: `command.fault`."""

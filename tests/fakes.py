@@ -17,19 +17,12 @@ from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider, WaitReason
 from worker.core.errors import FetchFailure
 from worker.core.holdups import Failed
-from worker.core.ports import (
-    BoardUnavailableError,
-    Entry,
-    LogUnavailableError,
-    Offsets,
-    Order,
-    PayloadTooLargeError,
-    ProviderPage,
-    WrongSequenceError,
-)
-from worker.core.ratelimit.circuit_breaker import Circuit
+from worker.core.ports.event_log import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
+from worker.core.ports.job_store import BoardUnavailableError
+from worker.core.ports.metrics import Circuit, Outcome
+from worker.core.ports.provider import Offsets, Order, ProviderPage
 from worker.core.retry import RetryPolicy
-from worker.core.services import Outcome, World
+from worker.core.services import World
 from worker.core.status.precedence import outranks
 
 Fault = Literal["lost", "ack_lost", "late"]

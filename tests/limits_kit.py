@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from worker.core.ports import LimitUnavailableError, Taken
+from worker.core.ports.limiter import LimitUnavailableError, Taken
 from worker.core.ratelimit.gcra import SECOND, Limit, pushed, reserve
 
 

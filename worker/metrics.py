@@ -16,9 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from schemas.changes import ChangeEvent
 from schemas.subjects import PROVIDERS
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
-from worker.core.ratelimit.circuit_breaker import Circuit
+from worker.core.ports.metrics import Circuit, Outcome
 from worker.core.schedules.decision import Outcome as ScheduleOutcome
-from worker.core.services import Outcome
 
 LATENCIES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 """Seconds: the bounds of the histogram of requests; the last is the default of `worker.request_timeout`."""

@@ -16,7 +16,8 @@ from schemas.types import Provider
 from schemas.wire import content_type, decode
 from worker.core.dead_letters import Letter
 from worker.core.jobs.handler import OpenAccount
-from worker.core.ports import BoardUnavailableError, LogUnavailableError, QueueUnavailableError
+from worker.core.ports.event_log import LogUnavailableError
+from worker.core.ports.job_store import BoardUnavailableError, QueueUnavailableError
 from worker.core.services import World
 from worker.core.status.control import Control
 from worker.core.status.view import explained

@@ -20,7 +20,7 @@ from worker.core.errors import (
     RateLimitedError,
     UnauthorizedError,
 )
-from worker.core.ports import ProviderClient
+from worker.core.ports.provider import ProviderClient
 from worker.providers.http.client import HttpClient
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ import msgspec
 import nats.errors
 import nats.js.errors
 
-from worker.core.ports import Delivery, Entry, LogUnavailableError, WrongSequenceError
+from worker.core.ports.delivery import Delivery
+from worker.core.ports.event_log import Entry, LogUnavailableError, WrongSequenceError
 
 _delivery: contextvars.ContextVar[Delivery] = contextvars.ContextVar("delivery")
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from schemas import FetchEsmsFollowers, FetchEtelecomFollowers, FetchFollowers
 from worker.core.account import Account, EsmsAccount, EsmsEndpoint, EtelecomAccount
-from worker.core.ports import ProviderClient, ProviderPage
+from worker.core.ports.provider import ProviderClient, ProviderPage
 from worker.providers import open_client
 from worker.providers.simulators import (
     API_KEY,

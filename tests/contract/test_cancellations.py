@@ -12,7 +12,7 @@ import pytest
 from schemas.subjects import EARLY_KEYS, JOBS_BUCKET
 from tests.contract.conftest import Connect
 from tests.fakes import Clock, FakeCancellations
-from worker.core.ports import BoardUnavailableError, Cancellations
+from worker.core.ports.job_store import BoardUnavailableError, Cancellations
 from worker.embedded import EmbeddedServer
 from worker.jetstream.kv import cancellations
 from worker.jetstream.kv.cancellations import JetStreamCancellations

@@ -13,7 +13,7 @@ from tests.changes_kit import FakeFeeds, FakeSnapshots, PlainPages
 from tests.contract.conftest import Connect
 from tests.fakes import FakeLog
 from worker.core.changes.ports import Feeds, FeedsMissingError, FeedsUnavailableError, PageStore, Snapshots
-from worker.core.ports import EventLog, LogUnavailableError, WrongSequenceError
+from worker.core.ports.event_log import EventLog, LogUnavailableError, WrongSequenceError
 from worker.embedded import EmbeddedServer
 from worker.jetstream.changes.feeds import JetStreamFeeds
 from worker.jetstream.changes.snapshots import CHUNK, JetStreamSnapshots

@@ -12,7 +12,7 @@ from schemas.subjects import DEAD_STREAM, dead_subject
 from schemas.types import Provider
 from tests.contract.conftest import Connect
 from tests.fakes import FakeDeadLetters
-from worker.core.ports import DeadLetters
+from worker.core.ports.delivery import DeadLetters
 from worker.embedded import EmbeddedServer
 from worker.jetstream.dead_letters.writer import JetStreamDeadLetters
 from worker.jetstream.events.log import JetStreamLog

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from schemas.subjects import COMMANDS_STREAM, command_subject, consumer_name
 from tests.contract.conftest import ACK_WAIT, Connect
 from tests.fakes import FakeQueue
-from worker.core.ports import Delivery
+from worker.core.ports.delivery import Delivery
 from worker.embedded import EmbeddedServer
 from worker.jetstream.commands.delivery import JetStreamDelivery
 

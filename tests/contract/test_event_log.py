@@ -12,13 +12,7 @@ from nats.js import JetStreamContext
 from schemas.subjects import EVENTS_STREAM
 from tests.contract.conftest import Connect
 from tests.fakes import Clock, FakeLog
-from worker.core.ports import (
-    Entry,
-    EventLog,
-    LogUnavailableError,
-    PayloadTooLargeError,
-    WrongSequenceError,
-)
+from worker.core.ports.event_log import Entry, EventLog, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
 from worker.embedded import EmbeddedServer
 from worker.jetstream.events.log import JetStreamLog
 from worker.jetstream.topology.reconcile import TopologyConfig, reconcile

@@ -12,7 +12,7 @@ from nats.js import JetStreamContext
 from schemas.subjects import LIMITS_BUCKET
 from tests.contract.conftest import Connect
 from tests.limits_kit import FakeSharedLimit, SharedState
-from worker.core.ports import LimitUnavailableError, SharedLimit
+from worker.core.ports.limiter import LimitUnavailableError, SharedLimit
 from worker.core.ratelimit.gcra import SECOND, Limit
 from worker.embedded import EmbeddedServer
 from worker.jetstream.kv import rate_limits as limits

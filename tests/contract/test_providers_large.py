@@ -10,7 +10,7 @@ from aiohttp import web
 from tests.contract.providers_kit import client_of, command
 from worker.core.errors import ProviderUnavailableError
 from worker.core.memory import COST, HOLD, Budget, Hold, NoRoomError
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 
 BOTH = pytest.mark.parametrize("variant", ["shop", "GetFollowers"])
 LISTED: dict[str, dict[str, object]] = {

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from schemas.subjects import COMMANDS_STREAM, DEAD_STREAM, PROVIDERS, command_subject, consumer_name
-from worker.core.ports import QueueUnavailableError
+from worker.core.ports.job_store import QueueUnavailableError
 from worker.embedded import EmbeddedServer
 from worker.jetstream.client.connect import NatsOptions, connect
 from worker.jetstream.commands.lag import queued

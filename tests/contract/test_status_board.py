@@ -18,7 +18,7 @@ from schemas.types import JobState
 from schemas.wire import decode
 from tests.contract.conftest import Connect
 from tests.fakes import FakeBucket, FakeStatusBoard
-from worker.core.ports import BoardUnavailableError, StatusBoard
+from worker.core.ports.job_store import BoardUnavailableError, StatusBoard
 from worker.embedded import EmbeddedServer
 from worker.jetstream.kv.job_status import REMEMBERED, JetStreamStatusBoard
 

@@ -13,8 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.changes import ChangeEvent
 from schemas.types import ErrorCode, JobState, Provider, WaitReason
-from worker.core.ratelimit.circuit_breaker import Circuit
-from worker.core.services import Meter
+from worker.core.ports.metrics import Circuit, Meter
 from worker.metrics import LATENCIES, PrometheusMeter, product_version
 from worker.ops import OpsServer, Readiness
 

@@ -28,7 +28,7 @@ from tests.fakes import make_world
 from tests.integration.control_stage import Stage, stage
 from tests.integration.stage import until
 from worker.cli import watch
-from worker.core.ports import QueuedCommand, QueueUnavailableError
+from worker.core.ports.job_store import QueuedCommand, QueueUnavailableError
 from worker.embedded import EmbeddedServer
 from worker.jetstream.commands import queue as queues
 from worker.jetstream.commands.queue import JetStreamCommandQueue

@@ -12,11 +12,11 @@ from schemas.commands import FetchEsmsFollowers
 from schemas.ids import Ids
 from schemas.types import Verdict
 from tests.ear import Ear
+from worker.core.job import Address, Job
 from worker.core.jobs.checkpoint import Standing, completed
-from worker.core.jobs.parse import Address, Job
 from worker.core.paging.offset_reader import Sweep
 from worker.core.paging.overlap import ENOUGH
-from worker.core.ports import Offsets, ProviderPage
+from worker.core.ports.provider import Offsets, ProviderPage
 from worker.providers.esms.client import listed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

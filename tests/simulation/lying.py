@@ -17,7 +17,7 @@ import msgspec
 from tests.simulation.living import DAYS, Case, LivingList, Story
 from worker.core.errors import FetchFailure
 from worker.core.paging.offset_reader import Sweep
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 from worker.providers.esms.client import listed
 from worker.providers.esms.rows import read_answer
 from worker.providers.http.client import Answer

@@ -11,17 +11,9 @@ from schemas.jobs import JobStatus
 from schemas.types import JobState, Provider, WaitReason
 from worker.core.errors import ProviderUnavailableError, RateLimitedError, UnauthorizedError
 from worker.core.holdups import Failed
-from worker.core.ports import (
-    Entry,
-    LogUnavailableError,
-    Offsets,
-    Order,
-    PayloadTooLargeError,
-    ProviderPage,
-    WrongSequenceError,
-)
-from worker.core.ratelimit.circuit_breaker import Circuit
-from worker.core.services import Outcome
+from worker.core.ports.event_log import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
+from worker.core.ports.metrics import Circuit, Outcome
+from worker.core.ports.provider import Offsets, Order, ProviderPage
 from worker.core.status.precedence import outranks
 
 EXPECTED = "expected"

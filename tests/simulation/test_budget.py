@@ -18,7 +18,7 @@ from tests.simulation.loop import run
 from worker.core.errors import ProviderUnavailableError, RateLimitedError
 from worker.core.jobs.handler import CommandHandler, OpenAccount
 from worker.core.memory import COST, HOLD, ROW, Budget
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 from worker.core.ratelimit.admission import open_gate
 from worker.core.ratelimit.gcra import Limit
 from worker.core.ratelimit.shared import Share

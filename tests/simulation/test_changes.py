@@ -19,14 +19,14 @@ from tests.simulation import world as simulation_world
 from tests.simulation.loop import run
 from tests.simulation.model import Faults, ModelLog, Process, Stream
 from tests.simulation.world import Simulation
+from worker.core.cancellation import DrainingError
 from worker.core.changes.feeds import ChangeFeeds
 from worker.core.changes.pointer import EndedJob
 from worker.core.changes.ports import FeedsUnavailableError
 from worker.core.changes.publisher import ChangeLog
 from worker.core.changes.release import Releases
 from worker.core.jobs.handler import CommandHandler
-from worker.core.ports import Entry, LogUnavailableError
-from worker.core.services import DrainingError
+from worker.core.ports.event_log import Entry, LogUnavailableError
 
 SEEDS = some(300)
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -25,7 +25,7 @@ from worker.core.errors import ProviderUnavailableError
 from worker.core.eventlog.job_log import JobLog
 from worker.core.jobs.handler import CommandHandler
 from worker.core.jobs.run import Fetch
-from worker.core.ports import Delivery
+from worker.core.ports.delivery import Delivery
 from worker.logs import configure
 
 SEEDS = range(24)

@@ -8,7 +8,7 @@ from tests.simulation import some
 from tests.simulation.living import stories
 from worker.core.paging import overlap as joins
 from worker.core.paging.offset_reader import Sweep
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 
 CASES = some(5_000)
 

@@ -18,7 +18,7 @@ from tests.simulation.living import LivingList, Story
 from tests.simulation.loop import run
 from tests.simulation.lying import LyingCase
 from worker.core.errors import BadResponseError
-from worker.core.ports import Offsets, Order, ProviderPage
+from worker.core.ports.provider import Offsets, Order, ProviderPage
 from worker.providers.etelecom.rows import read_page
 
 SEEDS = 300

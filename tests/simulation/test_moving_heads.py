@@ -10,7 +10,7 @@ from schemas import JobCompleted
 from schemas.commands import FetchFollowers
 from tests.fakes import EPOCH, FakeClient
 from tests.replica import Replica, command
-from worker.core.ports import Order, ProviderPage
+from worker.core.ports.provider import Order, ProviderPage
 from worker.providers.etelecom.rows import read_page
 
 SEEDS = 1_500

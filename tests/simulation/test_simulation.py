@@ -9,7 +9,7 @@ from tests.simulation.world import Breakage, Ledger, Simulation
 from worker.core.eventlog.appender import FencedError
 from worker.core.eventlog.job_log import JobLog
 from worker.core.jobs.handler import CommandHandler
-from worker.core.ports import Delivery
+from worker.core.ports.delivery import Delivery
 
 SEEDS = some(300)
 

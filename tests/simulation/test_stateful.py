@@ -29,7 +29,7 @@ from tests.simulation.model import (
     Stream,
 )
 from worker.core.jobs.handler import CommandHandler, OpenAccount
-from worker.core.ports import Offsets, Order, ProviderPage
+from worker.core.ports.provider import Offsets, Order, ProviderPage
 from worker.core.services import World
 
 PAGE_SIZE = 3

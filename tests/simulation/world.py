@@ -31,7 +31,7 @@ from tests.simulation.model import (
 )
 from tests.simulation.steering import Steering
 from worker.core.jobs.handler import CommandHandler, OpenAccount
-from worker.core.ports import Delivery
+from worker.core.ports.delivery import Delivery
 from worker.core.ratelimit.admission import Gate, open_gate
 from worker.core.ratelimit.gcra import Limit
 from worker.core.ratelimit.shared import Share

@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from schemas.subjects import EVENTS_STREAM
 from tests.jetstream_kit import FakeStream, answer, end, stored
-from worker.core.ports import Entry, LogUnavailableError
+from worker.core.ports.event_log import Entry, LogUnavailableError
 from worker.jetstream.events.bulk_reader import BulkReader
 
 PAGES = "followers.page.esms.1.j"

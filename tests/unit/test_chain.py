@@ -10,8 +10,9 @@ import pytest
 
 from tests.fakes import FakeLog
 from tests.simulation.loop import run
-from worker.core.eventlog.appender import COMMAND_HEADER, TOKEN_HEADER, Chain, FencedError, Pause
-from worker.core.ports import Entry
+from worker.core.backoff import Pause
+from worker.core.eventlog.appender import Chain, FencedError
+from worker.core.ports.event_log import COMMAND_HEADER, TOKEN_HEADER, Entry
 
 SUBJECT = "s"
 

@@ -26,13 +26,13 @@ from tests.changes_kit import (
     user,
 )
 from tests.fakes import EPOCH, FakeLog, FakeMeter, make_world
+from worker.core.cancellation import DrainingError
 from worker.core.changes import feeds as changes_module
 from worker.core.changes.feeds import ChangeFeeds
 from worker.core.changes.pointer import EndedJob, feed_key
 from worker.core.changes.ports import FeedsMissingError
 from worker.core.changes.release import Releases
 from worker.core.changes.snapshot import UnreadableSnapshotError, decode_snapshot
-from worker.core.services import DrainingError
 
 ALONE = people([1])[0]
 

@@ -17,7 +17,7 @@ from worker.core.changes import feeds as changes_module
 from worker.core.changes.store import PATIENCE
 from worker.core.jobs import handler as consume
 from worker.core.jobs.handler import FAULTS_ALLOWED
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 
 
 class Fed(Replica):

@@ -12,11 +12,11 @@ from schemas.follower import Follower
 from tests.changes_kit import CHANGES, change_of, never_stop
 from tests.fakes import EPOCH, FakeLog, FakeMeter, make_world
 from tests.simulation.loop import run
+from worker.core.cancellation import DrainingError
 from worker.core.changes.events import baseline
 from worker.core.changes.pointer import common_fields
 from worker.core.changes.publisher import ChangeLog
-from worker.core.ports import PayloadTooLargeError, WrongSequenceError
-from worker.core.services import DrainingError
+from worker.core.ports.event_log import PayloadTooLargeError, WrongSequenceError
 
 FEED = Feed(provider="etelecom", account="shop", oa_id="1")
 

@@ -25,7 +25,7 @@ from worker.core.changes.snapshot import (
     decode_snapshot,
     encode,
 )
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 
 NO_PAGE = Table(array("Q")), Table([])
 

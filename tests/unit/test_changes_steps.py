@@ -27,11 +27,11 @@ from tests.changes_kit import (
 from tests.simulation.loop import run
 from tests.unit.test_changes import Stage
 from tests.unit.test_changes_order import OLDER, heard
+from worker.core.cancellation import DrainingError
 from worker.core.changes.feeds import LARGE, ChangeFeeds
 from worker.core.changes.pointer import feed_key
 from worker.core.changes.ports import FeedsAwayError
-from worker.core.ports import Entry, LogUnavailableError
-from worker.core.services import DrainingError
+from worker.core.ports.event_log import Entry, LogUnavailableError
 
 KEY = "etelecom.shop.1.all"
 

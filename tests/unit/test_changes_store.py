@@ -15,10 +15,10 @@ from schemas.subjects import job_subject
 from tests.changes_kit import CHANGES, FakeFeeds, FakeSnapshots, never_stop
 from tests.fakes import EPOCH, FakeLog
 from tests.simulation.loop import run
+from worker.core.cancellation import DrainingError
 from worker.core.changes import store as changes_store
 from worker.core.changes.ports import FeedsAwayError, FeedsUnavailableError
 from worker.core.changes.store import FeedStore, say, tell
-from worker.core.services import DrainingError
 
 FEED = Feed(provider="etelecom", account="shop", oa_id="1", filter={"tags": ["a"]})
 COUNTS = ChangeCounts(followed=1, unfollowed=2, changed=3)

@@ -17,7 +17,7 @@ from tests.unit.test_changes_snapshot import page
 from worker.core.changes import events as module
 from worker.core.changes.events import ChangeSet, SetFields, baseline, counts_of, held, leaner
 from worker.core.changes.snapshot import Change
-from worker.core.ports import Entry, LogUnavailableError
+from worker.core.ports.event_log import Entry, LogUnavailableError
 
 COMMON = SetFields(
     job_id="j",

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from schemas import FetchEsmsFollowers, FetchEtelecomFollowers
 from schemas.commands import MAX_COMMAND_BYTES
 from worker.core.errors import InvalidCommandError, UnsupportedError
-from worker.core.jobs.parse import Address, RejectedError, _plain, read_job, retry_of
+from worker.core.job import Address
+from worker.core.jobs.parse import RejectedError, _plain, read_job, retry_of
 
 
 @dataclass

@@ -25,8 +25,8 @@ from worker.core.errors import (
     UnknownRefusalError,
     UnsupportedError,
 )
-from worker.core.eventlog.appender import COMMAND_HEADER, TOKEN_HEADER
 from worker.core.jobs.handler import FAULTS_ALLOWED, CommandHandler, OpenAccount
+from worker.core.ports.event_log import COMMAND_HEADER, TOKEN_HEADER
 from worker.core.retry import UNKNOWN_ATTEMPTS, RetryPolicy
 
 

@@ -11,7 +11,7 @@ import pytest
 from schemas.jobs import ControlError, JobStatus
 from tests.fakes import EPOCH, FakeCancellations, FakeStatusBoard, make_world
 from tests.simulation.loop import run
-from worker.core.ports import BoardUnavailableError, QueuedCommand, QueueUnavailableError
+from worker.core.ports.job_store import BoardUnavailableError, QueuedCommand, QueueUnavailableError
 from worker.core.status.control import (
     APPEARS_WITHIN,
     ENDS_WITHIN,

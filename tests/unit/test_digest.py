@@ -14,7 +14,7 @@ from tests.fakes import FakeClient, FakeLog, Stored
 from tests.replica import EVENTS, PAGES, Replica, command, kinds
 from tests.unit.test_retry_of_dead_letters import failed_after_a_page, retry
 from worker.core.errors import UnauthorizedError
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 
 
 def story(log: FakeLog) -> list[FollowerPage | JobEvent]:

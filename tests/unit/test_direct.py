@@ -7,7 +7,7 @@ import pytest
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 from worker.jetstream.client.direct_get import Nothing, UnreadableAnswerError, read_answer, stored_at
 
 STORED = {"Nats-Stream": "S", "Nats-Subject": "a.b", "Nats-Sequence": "7", "Nats-Time-Stamp": "2026-03-01T00:00:01.25Z"}

@@ -16,7 +16,7 @@ from tests.fakes import FakeLog, FakeStatusBoard, make_world
 from tests.replica import Replica, command, kinds
 from tests.simulation.loop import run
 from tests.unit.test_retry_of_dead_letters import failed_after_a_page, retry
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 from worker.core.status.control import Control
 from worker.core.status.end_in_log import LOG_WITHIN, STOPPED_FOR, with_end
 from worker.core.status.wait_reasons import unread

@@ -22,7 +22,7 @@ from worker.core.errors import (
     UnknownRefusalError,
     UnsupportedError,
 )
-from worker.core.ports import ProviderClient
+from worker.core.ports.provider import ProviderClient
 from worker.providers import open_client
 from worker.providers.esms.client import listed
 from worker.providers.esms.dates import days, written

@@ -19,7 +19,7 @@ from worker.core.errors import (
     UnauthorizedError,
     UnsupportedError,
 )
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 from worker.providers.etelecom import rows as etelecom_rows
 from worker.providers.etelecom.errors import NotToBeRepeated, failure, not_to_be_repeated
 from worker.providers.etelecom.rows import read_page

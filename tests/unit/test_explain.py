@@ -12,7 +12,7 @@ from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeCancellations
 from tests.simulation.loop import run
 from worker.cli.jobs import _age
-from worker.core.ports import QueuedCommand, QueueUnavailableError
+from worker.core.ports.job_store import QueuedCommand, QueueUnavailableError
 from worker.core.ratelimit.admission import Outlook
 from worker.core.status.view import explained
 from worker.core.status.wait_reasons import _own_limit

@@ -8,7 +8,7 @@ from schemas.commands import FetchFollowers
 from tests.fakes import FakeClient
 from tests.replica import Replica, command, kinds
 from worker.core.jobs.run import BARREN_PAGES
-from worker.core.ports import Order, ProviderPage
+from worker.core.ports.provider import Order, ProviderPage
 
 
 class Circle(FakeClient):

@@ -15,11 +15,11 @@ from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeClient, FakeLog, FakeStatusBoard, make_world
 from tests.replica import EVENTS
 from tests.simulation.loop import run
-from worker.core.jobs.parse import Address, Job
+from worker.core.cancellation import Signals
+from worker.core.job import Address, Job
 from worker.core.jobs.run import TELL_WAITS_FROM, Fetch
 from worker.core.ports.tracing import Untraced
 from worker.core.ratelimit.admission import open_gate
-from worker.core.services import Signals
 
 JOB = Job(command=FetchEtelecomFollowers(oa_id="1"), address=Address(provider="etelecom", oa_id="1", job_id="j1"),
           sequence=1)  # fmt: skip

@@ -13,7 +13,7 @@ from tests.simulation.loop import run
 from worker.core.cures import DUPLICATE, NO_ANSWER, NO_STREAM, NOT_CONNECTED, cure, paused_text, resume
 from worker.core.eventlog.appender import Chain, FencedError
 from worker.core.holdups import TELL_AFTER, Holdup, Holdups
-from worker.core.ports import LogUnavailableError
+from worker.core.ports.event_log import LogUnavailableError
 from worker.core.status.wait_reasons import held_up, paused
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from schemas.events import Progress
 from tests.fakes import EPOCH, FakeLog, make_world
 from tests.replica import EVENTS, PAGES
 from worker.core.eventlog.job_log import FIRST_PART_HEADER, JobLog
-from worker.core.jobs.parse import Address
+from worker.core.job import Address
 from worker.core.ports.tracing import Untraced
 
 IDS = [str(1000 + row) for row in range(40)]

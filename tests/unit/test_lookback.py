@@ -13,7 +13,7 @@ from tests.replica import Replica, command
 from worker.core.errors import ForbiddenError
 from worker.core.jobs.checkpoint import Standing
 from worker.core.jobs.head_check import look_back
-from worker.core.ports import Order, ProviderPage
+from worker.core.ports.provider import Order, ProviderPage
 
 BEGAN = datetime(2026, 11, 30, 12, tzinfo=UTC)
 Row = tuple[str, float | None]

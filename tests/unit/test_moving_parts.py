@@ -9,7 +9,7 @@ from schemas.follower import Follower
 from schemas.wire import event_message
 from tests.fakes import EPOCH, FakeClient, FakeLog
 from tests.replica import PAGES, Replica, command
-from worker.core.ports import Order
+from worker.core.ports.provider import Order
 
 SMALL = 2048 + 860
 """Bytes of a message: a page of 20 bare ids takes several."""

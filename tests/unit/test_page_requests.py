@@ -12,15 +12,15 @@ from schemas.commands import FetchEtelecomFollowers
 from schemas.wait import Wait
 from tests.fakes import EPOCH, FakeClient, FakeMeter, make_world
 from tests.simulation.loop import run
+from worker.core.cancellation import CancelledJobError, DrainingError, Signals
 from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError, RateLimitedError
+from worker.core.job import Address, Job
 from worker.core.jobs.checkpoint import Standing
 from worker.core.jobs.fetcher import EARLY, LOOK_EVERY, STEP, PageRequests, _Trial
-from worker.core.jobs.parse import Address, Job
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 from worker.core.ports.tracing import Untraced
 from worker.core.ratelimit.admission import Outlook, open_gate
 from worker.core.retry import RetryPolicy
-from worker.core.services import CancelledJobError, DrainingError, Signals
 
 
 def in_virtual_time(main: Coroutine[Any, Any, None]) -> None:

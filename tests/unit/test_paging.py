@@ -5,7 +5,7 @@ import pytest
 from schemas import Follower
 from worker.core.errors import BadResponseError, ProviderUnavailableError
 from worker.core.paging.cursor_reader import EMPTY_PAGES, Ahead, Reader
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 
 
 class Rows:

@@ -10,8 +10,8 @@ from schemas.commands import FetchEtelecomFollowers
 from schemas.events import Progress
 from tests.fakes import EPOCH
 from tests.simulation.living import JOB
+from worker.core.job import Address, Job
 from worker.core.jobs.checkpoint import LONGEST_ETA, Standing, completed, status
-from worker.core.jobs.parse import Address, Job
 from worker.core.paging.position import Position
 from worker.core.status.wait_reasons import handed_back
 

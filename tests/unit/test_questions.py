@@ -9,7 +9,7 @@ import pytest
 
 from schemas.jobs import ControlError
 from tests.simulation.loop import run
-from worker.core.ports import QueuedCommand
+from worker.core.ports.job_store import QueuedCommand
 from worker.core.status.askers import AT_ONCE, IN_LINE, OF_ONE, Questions, asker_of
 from worker.core.status.control import overloaded
 from worker.core.status.searches import WAITING, QueueBusyError, Searches

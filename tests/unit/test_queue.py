@@ -11,7 +11,7 @@ import nats.errors
 import pytest
 
 from tests.jetstream_kit import STORED_AT, FakeStream
-from worker.core.ports import QueuedCommand, QueueUnavailableError
+from worker.core.ports.job_store import QueuedCommand, QueueUnavailableError
 from worker.jetstream.commands import queue
 from worker.jetstream.commands.queue import JetStreamCommandQueue
 

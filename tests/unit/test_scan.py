@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.jetstream_kit import STORED_AT, FakeStream, end, stored
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 from worker.jetstream.client.direct_get import stored_at
 from worker.jetstream.events import scan as module
 from worker.jetstream.events.scan import Scan, _gather

@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from tests.simulation.loop import run
-from worker.core.ports import LimitUnavailableError, Taken
+from worker.core.ports.limiter import LimitUnavailableError, Taken
 from worker.core.ratelimit.gcra import Limit
 from worker.core.ratelimit.shared import FALLBACK, SETTLE, TRY_EVERY, Share
 

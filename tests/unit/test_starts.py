@@ -10,7 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from tests.simulation.loop import run
-from worker.core.ports import Taken
+from worker.core.ports.limiter import Taken
 from worker.core.ratelimit.gcra import Limit
 from worker.core.ratelimit.reservations import Starts
 

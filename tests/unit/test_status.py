@@ -16,7 +16,7 @@ from schemas.jobs import JobStatus
 from schemas.types import JobState
 from schemas.wire import decode, encode
 from tests.jetstream_kit import FakeStream, answer, stored
-from worker.core.ports import BoardUnavailableError
+from worker.core.ports.job_store import BoardUnavailableError
 from worker.jetstream.client.writes import Writes
 from worker.jetstream.kv import job_status as module
 from worker.jetstream.kv.job_status import JetStreamStatusBoard

@@ -15,7 +15,7 @@ from worker.core.paging.offset_reader import BARREN, WALKS, Sweep
 from worker.core.paging.overlap import common
 from worker.core.paging.position import Position
 from worker.core.paging.row_buffer import Swept
-from worker.core.ports import Offsets, ProviderPage
+from worker.core.ports.provider import Offsets, ProviderPage
 
 DAYS = (date(2026, 1, 1), date(2026, 1, 8))
 

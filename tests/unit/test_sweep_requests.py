@@ -17,7 +17,7 @@ from worker.core.paging.day_range import Span
 from worker.core.paging.offset_reader import Sweep
 from worker.core.paging.position import Position
 from worker.core.paging.row_buffer import Swept
-from worker.core.ports import Offsets, ProviderPage
+from worker.core.ports.provider import Offsets, ProviderPage
 
 FIRST = date(2026, 1, 1)
 Answer = tuple[list[str], int | None]

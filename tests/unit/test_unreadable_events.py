@@ -11,9 +11,9 @@ from schemas.jobs import JobStatus
 from tests.fakes import EPOCH, FakeClient, FakeDelivery, FakeLog
 from tests.replica import EVENTS, PAGES, Replica, command, kinds
 from worker.core.errors import UnauthorizedError
-from worker.core.eventlog.appender import COMMAND_HEADER
 from worker.core.eventlog.job_log import FIRST_PART_HEADER
 from worker.core.jobs.handler import FAULTS_ALLOWED
+from worker.core.ports.event_log import COMMAND_HEADER
 
 pytestmark = pytest.mark.usefixtures("faults")
 SECRET = "Nguyen Thi Bi Mat"

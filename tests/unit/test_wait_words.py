@@ -9,7 +9,7 @@ from schemas import JobStatus
 from schemas.wait import Wait
 from worker.core.errors import ProviderUnavailableError, RateLimitedError
 from worker.core.holdups import Holdup
-from worker.core.ports import QueuedCommand
+from worker.core.ports.job_store import QueuedCommand
 from worker.core.ratelimit.admission import Outlook
 from worker.core.status.wait_reasons import (
     between_tries,

@@ -177,7 +177,7 @@ async def _reset(client: "Client", key: str) -> "Feed":
     from schemas.subjects import is_token
     from worker.core.changes.pointer import reset
     from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
-    from worker.core.ports import WrongSequenceError
+    from worker.core.ports.event_log import WrongSequenceError
     from worker.jetstream.changes.feeds import JetStreamFeeds
 
     feeds, deadline = JetStreamFeeds(client, timeout=_ANSWER_WITHIN), time.monotonic() + _PUBLISHED_WITHIN

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
-    from worker.core.ports import Entry
+    from worker.core.ports.event_log import Entry
 
 _NO_WORKER_AFTER = 5.0
 """Seconds without a sign of a worker until we say so."""
@@ -79,7 +79,7 @@ async def follow(client: "Client", command: FetchFollowers) -> Terminal:
 
 def as_entry(message: "Msg") -> "Entry":
     """Return what a consumer has delivered as a message of the stream."""
-    from worker.core.ports import Entry
+    from worker.core.ports.event_log import Entry
 
     return Entry(message.metadata.sequence.stream, message.data, message.headers or {}, message.subject)
 

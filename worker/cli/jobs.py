@@ -158,7 +158,7 @@ async def _with_waiting(
     client: "Client", handed_back: "list[JobStatus]", known: "list[JobStatus]", provider: "Provider | None", limit: int
 ) -> "tuple[list[JobStatus], int]":
     """Return `handed_back` and then the oldest commands that no worker has taken, and how many more there are."""
-    from worker.core.ports import QueueUnavailableError
+    from worker.core.ports.job_store import QueueUnavailableError
     from worker.core.status.wait_reasons import queued_status
     from worker.jetstream.commands.queue import JetStreamCommandQueue
 
@@ -223,7 +223,7 @@ async def _statuses(client: "Client") -> "list[JobStatus]":
 
 async def queued_job(client: "Client", job: str) -> "JobStatus | None":
     """Return the status of a job that no worker has seen and whose command is in the queue, else None."""
-    from worker.core.ports import QueueUnavailableError
+    from worker.core.ports.job_store import QueueUnavailableError
     from worker.core.status.wait_reasons import queued_status
     from worker.jetstream.commands.queue import JetStreamCommandQueue
 
@@ -239,7 +239,7 @@ async def queued_job(client: "Client", job: str) -> "JobStatus | None":
 async def _explained(client: "Client", job: str, ack_wait: float) -> "JobStatus":
     """Return the job's status, with why it doesn't move. Raises Stop."""
     from schemas.subjects import is_token
-    from worker.core.ports import QueueUnavailableError
+    from worker.core.ports.job_store import QueueUnavailableError
     from worker.core.status.view import explained
     from worker.jetstream.commands.queue import JetStreamCommandQueue
     from worker.jetstream.kv.cancellations import JetStreamCancellations

@@ -45,7 +45,7 @@ def schedules(context: typer.Context, json: AsJson = False, config: ConfigFile =
 
 
 async def _rows(client: "Client", settings: "Settings") -> list[dict[str, Any]]:
-    from worker.core.ports import BoardUnavailableError
+    from worker.core.ports.job_store import BoardUnavailableError
     from worker.core.schedules.ports import NoScheduleBucketError, ScheduleUnavailableError
     from worker.jetstream.kv.job_status import JetStreamStatusBoard
     from worker.jetstream.kv.schedules import JetStreamScheduleDesk

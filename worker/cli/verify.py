@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from schemas.subjects import JobSubject
     from schemas.verify import Checker, Finding
-    from worker.core.ports import Entry
+    from worker.core.ports.event_log import Entry
 
 EXAMPLES = examples(
     ("followers verify nightly-2026-11-23", "Every page is there, in order, as published? Exit code 0, else 1."),

@@ -9,7 +9,7 @@ from typing import Protocol
 from schemas.events import JobEvent
 from schemas.jobs import ControlError, JobStatus
 from schemas.types import Provider
-from worker.core.ratelimit.circuit_breaker import Circuit
+from worker.core.ports.metrics import Circuit
 
 
 class SourceUnavailableError(Exception):

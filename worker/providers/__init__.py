@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.types import Provider
 from worker.core.account import Account, EsmsAccount, EtelecomAccount
-from worker.core.ports import ProviderClient
+from worker.core.ports.provider import ProviderClient
 from worker.providers.esms import client as esms
 from worker.providers.etelecom import client as etelecom
 from worker.providers.http.client import HttpClient

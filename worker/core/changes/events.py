@@ -23,11 +23,11 @@ from schemas.counted import counted
 from schemas.follower import Follower
 from schemas.types import Labels, Provider
 from schemas.wire import content_type, decode
+from worker.core.backoff import Pause
 from worker.core.changes.fingerprint import different, value_of
 from worker.core.changes.ports import PageStore
 from worker.core.changes.snapshot import Change
-from worker.core.eventlog.appender import Pause
-from worker.core.ports import Entry, LogUnavailableError
+from worker.core.ports.event_log import Entry, LogUnavailableError
 from worker.core.tasks import begin
 
 CHUNK = 128

@@ -15,6 +15,7 @@ import msgspec
 
 from schemas.changes import Feed, FeedClaim, FeedJob
 from schemas.subjects import page_subject
+from worker.core.backoff import Pause
 from worker.core.changes import snapshot as changes_snapshot
 from worker.core.changes.events import ChangeSet, baseline, counts_of, held
 from worker.core.changes.pointer import (
@@ -45,8 +46,7 @@ from worker.core.changes.ports import (
 from worker.core.changes.publisher import ChangeLog
 from worker.core.changes.snapshot import Builder, Change, Snapshot, UnreadablePageError, compare
 from worker.core.changes.store import PATIENCE, FeedStore, say, tell
-from worker.core.eventlog.appender import Pause
-from worker.core.ports import LogUnavailableError
+from worker.core.ports.event_log import LogUnavailableError
 from worker.core.services import World
 
 AT_ONCE = 4

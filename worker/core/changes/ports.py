@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from schemas.changes import Feed
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 
 
 class FeedsMissingError(Exception):

@@ -13,9 +13,15 @@ import structlog
 from schemas.changes import ChangeEvent, Feed, FeedClaim
 from schemas.subjects import change_subject
 from schemas.wire import content_type, decode, event_message, why_unreadable
+from worker.core.backoff import Pause
 from worker.core.changes.events import leaner
-from worker.core.eventlog.appender import TOKEN_HEADER, Pause
-from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
+from worker.core.ports.event_log import (
+    TOKEN_HEADER,
+    Entry,
+    LogUnavailableError,
+    PayloadTooLargeError,
+    WrongSequenceError,
+)
 from worker.core.services import World
 
 Act = Literal["baseline", "changes", "held"]

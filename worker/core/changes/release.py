@@ -11,11 +11,11 @@ from schemas.events import FetchError
 from schemas.jobs import ControlError
 from schemas.subjects import is_token
 from schemas.types import ErrorCode
+from worker.core.backoff import Pause
+from worker.core.cancellation import DrainingError
 from worker.core.changes.feeds import ChangeFeeds
 from worker.core.changes.pointer import feed_key
 from worker.core.changes.ports import FeedsAwayError, FeedsMissingError, FeedsUnavailableError
-from worker.core.eventlog.appender import Pause
-from worker.core.services import DrainingError
 from worker.core.tasks import begin
 
 RESUME_EVERY = 60.0

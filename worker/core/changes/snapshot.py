@@ -14,7 +14,7 @@ import msgspec
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, why_unreadable
 from worker.core.changes.fingerprint import COMPARED, PageRows, Row, digests, marks, numbers_of
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 
 _MAGIC = b"FLSNAP1\n"
 

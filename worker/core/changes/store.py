@@ -9,11 +9,11 @@ import structlog
 
 from schemas.changes import Feed, FeedClaim
 from schemas.subjects import change_subject, job_subject
+from worker.core.backoff import Pause
 from worker.core.changes.pointer import feed_key
 from worker.core.changes.ports import Feeds, FeedsAwayError, FeedsUnavailableError, Snapshots
 from worker.core.changes.snapshot import Snapshot, UnreadableSnapshotError, decode_snapshot
-from worker.core.eventlog.appender import Pause
-from worker.core.ports import EventLog, LogUnavailableError, WrongSequenceError
+from worker.core.ports.event_log import EventLog, LogUnavailableError, WrongSequenceError
 
 PATIENCE = 300.0
 """Seconds for which a job waits for the buckets. A full one would else hold its slot for ever."""

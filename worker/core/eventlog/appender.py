@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from schemas.subjects import EVENTS_STREAM
+from worker.core.backoff import Pause
 from worker.core.cures import DUPLICATE
 from worker.core.holdups import Failed, Holdups
-from worker.core.ports import Entry, EventLog, LogUnavailableError, WrongSequenceError
-
-TOKEN_HEADER = "Followers-Publish-Token"
-COMMAND_HEADER = "Followers-Command-Sequence"
+from worker.core.ports.event_log import (
+    COMMAND_HEADER,
+    TOKEN_HEADER,
+    Entry,
+    EventLog,
+    LogUnavailableError,
+    WrongSequenceError,
+)
 
 
 class FencedError(Exception):
@@ -111,16 +116,3 @@ class Chain:
                 except LogUnavailableError as error:
                     failed(error.code, error.words)
                     await pause()
-
-
-class Pause:
-    """A growing pause between tries at the log: 50 ms, doubling up to 2 s."""
-
-    def __init__(self) -> None:
-        """Start at 50 ms."""
-        self._next = 0.05
-
-    async def __call__(self) -> None:
-        """Sleep, longer each time."""
-        await asyncio.sleep(self._next)
-        self._next = min(self._next * 2, 2.0)

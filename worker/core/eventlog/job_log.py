@@ -13,12 +13,13 @@ from schemas.follower import Follower
 from schemas.subjects import EVENTS_STREAM, job_subject, page_subject
 from schemas.types import Provider
 from schemas.wire import encode, event_message
-from worker.core.eventlog.appender import COMMAND_HEADER, Chain, FencedError, Pause
+from worker.core.backoff import Pause
+from worker.core.eventlog.appender import Chain, FencedError
 from worker.core.eventlog.split import split
 from worker.core.eventlog.unreadable import EventDecoder, UnreadableEventError
 from worker.core.holdups import Failed, Holdups
-from worker.core.jobs.parse import Address
-from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError
+from worker.core.job import Address
+from worker.core.ports.event_log import COMMAND_HEADER, Entry, LogUnavailableError, PayloadTooLargeError
 from worker.core.ports.tracing import Span
 from worker.core.services import World
 

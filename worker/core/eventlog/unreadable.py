@@ -5,7 +5,7 @@ from typing import Any
 from schemas.events import FollowerPage, JobEvent
 from schemas.subjects import EVENTS_STREAM
 from schemas.wire import content_type, decode, why_unreadable
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 
 
 class UnreadableEventError(Exception):

@@ -10,7 +10,7 @@ from schemas.ids import Ids
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, Verdict
 from schemas.wait import Wait
-from worker.core.jobs.parse import Job
+from worker.core.job import Job
 from worker.core.paging.position import Position
 
 LONGEST_ETA = 366 * 86_400.0

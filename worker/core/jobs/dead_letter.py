@@ -12,7 +12,7 @@ from worker.core.eventlog.job_log import JobLog
 from worker.core.eventlog.unreadable import UnreadableEventError
 from worker.core.holdups import Failed
 from worker.core.jobs.parse import MSG_ID_HEADER, IdTakenError, RejectedError, header, retry_of
-from worker.core.ports import Delivery
+from worker.core.ports.delivery import Delivery
 from worker.core.ports.tracing import Span
 from worker.core.services import World
 

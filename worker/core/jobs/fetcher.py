@@ -8,15 +8,17 @@ import structlog
 
 from schemas.types import WaitReason
 from schemas.wire import rfc3339
+from worker.core.cancellation import Signals
 from worker.core.errors import DeadlineExceededError, FetchFailure, ProviderUnavailableError, RateLimitedError
+from worker.core.job import Job
 from worker.core.jobs.checkpoint import Standing
-from worker.core.jobs.parse import Job
 from worker.core.memory import HOLD, Hold, NoRoomError
-from worker.core.ports import ProviderClient, ProviderPage
+from worker.core.ports.metrics import Outcome
+from worker.core.ports.provider import ProviderClient, ProviderPage
 from worker.core.ports.tracing import Span
 from worker.core.ratelimit.admission import Admission, Gate, Outlook
 from worker.core.retry import GiveUp, Retry, decide
-from worker.core.services import Outcome, Signals, World
+from worker.core.services import World
 from worker.core.status.wait_reasons import Describe, between_tries, in_line
 
 LOOK_EVERY = 1.0

@@ -18,6 +18,7 @@ from schemas.events import JobCompleted, JobEvent, JobFailed
 from schemas.jobs import JobStatus
 from schemas.subjects import DEAD_STREAM, provider_of
 from schemas.types import JobState, Provider
+from worker.core.cancellation import CancelledJobError, DrainingError, Signals
 from worker.core.changes.feeds import ChangeFeeds
 from worker.core.changes.pointer import EndedJob
 from worker.core.changes.ports import FeedsAwayError, FeedsMissingError
@@ -28,14 +29,16 @@ from worker.core.errors import (
 )
 from worker.core.eventlog.appender import FencedError
 from worker.core.eventlog.unreadable import UnreadableEventError
+from worker.core.job import Job
 from worker.core.jobs.dead_letter import bury, bury_rejected
 from worker.core.jobs.identity import take_id
-from worker.core.jobs.parse import Job, RejectedError, read_job, traceparent
+from worker.core.jobs.parse import RejectedError, read_job, traceparent
 from worker.core.jobs.run import Fetch
-from worker.core.ports import Delivery, ProviderClient
+from worker.core.ports.delivery import Delivery
+from worker.core.ports.provider import ProviderClient
 from worker.core.ports.tracing import Span
 from worker.core.ratelimit.admission import Gate, open_gate
-from worker.core.services import CancelledJobError, DrainingError, Signals, World
+from worker.core.services import World
 from worker.core.status.wait_reasons import faulted
 from worker.core.tasks import begin_lasting
 

@@ -8,7 +8,7 @@ import structlog
 from schemas.follower import Follower
 from worker.core.errors import FetchFailure
 from worker.core.jobs.checkpoint import Standing
-from worker.core.ports import Order, ProviderPage
+from worker.core.ports.provider import Order, ProviderPage
 
 _log = structlog.get_logger(__name__)
 

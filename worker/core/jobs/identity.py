@@ -18,8 +18,9 @@ from schemas.jobs import JobStatus
 from schemas.subjects import EVENTS_STREAM, id_subject
 from worker.core.errors import FatalError, InternalError, InvalidCommandError
 from worker.core.eventlog.appender import Chain, FencedError
-from worker.core.jobs.parse import IdTakenError, Job
-from worker.core.ports import Entry
+from worker.core.job import Job
+from worker.core.jobs.parse import IdTakenError
+from worker.core.ports.event_log import Entry
 from worker.core.services import World
 
 

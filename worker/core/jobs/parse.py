@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,7 +20,8 @@ from schemas.subjects import command_subject, is_token, provider_of
 from schemas.types import Provider
 from schemas.wire import JSON, UnknownContentTypeError, content_type, decode, encoding_of, is_structured
 from worker.core.errors import FatalError, InvalidCommandError, UnsupportedError
-from worker.core.ports import CommandMessage
+from worker.core.job import Address, Failure, Job
+from worker.core.ports.delivery import CommandMessage
 
 LOOKED_INTO = 2**20
 """Bytes of a command that is too large up to which its fields are looked at, to name the largest."""
@@ -32,39 +32,6 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f-]{1,120}")
 _FIELDS = frozenset(FetchEtelecomFollowers.__struct_fields__)
 _NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 _NAMES: dict[Provider, str] = {"etelecom": "eTelecom", "esms": "eSMS"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Address:
-    """Whose job it is: where its events go."""
-
-    provider: Provider
-    oa_id: str
-    job_id: str
-    account: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A job's failure, as its dead letter names it."""
-
-    sequence: int
-    """Of the failed command in the command stream."""
-    generation: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """A valid command with its identity."""
-
-    command: FetchFollowers
-    address: Address
-    sequence: int
-    """The command's sequence in the command stream."""
-    traceparent: str | None = None
-    retry_of: Failure | None = None
-    """What it retries."""
 
 
 class RejectedError(Exception):

@@ -25,21 +25,22 @@ from schemas.events import (
 from schemas.follower import Follower
 from schemas.jobs import JobStatus
 from schemas.types import JobState, TruncatedReason, WaitOwner, WaitReason
+from worker.core.cancellation import CancelledJobError, Signals
 from worker.core.errors import BadResponseError, FetchFailure
 from worker.core.eventlog.job_log import JobLog
 from worker.core.eventlog.unreadable import UnreadableEventError
 from worker.core.holdups import Holdups
+from worker.core.job import Job
 from worker.core.jobs.checkpoint import Standing, completed, status
 from worker.core.jobs.fetcher import LOOK_EVERY, PageRequests
 from worker.core.jobs.head_check import look_back
-from worker.core.jobs.parse import Job
 from worker.core.paging.cursor_reader import Ahead, Reader
 from worker.core.paging.offset_reader import Sweep
 from worker.core.paging.row_buffer import Swept
-from worker.core.ports import ProviderClient, ProviderPage
+from worker.core.ports.provider import ProviderClient, ProviderPage
 from worker.core.ports.tracing import Span
 from worker.core.ratelimit.admission import Gate
-from worker.core.services import CancelledJobError, Signals, World
+from worker.core.services import World
 from worker.core.status.wait_reasons import Describe, cancelling, handed_back, held_up, no_room
 
 Read = Callable[[], Awaitable[ProviderPage]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from worker.core.errors import BadResponseError
 from worker.core.memory import HOLD, Budget, Hold
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 
 FetchPage = Callable[[str | None], Awaitable[ProviderPage]]
 EMPTY_PAGES = 16

@@ -25,7 +25,7 @@ from worker.core.paging.overlap import common
 from worker.core.paging.position import Position
 from worker.core.paging.row_buffer import Pending, Swept
 from worker.core.paging.totals import Witness
-from worker.core.ports import Offsets, ProviderPage
+from worker.core.ports.provider import Offsets, ProviderPage
 
 WALKS = 8
 """So many requests at most to find the way again, before the reading has come further than ever."""

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from schemas.follower import Follower
 from worker.core.paging.position import ANCHORS, Position
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

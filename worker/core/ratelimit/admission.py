@@ -12,11 +12,12 @@ import structlog
 
 from schemas.types import Provider, WaitReason
 from worker.core.errors import FetchFailure, ProviderUnavailableError, RateLimitedError
-from worker.core.ratelimit.circuit_breaker import Breaker, Circuit
+from worker.core.ports.metrics import Circuit, Meter
+from worker.core.ratelimit.circuit_breaker import Breaker
 from worker.core.ratelimit.fair_queue import Place, Turns
 from worker.core.ratelimit.reservations import Starts
 from worker.core.ratelimit.shared import Share
-from worker.core.services import Meter, World
+from worker.core.services import World
 
 SLOWEST = 60.0
 """Seconds: the longest pause after a rate-limited answer that names none."""

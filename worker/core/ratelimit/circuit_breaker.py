@@ -7,14 +7,13 @@ closed ── FAILURES in a row ──▶ open ── its time is over ──▶
 """
 
 from collections.abc import Callable
-from typing import Literal
+
+from worker.core.ports.metrics import Circuit
 
 FAILURES = 5
 """So many failures in a row, over all jobs of the account, open the circuit."""
 CAP = 60.0
 """Seconds: the longest time between two probes."""
-
-Circuit = Literal["closed", "open", "half_open"]
 
 
 class Breaker:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from worker.core.ports import LimitUnavailableError, SharedLimit, Taken
+from worker.core.ports.limiter import LimitUnavailableError, SharedLimit, Taken
 from worker.core.ratelimit.gcra import Limit
 
 FALLBACK = 0.2

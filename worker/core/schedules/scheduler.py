@@ -10,7 +10,8 @@ import structlog
 from schemas.events import TERMINAL, JobEvent
 from schemas.subjects import job_subject
 from schemas.wire import content_type, decode
-from worker.core.ports import BoardUnavailableError, LogUnavailableError
+from worker.core.ports.event_log import LogUnavailableError
+from worker.core.ports.job_store import BoardUnavailableError
 from worker.core.schedules.decision import (
     GRACE,
     Begin,

@@ -9,7 +9,7 @@ from schemas.events import FetchError
 from schemas.jobs import ControlError, JobStatus
 from schemas.subjects import is_token
 from schemas.types import ErrorCode
-from worker.core.ports import BoardUnavailableError, QueueUnavailableError
+from worker.core.ports.job_store import BoardUnavailableError, QueueUnavailableError
 from worker.core.services import World
 from worker.core.status.end_in_log import with_end
 from worker.core.status.searches import QueueBusyError

@@ -11,7 +11,7 @@ from schemas.events import TERMINAL, JobCompleted, JobEvent, JobFailed, JobWaiti
 from schemas.jobs import JobStatus
 from schemas.subjects import job_subject
 from worker.core.eventlog.unreadable import EventDecoder, UnreadableEventError
-from worker.core.ports import Entry, EventLog, LogUnavailableError
+from worker.core.ports.event_log import Entry, EventLog, LogUnavailableError
 from worker.core.status.precedence import TERMINAL as OVER
 from worker.core.status.wait_reasons import unread
 

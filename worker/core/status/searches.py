@@ -1,6 +1,6 @@
 """How many may look for a job in the queue at the same time: a search reads the queue, and anybody can ask for one."""
 
-from worker.core.ports import CommandQueue, QueuedCommand, QueueUnavailableError
+from worker.core.ports.job_store import CommandQueue, QueuedCommand, QueueUnavailableError
 
 WAITING = 8
 """Searches at the same time, with those that wait for others."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from schemas.jobs import JobStatus
-from worker.core.ports import Cancellations, CommandQueue, QueuedCommand, QueueUnavailableError
+from worker.core.ports.job_store import Cancellations, CommandQueue, QueuedCommand, QueueUnavailableError
 from worker.core.status.wait_reasons import cancelling, in_queue, queued_status, silent
 
 OVER = ("completed", "failed", "cancelled")

@@ -17,7 +17,7 @@ from worker.core.cures import cure, paused_text, resume
 from worker.core.errors import FetchFailure, RateLimitedError
 from worker.core.holdups import Holdup
 from worker.core.memory import Budget
-from worker.core.ports import QueuedCommand
+from worker.core.ports.job_store import QueuedCommand
 from worker.core.ratelimit.admission import Outlook
 
 Describe = Callable[[datetime, datetime | None], Wait]

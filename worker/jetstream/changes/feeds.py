@@ -9,7 +9,7 @@ from schemas.changes import Feed
 from schemas.subjects import FEEDS_BUCKET
 from schemas.wire import decode, encode, why_unreadable
 from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
-from worker.core.ports import LogUnavailableError, WrongSequenceError
+from worker.core.ports.event_log import LogUnavailableError, WrongSequenceError
 from worker.jetstream.events.bulk_reader import BulkReader
 from worker.jetstream.events.log import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE_CODES
 

@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from schemas.subjects import SNAPSHOTS_BUCKET
 from schemas.wire import decode, rfc3339
 from worker.core.changes.ports import FeedsMissingError, FeedsUnavailableError
-from worker.core.ports import LogUnavailableError, PayloadTooLargeError, WrongSequenceError
+from worker.core.ports.event_log import LogUnavailableError, PayloadTooLargeError, WrongSequenceError
 from worker.jetstream.changes.feeds import NO_STREAM
 from worker.jetstream.events.bulk_reader import BulkReader
 from worker.jetstream.events.log import NO_MESSAGE, JetStreamLog

@@ -10,7 +10,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 from worker.jetstream.client.direct_get import PENDING, Nothing, read_answer
 
 

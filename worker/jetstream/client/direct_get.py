@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 
 PENDING = "Nats-Num-Pending"
 """On the answers of a batch: how many messages are behind this one. Servers before 2.11 know no batches."""

@@ -14,8 +14,10 @@ from nats.js.api import ConsumerInfo
 
 from schemas.subjects import COMMANDS_STREAM, PROVIDERS, command_subject, consumer_name
 from schemas.types import Provider
-from worker.core.jobs.parse import Address, RejectedError, read_job
-from worker.core.ports import Entry, QueuedCommand, QueueUnavailableError
+from worker.core.job import Address
+from worker.core.jobs.parse import RejectedError, read_job
+from worker.core.ports.event_log import Entry
+from worker.core.ports.job_store import QueuedCommand, QueueUnavailableError
 from worker.jetstream.client.direct_get import stored_at
 from worker.jetstream.commands.paused import paused_until
 from worker.jetstream.events.scan import Scan

@@ -12,7 +12,7 @@ import structlog
 from nats.aio.client import Client
 
 from schemas.subjects import EVENTS_STREAM
-from worker.core.ports import Entry, LogUnavailableError
+from worker.core.ports.event_log import Entry, LogUnavailableError
 from worker.jetstream.client.batch_get import as_query, read_batch
 from worker.jetstream.client.direct_get import read_answer
 from worker.jetstream.events.log import JetStreamLog

@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 
 from schemas.subjects import EVENTS_STREAM
-from worker.core.ports import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
+from worker.core.ports.event_log import Entry, LogUnavailableError, PayloadTooLargeError, WrongSequenceError
 from worker.jetstream.client.headers import message_bytes, parse_headers
 from worker.jetstream.client.writes import Writes
 

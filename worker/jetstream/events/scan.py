@@ -14,7 +14,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from schemas.wire import rfc3339
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 from worker.jetstream.client.batch_get import as_query, read_batch
 from worker.jetstream.client.direct_get import STORED_AT, read_answer
 from worker.jetstream.events.log import NO_MESSAGE, as_entry

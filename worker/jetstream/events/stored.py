@@ -9,7 +9,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from schemas.subjects import EVENTS_STREAM
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 from worker.jetstream.events.log import NO_MESSAGE
 from worker.jetstream.events.scan import Scan
 

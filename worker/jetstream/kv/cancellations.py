@@ -15,7 +15,8 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from schemas.subjects import JOBS_BUCKET, cancel_mark_key, early_marks_key
-from worker.core.ports import BoardUnavailableError, Entry
+from worker.core.ports.event_log import Entry
+from worker.core.ports.job_store import BoardUnavailableError
 from worker.jetstream.client.direct_get import last_of, stored_at
 from worker.jetstream.events.log import EXPECTED_SEQUENCE, WRONG_SEQUENCE_CODES
 

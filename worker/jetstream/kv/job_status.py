@@ -17,7 +17,7 @@ from schemas.jobs import JobStatus
 from schemas.subjects import JOBS_BUCKET
 from schemas.types import JobState
 from schemas.wire import decode, encode
-from worker.core.ports import BoardUnavailableError
+from worker.core.ports.job_store import BoardUnavailableError
 from worker.core.status.precedence import TERMINAL, outranks
 from worker.jetstream.client.direct_get import last_of
 from worker.jetstream.client.writes import Writes

@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from schemas.subjects import LIMITS_BUCKET
-from worker.core.ports import LimitUnavailableError, Taken
+from worker.core.ports.limiter import LimitUnavailableError, Taken
 from worker.core.ratelimit.gcra import SECOND, Limit, pushed, reserve
 from worker.jetstream.events.log import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE_CODES
 

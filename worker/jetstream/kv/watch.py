@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from schemas.subjects import JOBS_BUCKET
-from worker.core.ports import Entry
+from worker.core.ports.event_log import Entry
 from worker.jetstream.client.direct_get import PENDING, Nothing, read_answer
 
 BATCH = 256

@@ -18,7 +18,7 @@ from worker.core.errors import (
     InvalidCommandError,
     UnsupportedError,
 )
-from worker.core.ports import Offsets, Order, ProviderPage
+from worker.core.ports.provider import Offsets, Order, ProviderPage
 from worker.providers.esms.dates import days, written
 from worker.providers.esms.rows import Endpoint, EndpointGoneError, read_answer
 from worker.providers.http.client import HttpClient

@@ -10,7 +10,7 @@ import msgspec
 from schemas.commands import FetchEtelecomFollowers, FetchFollowers
 from worker.core.account import EtelecomAccount
 from worker.core.errors import InvalidCommandError, ProviderUnavailableError, UnauthorizedError
-from worker.core.ports import Offsets, Order, ProviderPage
+from worker.core.ports.provider import Offsets, Order, ProviderPage
 from worker.providers.etelecom.errors import NotToBeRepeated, failure, refusal_in
 from worker.providers.etelecom.rows import read_page
 from worker.providers.http.client import HttpClient

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from schemas.follower import Follower, SharedInfo
 from schemas.types import Gender
 from worker.core.errors import BadResponseError
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 from worker.providers import normalise
 from worker.providers.etelecom.beside import Beside, has_twice
 from worker.providers.http.client import Answer

@@ -7,7 +7,7 @@ from structlog import get_logger
 
 from worker.core.account import Secret
 from worker.core.errors import FetchFailure, ForbiddenError, UnauthorizedError
-from worker.core.ports import ProviderPage
+from worker.core.ports.provider import ProviderPage
 
 _log = get_logger()
 
