@@ -7,7 +7,7 @@ and `page_backend` what it sees and does; `settings` reads the configuration. `s
 simulator is made of, and `embedded` stands in for the server, for the demo and the tests. `cli` is the console script
 `followers`.
 
-Imports run one way: cli → app → page_backend → settings → {jetstream, providers, page, ops, embedded} → core → schemas.
+Imports run one way: cli → app → page_backend → {jetstream, providers, settings, page, ops, embedded} → core → schemas.
 Behind a completed job `core/changes/feeds.py` publishes what differs from the last complete list.
 The log is the checkpoint: a job's last page event is all that a successor needs (`core/jobs/run.py`).
 """

@@ -1,11 +1,13 @@
 """What workers answer, and what the bucket of job status has in the end, compared with the events."""
 
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.chaos.acts import Asked, Told
 from tests.chaos.check import CLOCKS, TERMINAL, End, Violation
 from tests.chaos.records import Record
+from worker.core.status.wait_reasons import unread
 
 STOPS_WITHIN = 10.0
 """Seconds after the answer to a cancel in which a page may still come: a worker may be frozen for half of it."""
@@ -13,6 +15,9 @@ STOPS_WITHIN = 10.0
 Status = Mapping[str, Any]
 CLAIM_NOTHING = ("internal", "rate_limited")
 """Codes of answers which say that the worker can't tell now, and to ask again."""
+
+NOT_KNOWN = unread(datetime.now(UTC)).text
+"""What is told of a job whose events can't be read."""
 
 
 def check_statuses(ends: Mapping[str, list[End]], statuses: Mapping[str, Status]) -> Iterator[Violation]:
@@ -74,8 +79,8 @@ def _contradicts(told: Told, generations: list[End], began: list[float]) -> Iter
 
 def _claims(told: Told) -> bool:
     """Say whether an answer is about the job: not that its worker, or NATS, can't tell now."""
-    text = (told.answer.get("wait") or {}).get("text", "")
-    return told.code not in CLAIM_NOTHING and "isn't known" not in text
+    wait = told.answer.get("wait") or {}
+    return told.code not in CLAIM_NOTHING and wait.get("text") != NOT_KNOWN
 
 
 def _is_of(told: Told, end: End) -> bool:

@@ -31,7 +31,8 @@ def test_an_import_against_the_direction_is_caught(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = {
-        "worker/embedded/planted.py": "import worker.settings\n",
+        "worker/settings/planted.py": "import worker.embedded\n",
+        "worker/jetstream/planted.py": "import worker.simulators\n",
         "worker/core/changes/planted.py": "import worker.core.schedules.timing\n",
         "worker/core/planted.py": "import httpx\nimport nats\nimport faststream\n",
     }
@@ -42,4 +43,4 @@ def test_an_import_against_the_direction_is_caught(tmp_path: Path) -> None:
 
     broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
     assert done.returncode == 1
-    assert len(broken) == 6, done.stdout
+    assert len(broken) == 7, done.stdout

@@ -98,6 +98,7 @@ def away() -> Log:
 @pytest.mark.parametrize("log", [away(), Log(FAILED, takes=LOG_WITHIN + 0.1)], ids=["away", "no answer in time"])
 def test_a_log_that_says_nothing_leaves_open_what_the_job_does(log: Log) -> None:
     assert told(log) == msgspec.structs.replace(RUNNING, wait=unread(AT))
+    assert log.asked == 1
     assert LOG_WITHIN == 0.5
 
     held = msgspec.structs.replace(RUNNING, wait=msgspec.structs.replace(unread(AT), nats_code=10077, text="no space"))

@@ -14,7 +14,7 @@ from worker.core.services import World
 from worker.core.status.end_in_log import with_end
 from worker.core.status.searches import QueueBusyError
 from worker.core.status.view import OVER, explained
-from worker.core.status.wait_reasons import cancelling, queued_status
+from worker.core.status.wait_reasons import cancelling, queued_status, waits_for_nats
 
 ENDS_WITHIN = 2.0
 """Seconds that a request to cancel waits for the job's end."""
@@ -63,7 +63,7 @@ class Control:
                 known = await self._note_unknown(job_id, known)
             if known is not None:
                 known = await with_end(known, self._world.log, self._world.now)
-            if known is not None and not _is_over(known) and not _waits_for_nats(known):
+            if known is not None and not _is_over(known) and not waits_for_nats(known):
                 known = msgspec.structs.replace(known, wait=cancelling(self._world.now()))
         except BoardUnavailableError:
             return _unavailable(job_id)
@@ -156,10 +156,6 @@ def overloaded(job_id: str) -> ControlError:
 
 def _is_over(status: JobStatus | None) -> bool:
     return status is not None and status.state in OVER
-
-
-def _waits_for_nats(known: JobStatus) -> bool:
-    return known.wait is not None and known.wait.owner == "nats"
 
 
 def _no_id(job_id: str) -> ControlError:

@@ -13,7 +13,7 @@ from schemas.subjects import job_subject
 from worker.core.eventlog.unreadable import EventDecoder, UnreadableEventError
 from worker.core.ports.event_log import Entry, EventLog, LogUnavailableError
 from worker.core.status.precedence import TERMINAL as OVER
-from worker.core.status.wait_reasons import unread
+from worker.core.status.wait_reasons import unread, waits_for_nats
 
 LOG_WITHIN = 0.5
 """Seconds that an answer waits for the log."""
@@ -40,7 +40,7 @@ async def with_end(known: JobStatus, log: EventLog, now: Callable[[], datetime])
     except UnreadableEventError:
         return known
     except (LogUnavailableError, TimeoutError):
-        if has_failed or (known.wait is not None and known.wait.owner == "nats"):
+        if has_failed or waits_for_nats(known):
             return known  # what is said already says more
         return msgspec.structs.replace(known, wait=unread(now()))
     if has_failed and event.generation <= known.generation:

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.jobs import JobStatus
 from worker.core.ports.job_store import Cancellations, CommandQueue, QueuedCommand, QueueUnavailableError
-from worker.core.status.wait_reasons import cancelling, in_queue, queued_status, silent
+from worker.core.status.wait_reasons import cancelling, in_queue, queued_status, silent, waits_for_nats
 
 OVER = ("completed", "failed", "cancelled")
 PLACED_WITHIN = 1.0
@@ -42,7 +42,7 @@ async def explained(
         told = await _placed(known, queue, now, silent_after)
     if told is None:
         return None
-    if told.wait is not None and told.wait.owner == "nats":
+    if waits_for_nats(told):
         return told  # nothing else would help it, not even its end
     since = await _cancelled_since(told, cancellations)
     heard = told.state in ("running", "waiting") and now - told.updated_at <= timedelta(seconds=silent_after)

@@ -68,14 +68,19 @@ def held_up(holdup: Holdup) -> Wait:
     )
 
 
+def waits_for_nats(status: JobStatus) -> bool:
+    """Say whether a status tells that NATS doesn't take or give what the job, or who asks about it, needs."""
+    return status.wait is not None and status.wait.owner == "nats"
+
+
 def unread(since: datetime) -> Wait:
     """Describe what is not known of a job whose events can't be read now."""
     return Wait(
         owner="nats",
         reason="nats",
         since=since,
-        text="NATS gave no answer about its events: whether it has gone on or ended since its status was written isn't"
-        " known; ask again, and see `followers doctor` if it stays so",
+        text="NATS gave no answer about its events, so whether it has gone on or ended since its status was written isn't"
+        " known: ask again, and look after NATS if it stays so",
         nats_error="no answer",
     )
 

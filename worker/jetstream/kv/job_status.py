@@ -50,14 +50,13 @@ class _Posted:
     """What was told of a job; made when it is needed, and once."""
 
     state: JobState
-    make: Callable[[], JobStatus] | None
+    make: Callable[[], JobStatus]
     made: JobStatus | None = None
 
     @property
     def status(self) -> JobStatus:
-        if self.make is not None:
-            self.made, self.make = self.make(), None
-        assert self.made is not None
+        if self.made is None:
+            self.made = self.make()
         return self.made
 
 
@@ -114,19 +113,16 @@ class JetStreamStatusBoard:
 
     def post(self, status: JobStatus) -> None:
         """Note it; `run` writes it."""
-        self._post(status.job_id, _Posted(status.state, None, status))
+        self.post_later(status.job_id, status.state, lambda: status)
 
     def post_later(self, job_id: str, state: JobState, make: Callable[[], JobStatus]) -> None:
         """Note how to make it."""
-        self._post(job_id, _Posted(state, make))
-
-    def _post(self, job_id: str, posted: _Posted) -> None:
         if job_id in self._settled:
             return
         waits = self._pending.get(job_id)
-        self._newest[job_id] = self._pending[job_id] = posted
+        self._newest[job_id] = self._pending[job_id] = _Posted(state, make)
         # In place of one that waits for its second to be over, it waits as long: there is nothing to look at.
-        if waits is None or waits.state != posted.state:
+        if waits is None or waits.state != state:
             self._wake.set()
 
     async def settle(self, status: JobStatus) -> None:
@@ -134,7 +130,7 @@ class JetStreamStatusBoard:
         job_id = status.job_id
         _remember(self._settled, job_id, None)
         self._pending.pop(job_id, None)
-        self._newest[job_id] = _Posted(status.state, None, status)
+        self._newest[job_id] = _Posted(status.state, lambda: status)
         async with self._lock:
             for _ in range(SETTLE_TRIES):
                 if await self._write(status):
