@@ -79,8 +79,8 @@ def unread(since: datetime) -> Wait:
         owner="nats",
         reason="nats",
         since=since,
-        text="NATS gave no answer about its events, so whether it has gone on or ended since its status was written isn't"
-        " known: ask again, and look after NATS if it stays so",
+        text="NATS gave no answer about its events, so whether it has gone on or ended since its status was written"
+        " isn't known: ask again, and look after NATS if it stays so",
         nats_error="no answer",
     )
 
